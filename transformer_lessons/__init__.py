@@ -1,0 +1,52 @@
+"""How language models work: the package that the book is made of.
+
+Everything a reader needs has a short name here; the modules are the book's parts, in its order.
+"""
+
+from transformer_lessons.analysis.attention_patterns import attention_patterns
+from transformer_lessons.config import ModelConfig, preset
+from transformer_lessons.device import best_device
+from transformer_lessons.errors import LessonsError
+from transformer_lessons.generation.generate import generate, stream
+from transformer_lessons.generation.sampling import Sampler
+from transformer_lessons.model.accounting import count_parameters
+from transformer_lessons.model.attention import attend
+from transformer_lessons.model.decoder import Decoder
+from transformer_lessons.model.norm import layer_norm
+from transformer_lessons.model.position import apply_rope
+from transformer_lessons.text.byte_tokenizer import ByteTokenizer
+from transformer_lessons.training.checkpoint import (
+    latest_checkpoint,
+    load_checkpoint,
+    save_checkpoint,
+)
+from transformer_lessons.training.config import TrainConfig
+from transformer_lessons.training.evaluate import evaluate
+from transformer_lessons.training.loss import cross_entropy
+from transformer_lessons.training.schedule import cosine_schedule
+from transformer_lessons.training.trainer import Trainer
+
+__all__ = [
+    "ByteTokenizer",
+    "Decoder",
+    "LessonsError",
+    "ModelConfig",
+    "Sampler",
+    "TrainConfig",
+    "Trainer",
+    "apply_rope",
+    "attend",
+    "attention_patterns",
+    "best_device",
+    "cosine_schedule",
+    "count_parameters",
+    "cross_entropy",
+    "evaluate",
+    "generate",
+    "latest_checkpoint",
+    "layer_norm",
+    "load_checkpoint",
+    "preset",
+    "save_checkpoint",
+    "stream",
+]

@@ -1,0 +1,1 @@
+"""Making a model speak: choosing a next token, again and again."""

@@ -1,0 +1,1 @@
+"""The transformer, one idea a file: position, norm, attention, feedforward, block, decoder."""

@@ -1,0 +1,1 @@
+"""Making a model better: loss, schedule, the loop, checkpoints, evaluation."""

@@ -1,0 +1,25 @@
+"""How wrong the model is, as one number.
+
+Source: Shannon 1948, "A Mathematical Theory of Communication": the surprise of an event of
+probability p is -log p. Here log is the natural logarithm, so losses are in nats.
+"""
+
+from torch import Tensor
+
+from transformer_lessons.text.batches import IGNORE
+
+
+def cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
+    """Mean of -log softmax(logits)[target] over the targets that are not `IGNORE`, in nats.
+
+    `logits` is (..., V), `targets` is (...); the result is a scalar. -log softmax is computed as
+    logsumexp(logits) - logits[target], which never takes the logarithm of a rounded-off zero.
+
+    >>> import torch
+    >>> round(cross_entropy(torch.zeros(1, 256), torch.tensor([97])).item(), 4)  # ln 256
+    5.5452
+    """
+    real = targets != IGNORE
+    chosen = logits.gather(-1, targets.where(real, 0)[..., None]).squeeze(-1)
+    surprise = logits.logsumexp(dim=-1) - chosen
+    return surprise.where(real, 0).sum() / real.sum()
