@@ -15,9 +15,7 @@ from transformer_lessons.errors import LessonsError
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """The sizes and choices that define a decoder-only transformer.
-
-    Raises `LessonsError`, naming the field, its value and its range, when a value is impossible.
+    """The sizes and choices that define a decoder-only transformer; impossible ones raise.
 
     >>> config = ModelConfig(256, context_length=16, d_model=4, n_layers=2, n_heads=2, d_ff=8)
     >>> config.d_head
@@ -50,17 +48,7 @@ class ModelConfig:
         return min(max((self.d_model - 4) / 28, 0.0), 1.0)
 
     def __post_init__(self) -> None:
-        for name in ("vocab_size", "context_length", "d_model", "n_layers", "n_heads", "d_ff"):
-            check_field(self, name, int, "an integer of at least 1", lambda v: v >= 1)
-        check_field(self, "rope_base", float, "above 1 and finite", lambda v: 1 < v < math.inf)
-        check_field(self, "rope_v_scale", float, "from 0 to 1", lambda v: 0 <= v <= 1)
-        check_field(self, "norm_eps", float, "above 0, at most 0.1", lambda v: 0 < v <= 0.1)
-        check_field(self, "adaptive_norm", bool, "true or false", lambda v: True)
-        check_field(self, "dropout", float, "from 0 to below 1", lambda v: 0 <= v < 1)
-        if self.d_model % (2 * self.n_heads) != 0:
-            what = f"d_model = {self.d_model} can't be cut into {self.n_heads} heads of even width"
-            remedy = f"RoPE turns pairs of numbers: use a multiple of {2 * self.n_heads}."
-            raise LessonsError(what, where="ModelConfig.d_model", remedy=remedy)
+        check_model_config(self)
 
     def to_dict(self) -> dict[str, Any]:
         """The fields as plain values; `ModelConfig.from_dict` reads them back."""
@@ -70,6 +58,21 @@ class ModelConfig:
     def from_dict(cls, values: dict[str, Any], where: str = "ModelConfig") -> "ModelConfig":
         """The inverse of `to_dict`; unknown and missing keys raise `LessonsError`."""
         return config_from_dict(cls, values, where)
+
+
+def check_model_config(config: ModelConfig) -> None:
+    """Raise `LessonsError` for the first impossible value, with field, value and range."""
+    for name in ("vocab_size", "context_length", "d_model", "n_layers", "n_heads", "d_ff"):
+        check_field(config, name, int, "an integer of at least 1", lambda v: v >= 1)
+    check_field(config, "rope_base", float, "above 1 and finite", lambda v: 1 < v < math.inf)
+    check_field(config, "rope_v_scale", float, "from 0 to 1", lambda v: 0 <= v <= 1)
+    check_field(config, "norm_eps", float, "above 0, at most 0.1", lambda v: 0 < v <= 0.1)
+    check_field(config, "adaptive_norm", bool, "true or false", lambda v: True)
+    check_field(config, "dropout", float, "from 0 to below 1", lambda v: 0 <= v < 1)
+    if config.d_model % (2 * config.n_heads) != 0:
+        what = f"d_model = {config.d_model} can't be cut into {config.n_heads} heads of even width"
+        remedy = f"RoPE turns pairs of numbers: use a multiple of {2 * config.n_heads}."
+        raise LessonsError(what, where="ModelConfig.d_model", remedy=remedy)
 
 
 def preset(name: str) -> ModelConfig:
@@ -119,6 +122,9 @@ def config_from_dict(cls: type, values: dict[str, Any], where: str) -> Any:
             raise LessonsError(f"unknown key {key!r}", where=where, remedy=remedy)
     try:
         return cls(**values)
+    except LessonsError as error:  # an impossible value: name the file as well as the field
+        place = error.where if where == cls.__name__ else f"{where}, {error.where}"
+        raise LessonsError(error.what, where=place, remedy=error.remedy) from None
     except TypeError as error:  # a field without a default is missing
         raise LessonsError(str(error).split(") ")[-1], where=where) from None
 
@@ -134,6 +140,8 @@ def read_json(path: Path | str) -> Any:
     except json.JSONDecodeError as error:
         place = f"{path}, line {error.lineno}, column {error.colno}"
         raise LessonsError(f"not JSON: {error.msg}", where=place) from None
+    except (ValueError, RecursionError) as error:  # a number or a nesting beyond Python's limits
+        raise LessonsError(f"not JSON that can be read: {error}", where=str(path)) from None
 
 
 def check_field(config: Any, name: str, kind: type, allowed: str, is_ok) -> None:

@@ -33,9 +33,10 @@ class Sampler:
     greedy: bool = False
 
     def __post_init__(self) -> None:
-        if not 0 < self.temperature < math.inf:
+        # Below 0.001 the division can overflow; the choice is greedy long before that.
+        if not 0.001 <= self.temperature < math.inf:
             raise LessonsError(
-                f"temperature = {self.temperature!r} is not above 0 and finite",
+                f"temperature = {self.temperature!r} is not at least 0.001 and finite",
                 where="Sampler.temperature",
                 remedy="Use 0.1 to 2, or ask for the most likely token with greedy.",
             )

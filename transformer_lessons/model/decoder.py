@@ -36,30 +36,35 @@ class Decoder(nn.Module):
     def forward(
         self, tokens: Tensor, positions: Tensor | None = None, mask: Tensor | None = None
     ) -> Tensor:
-        self.check_length(tokens.shape[1])
+        check_length(self.config, tokens.shape[1])
         x = self.embedding(tokens)  # (B, T, D)
-        mask, cos, sin = self.attention_inputs(tokens, positions, mask)
+        mask, cos, sin = attention_inputs(self.config, tokens, positions, mask)
         for block in self.blocks:
             x = block(x, mask, cos, sin)
         return self.head(self.final_norm(x))  # (B, T, V)
 
-    def attention_inputs(
-        self, tokens: Tensor, positions: Tensor | None = None, mask: Tensor | None = None
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """What every block's attention needs besides `x`: the mask and the RoPE table."""
-        n_tokens = tokens.shape[1]
-        if positions is None:
-            positions = torch.arange(n_tokens, device=tokens.device)
-        if mask is None:
-            mask = causal_mask(n_tokens, tokens.device)
-        cos, sin = rope_table(positions, self.config.d_head, self.config.rope_base)
-        return mask, cos, sin
 
-    def check_length(self, n_tokens: int) -> None:
-        """Raise `LessonsError` when the model can't look at `n_tokens` tokens at once."""
-        if not 1 <= n_tokens <= self.config.context_length:
-            raise LessonsError(
-                f"{n_tokens} tokens, but this model looks at 1 to {self.config.context_length}",
-                where="context_length",
-                remedy="Give it fewer tokens, or make a model with a longer context_length.",
-            )
+def attention_inputs(
+    config: ModelConfig,
+    tokens: Tensor,
+    positions: Tensor | None = None,
+    mask: Tensor | None = None,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """What every block's attention needs besides its input: the mask and the RoPE table."""
+    n_tokens = tokens.shape[1]
+    if positions is None:
+        positions = torch.arange(n_tokens, device=tokens.device)
+    if mask is None:
+        mask = causal_mask(n_tokens, tokens.device)
+    cos, sin = rope_table(positions, config.d_head, config.rope_base)
+    return mask, cos, sin
+
+
+def check_length(config: ModelConfig, n_tokens: int) -> None:
+    """Raise `LessonsError` when a model of `config` can't look at `n_tokens` tokens at once."""
+    if not 1 <= n_tokens <= config.context_length:
+        raise LessonsError(
+            f"{n_tokens} tokens, but this model looks at 1 to {config.context_length}",
+            where="context_length",
+            remedy="Give it fewer tokens, or make a model with a longer context_length.",
+        )

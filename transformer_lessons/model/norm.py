@@ -24,7 +24,8 @@ def layer_norm(x: Tensor, weight: Tensor, bias: Tensor, eps: float = 1e-5) -> Te
 class LayerNorm(nn.Module):
     """`layer_norm` with its weight and bias, faded in by `scale`: x + scale * (norm(x) - x).
 
-    With `scale` 1 this is the usual layer norm; with 0 the input passes untouched.
+    With `scale` 1 this is the usual layer norm; with 0 the input passes untouched. `lerp` computes
+    the same sum, and is exact at both ends even when `x` is large.
 
     >>> LayerNorm(d_model=4, scale=0.0)(torch.tensor([1.0, 2.0, 3.0, 4.0])).tolist()
     [1.0, 2.0, 3.0, 4.0]
@@ -37,4 +38,4 @@ class LayerNorm(nn.Module):
         self.bias = nn.Parameter(torch.zeros(d_model))
 
     def forward(self, x: Tensor) -> Tensor:
-        return x + self.scale * (layer_norm(x, self.weight, self.bias, self.eps) - x)
+        return x.lerp(layer_norm(x, self.weight, self.bias, self.eps), self.scale)

@@ -19,8 +19,18 @@ class ByteTokenizer:
     n_vocab = 256
 
     def encode(self, text: str | bytes) -> list[int]:
-        """The bytes of `text`; a string is first written as UTF-8 (RFC 3629)."""
-        return list(text.encode("utf-8") if isinstance(text, str) else text)
+        """The bytes of `text`; a string is first written as UTF-8 (RFC 3629).
+
+        Half a surrogate pair, which is how Python hands over a command line that was not UTF-8, is
+        no character: it raises `LessonsError`.
+        """
+        try:
+            return list(text.encode("utf-8") if isinstance(text, str) else text)
+        except UnicodeEncodeError as error:
+            what = f"{text[error.start]!r} is not a character"
+            remedy = "Give the text as bytes."
+            where = f"position {error.start}"
+            raise LessonsError(what, where=where, remedy=remedy) from None
 
     def decode_bytes(self, ids: Iterable[int]) -> bytes:
         """The inverse of `encode`, exact for any bytes; an id outside 0-255 raises."""

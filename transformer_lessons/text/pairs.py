@@ -62,10 +62,16 @@ def parse_pair(line: bytes, where: str) -> Pair:
                 f"the {name} is not base64: {error}", where=where, remedy=remedy
             ) from None
     source, answer = decoded
+    check_pair((source, answer), where)
+    return source, answer
+
+
+def check_pair(pair: Pair, where: str) -> None:
+    """Raise `LessonsError` when there is nothing to learn from a pair."""
+    source, answer = pair
     if not answer or len(source + answer) < 2:
         remedy = "Give at least one byte of output, and one byte before it."
         raise LessonsError("nothing to predict in this pair", where=where, remedy=remedy)
-    return source, answer
 
 
 def pair_example(pair: Pair) -> tuple[Tensor, Tensor]:
@@ -78,6 +84,7 @@ def pair_example(pair: Pair) -> tuple[Tensor, Tensor]:
     (tensor([97, 98, 99]), tensor([-100,   99,  100]))
     """
     source, answer = pair
+    check_pair(pair, where=f"input of {len(source)} bytes, output of {len(answer)}")
     tokens = torch.tensor(list(source + answer))
     inputs, targets = tokens[:-1], tokens[1:].clone()
     targets[: max(len(source) - 1, 0)] = IGNORE
@@ -111,6 +118,8 @@ def pair_batches(
     pairs: Sequence[Pair], context_length: int, batch_size: int, seed: int = 0
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """Endless batches of pairs, in a new random order each time through; the same for one seed."""
+    if not pairs:
+        raise LessonsError("no pairs to make batches of", remedy="Give at least one pair.")
     generator = torch.Generator().manual_seed(seed)
     examples = [pair_example(pair) for pair in pairs]
     while True:

@@ -28,34 +28,42 @@ class Checkpoint:
 
 
 def save_checkpoint(directory: Path | str, step: int, model: Decoder) -> Path:
-    """Write `directory/step-…` for `model` and return its path; it is complete or not there."""
+    """Write `directory/step-…` for `model` and return its path; it is complete or not there.
+
+    A failure (a full disk, say) raises `LessonsError` and leaves the folder as it was.
+    """
     directory = Path(directory)
     final = directory / f"step-{step:08d}"
     unfinished = directory / f".unfinished-{step:08d}-{os.getpid()}"
+    replaced = directory / f".replaced-{step:08d}-{os.getpid()}"
     about = {"format": 1, "step": step, "model": model.config.to_dict()}
+    tensors = {name: tensor.contiguous() for name, tensor in model.state_dict().items()}
     try:
         unfinished.mkdir(parents=True)
-        save_file(model.state_dict(), unfinished / "model.safetensors")
+        save_file(tensors, unfinished / "model.safetensors")
         text = json.dumps(about, indent=2) + "\n"
         (unfinished / "checkpoint.json").write_text(text, encoding="utf-8")
-        if final.exists():
-            shutil.rmtree(final)
+        if final.exists():  # the old one steps aside, and is only deleted once it is replaced
+            final.rename(replaced)
         unfinished.rename(final)
-    except OSError as error:
+    except (OSError, SafetensorError) as error:
         shutil.rmtree(unfinished, ignore_errors=True)
-        what = f"can't save the checkpoint: {error.strerror}"
+        if replaced.exists():
+            replaced.rename(final)
+        what = f"can't save the checkpoint: {error}"
         remedy = "Free space or choose another folder."
         raise LessonsError(what, where=str(directory), remedy=remedy) from None
+    shutil.rmtree(replaced, ignore_errors=True)
     return final
 
 
 def latest_checkpoint(directory: Path | str) -> Path:
     """The checkpoint of a run folder with the highest step; `LessonsError` if there is none."""
-    found = sorted(Path(directory).glob("step-*"))
+    found = [path for path in Path(directory).glob("step-*") if path.name[5:].isdecimal()]
     if not found:
         remedy = "Train a model first, or give the folder that --out named."
         raise LessonsError("no checkpoint here", where=str(directory), remedy=remedy)
-    return found[-1]
+    return max(found, key=lambda path: int(path.name[5:]))
 
 
 def load_checkpoint(path: Path | str) -> Checkpoint:

@@ -13,13 +13,13 @@ class TrainConfig:
     """The choices of a training run. Impossible values raise `LessonsError`, naming the field.
 
     >>> TrainConfig(steps=100).learning_rate
-    0.02
+    0.005
     """
 
     steps: int = 400  # how many updates
     batch_size: int = 16  # B: windows or pairs in one update
-    learning_rate: float = 0.02  # the largest one
-    min_learning_rate: float = 0.002  # the one at the end
+    learning_rate: float = 0.005  # the largest one
+    min_learning_rate: float = 0.0005  # the one at the end
     warmup_steps: int = 0  # steps of climbing to the largest
     weight_decay: float = 0.0  # pull of every matrix towards zero
     clip_norm: float = 1.0  # longest gradient allowed

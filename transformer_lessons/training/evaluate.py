@@ -44,6 +44,8 @@ def evaluate(model: Decoder, batches: Iterable[tuple[Tensor, Tensor]]) -> Evalua
     with inference(model):
         for inputs, targets in batches:
             n_real = int((targets != IGNORE).sum())
+            if n_real == 0:  # the mean over nothing is not a number
+                continue
             loss = cross_entropy(model(inputs.to(device)), targets.to(device))
             total += loss.item() * n_real
             n_targets += n_real

@@ -33,6 +33,7 @@ def train_step(
     inputs: Tensor,
     targets: Tensor,
     clip_norm: float,
+    where: str = "train_step",
 ) -> tuple[float, float]:
     """One step: loss, gradient, gradient cut to length `clip_norm`, update. Returns both numbers.
 
@@ -41,7 +42,7 @@ def train_step(
     loss = cross_entropy(model(inputs), targets)
     if not math.isfinite(loss.item()):
         remedy = "Lower the learning rate, or look at the data of this step."
-        raise LessonsError(f"the loss is {loss.item()}", where="train_step", remedy=remedy)
+        raise LessonsError(f"the loss is {loss.item()}", where=where, remedy=remedy)
     optimizer.zero_grad()
     loss.backward()
     grad_norm = nn.utils.clip_grad_norm_(model.parameters(), clip_norm)
@@ -59,15 +60,24 @@ def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict]:
     ]
 
 
+def learning_rate_at(config: TrainConfig, step: int) -> float:
+    """The learning rate of step `step`, counted from 0, as `config` plans it."""
+    return cosine_schedule(
+        step,
+        config.learning_rate,
+        config.min_learning_rate,
+        config.warmup_steps,
+        config.steps,
+    )
+
+
 class Trainer:
     """Runs `config.steps` training steps of AdamW on `batches`, an endless iterator.
 
-    `on_step` is called with a `StepReport` after every step: to print, to draw, to save.
-
+    `on_step` gets a `StepReport` after every step: to print, to draw, to save.
     >>> from transformer_lessons.config import preset
     >>> from transformer_lessons.model.decoder import Decoder
     >>> from transformer_lessons.text.batches import random_windows
-    >>> _ = torch.manual_seed(0)
     >>> batches = random_windows(torch.tensor([97, 98] * 32), context_length=16, batch_size=8)
     >>> reports = Trainer(Decoder(preset("fluctlight")), TrainConfig(steps=2), batches).fit()
     >>> round(reports[0].loss, 1)  # ln 256 = 5.545: it knows nothing yet
@@ -86,7 +96,6 @@ class Trainer:
         self.optimizer = torch.optim.AdamW(groups, lr=config.learning_rate)
 
     def fit(self) -> list[StepReport]:
-        """Train, and return the report of every step."""
         self.model.train()
         return [self.step(number) for number in range(1, self.config.steps + 1)]
 
@@ -94,23 +103,16 @@ class Trainer:
         """Training step `number`, counted from 1."""
         config, device = self.config, next(self.model.parameters()).device
         start = time.perf_counter()
-        learning_rate = cosine_schedule(
-            number - 1,
-            config.learning_rate,
-            config.min_learning_rate,
-            config.warmup_steps,
-            config.steps,
-        )
+        learning_rate = learning_rate_at(config, number - 1)
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate
         inputs, targets = next(self.batches)
         inputs, targets = inputs.to(device), targets.to(device)
-        try:
-            loss, norm = train_step(self.model, self.optimizer, inputs, targets, config.clip_norm)
-        except LessonsError as error:
-            raise LessonsError(error.what, where=f"step {number}", remedy=error.remedy) from None
+        loss, grad_norm = train_step(
+            self.model, self.optimizer, inputs, targets, config.clip_norm, where=f"step {number}"
+        )
         n_targets = int((targets != IGNORE).sum())
         seconds = time.perf_counter() - start
-        report = StepReport(number, loss, learning_rate, norm, n_targets, seconds)
+        report = StepReport(number, loss, learning_rate, grad_norm, n_targets, seconds)
         self.on_step(report)
         return report

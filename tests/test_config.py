@@ -1,0 +1,182 @@
+"""A model's config: every impossible value is named; nothing is lost on the way through JSON."""
+
+import json
+import math
+from dataclasses import FrozenInstanceError, fields, replace
+
+import pytest
+
+from transformer_lessons.config import ModelConfig, preset, read_json
+from transformer_lessons.errors import LessonsError
+
+GOOD = {
+    "vocab_size": 10,
+    "context_length": 8,
+    "d_model": 12,
+    "n_layers": 2,
+    "n_heads": 3,
+    "d_ff": 20,
+    "rope_base": 500.0,
+    "rope_v_scale": 0.25,
+    "norm_eps": 1e-6,
+    "adaptive_norm": True,
+    "dropout": 0.1,
+}
+SIZES = ["vocab_size", "context_length", "d_model", "n_layers", "n_heads", "d_ff"]
+BAD = [(name, value) for name in SIZES for value in (0, -1, 1.5, 4.0, "4", None, True, math.nan)]
+BAD += [("rope_base", value) for value in (1, 0.5, -3.0, math.inf, math.nan, "10", None, True)]
+BAD += [("rope_v_scale", value) for value in (-0.1, 1.1, math.nan, math.inf, "1", None, True)]
+BAD += [("norm_eps", value) for value in (0, -1e-5, 0.11, math.nan, math.inf, "x", None, True)]
+BAD += [("adaptive_norm", value) for value in (0, 1, 0.0, "true", None)]
+BAD += [("dropout", value) for value in (-0.1, 1, 1.0, math.nan, "0", None, False)]
+
+
+@pytest.mark.parametrize(("name", "value"), BAD)
+def test_a_bad_value_is_named(name, value):  # SPEC S7
+    with pytest.raises(LessonsError) as caught:
+        ModelConfig(**{**GOOD, name: value})
+    assert caught.value.where == f"ModelConfig.{name}"
+    assert str(caught.value).startswith(f"{name} = {value!r} is not ")
+
+
+@pytest.mark.parametrize(
+    ("name", "allowed"),
+    [
+        ("n_layers", "an integer of at least 1"),
+        ("rope_base", "above 1 and finite"),
+        ("rope_v_scale", "from 0 to 1"),
+        ("norm_eps", "above 0, at most 0.1"),
+        ("adaptive_norm", "true or false"),
+        ("dropout", "from 0 to below 1"),
+    ],
+)
+def test_the_message_gives_the_range(name, allowed):  # SPEC S7
+    with pytest.raises(LessonsError) as caught:
+        ModelConfig(**{**GOOD, name: "?"})
+    assert caught.value.what == f"{name} = '?' is not {allowed}"
+
+
+def test_every_field_is_in_the_lists_above():  # SPEC S7
+    names = {field.name for field in fields(ModelConfig)}
+    assert names == set(GOOD) == {name for name, _ in BAD}
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        *[(name, 6 if name == "d_model" else 1) for name in SIZES],
+        *[("rope_base", 1.001), ("rope_base", 10_000), ("rope_v_scale", 0), ("rope_v_scale", 1)],
+        *[("norm_eps", 0.1), ("norm_eps", 1e-12), ("dropout", 0), ("dropout", 0.999)],
+        ("adaptive_norm", False),
+    ],
+)
+def test_the_ends_of_each_range_are_allowed(name, value):  # SPEC S7
+    assert getattr(ModelConfig(**{**GOOD, name: value}), name) == value
+
+
+@pytest.mark.parametrize(("d_model", "n_heads"), [(4, 3), (6, 2), (3, 1), (10, 4), (2, 2)])
+def test_heads_must_have_an_even_width(d_model, n_heads):  # SPEC S7
+    with pytest.raises(LessonsError, match=rf"d_model = {d_model} can't be cut into {n_heads} "):
+        ModelConfig(**{**GOOD, "d_model": d_model, "n_heads": n_heads})
+
+
+def test_derived_values_follow_the_fields():
+    config = ModelConfig(**GOOD)
+    assert config.d_head == 4
+    assert replace(config, n_heads=2).d_head == 6
+    assert replace(config, d_model=24).d_head == 8
+    assert config.d_head == 4  # the original is as it was
+    with pytest.raises(LessonsError, match="d_model = 7 "):
+        replace(config, d_model=7)
+
+
+@pytest.mark.parametrize(
+    ("d_model", "scale"), [(2, 0), (4, 0), (6, 2 / 28), (18, 0.5), (30, 26 / 28), (32, 1), (64, 1)]
+)
+def test_size_scale(d_model, scale):  # SPEC F3, F4
+    config = ModelConfig(**{**GOOD, "d_model": d_model, "n_heads": 1})
+    assert config.size_scale == pytest.approx(scale, abs=1e-15)
+
+
+def test_a_config_is_frozen():
+    with pytest.raises(FrozenInstanceError):
+        ModelConfig(**GOOD).d_model = 8
+
+
+def test_json_and_back():  # SPEC A4
+    config = ModelConfig(**GOOD)
+    assert config.to_dict() == GOOD
+    assert ModelConfig.from_dict(json.loads(json.dumps(config.to_dict()))) == config
+
+
+def test_an_unknown_key_is_refused_by_name():  # SPEC A4
+    with pytest.raises(LessonsError) as caught:
+        ModelConfig.from_dict({**GOOD, "d_modle": 4}, where="my.json")
+    assert str(caught.value).startswith("unknown key 'd_modle' (my.json). Known keys: vocab_size, ")
+
+
+def test_a_missing_key_is_named():
+    for name in SIZES:
+        values = {key: value for key, value in GOOD.items() if key != name}
+        with pytest.raises(LessonsError, match=rf"missing .*'{name}' \(my\.json\)"):
+            ModelConfig.from_dict(values, where="my.json")
+
+
+def test_a_bad_value_from_a_file_names_the_file_too():  # SPEC S7
+    with pytest.raises(LessonsError) as caught:
+        ModelConfig.from_dict({**GOOD, "d_ff": 0}, where="my.json")
+    assert caught.value.where == "my.json, ModelConfig.d_ff"
+    with pytest.raises(LessonsError) as caught:
+        ModelConfig.from_dict({**GOOD, "d_ff": 0})
+    assert caught.value.where == "ModelConfig.d_ff"
+
+
+@pytest.mark.parametrize("values", [[], None, "{}", 3])
+def test_a_config_is_an_object(values):
+    with pytest.raises(LessonsError, match=r"must be a JSON object \(my\.json\)"):
+        ModelConfig.from_dict(values, where="my.json")
+
+
+def test_fluctlight_is_as_published():  # SPEC F1, F3
+    config = preset("fluctlight")
+    sizes = [getattr(config, name) for name in SIZES]
+    assert sizes == [256, 16, 4, 2, 2, 8]
+    assert config.d_head == 2
+    assert config.adaptive_norm is True
+    assert (config.rope_v_scale, config.dropout) == (0.0, 0.0)
+
+
+@pytest.mark.parametrize("name", ["", "Fluctlight", "gpt-5"])
+def test_an_unknown_preset_names_the_known_ones(name):
+    with pytest.raises(LessonsError) as caught:
+        preset(name)
+    assert caught.value.what == f"unknown preset {name!r}"
+    assert "bytes-1m, fluctlight" in caught.value.remedy
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b'{"a": 1,\n "b": }', r"not JSON: Expecting value \(.*x\.json, line 2, column 7\)"),
+        (b"", r"not JSON: Expecting value \(.*x\.json, line 1, column 1\)"),
+        (b'"\xff"', r"not UTF-8 text \(.*x\.json\)"),
+        (b"[" * 100_000, r"not JSON that can be read: .*x\.json"),
+        (b"1" * 10_000, r"not JSON that can be read: .*x\.json"),
+    ],
+)
+def test_a_malformed_json_file_is_named(tmp_path, content, message):
+    path = tmp_path / "x.json"
+    path.write_bytes(content)
+    with pytest.raises(LessonsError, match=message):
+        read_json(path)
+
+
+def test_a_missing_json_file_is_named(tmp_path):
+    with pytest.raises(LessonsError, match=r"can't read it: No such file.*absent\.json"):
+        read_json(tmp_path / "absent.json")
+
+
+def test_read_json_reads(tmp_path):
+    path = tmp_path / "x.json"
+    path.write_text('{"é": [1, 2.5, null]}', encoding="utf-8")
+    assert read_json(path) == {"é": [1, 2.5, None]}

@@ -1,0 +1,150 @@
+"""Checkpoints: exact, and complete or absent."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+
+from transformer_lessons.config import ModelConfig, preset
+from transformer_lessons.errors import LessonsError
+from transformer_lessons.model.decoder import Decoder
+from transformer_lessons.training import checkpoint
+from transformer_lessons.training.checkpoint import (
+    latest_checkpoint,
+    load_checkpoint,
+    save_checkpoint,
+)
+
+
+def make_model(seed=0, config=None):
+    torch.manual_seed(seed)
+    return Decoder(config or preset("fluctlight"))
+
+
+def assert_same(model, other):
+    ours, theirs = model.state_dict(), other.state_dict()
+    assert ours.keys() == theirs.keys()
+    for name in ours:
+        assert torch.equal(ours[name], theirs[name]), name
+
+
+@pytest.fixture
+def saved(tmp_path):
+    """A run folder with one checkpoint, step 5."""
+    return save_checkpoint(tmp_path, 5, make_model())
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        preset("fluctlight"),
+        ModelConfig(9, 4, d_model=6, n_layers=3, n_heads=3, d_ff=2, rope_v_scale=0.5, dropout=0.2),
+    ],
+)
+def test_what_is_saved_is_loaded_bit_for_bit(tmp_path, config):  # SPEC E9
+    model = make_model(seed=1, config=config)
+    path = save_checkpoint(tmp_path / "new" / "run", 7, model)
+    assert path == tmp_path / "new" / "run" / "step-00000007"
+    loaded = load_checkpoint(path)
+    assert loaded.step == 7
+    assert loaded.model.config == config
+    assert_same(loaded.model, model)
+
+
+def test_tensors_that_are_not_contiguous_are_saved_too(tmp_path):  # SPEC E9
+    model = make_model()
+    model.head.weight.data = torch.randn(4, 256).T
+    assert not model.head.weight.is_contiguous()
+    assert_same(load_checkpoint(save_checkpoint(tmp_path, 1, model)).model, model)
+
+
+def test_special_numbers_survive(tmp_path):
+    model = make_model()
+    model.head.bias.data[:4] = torch.tensor([float("inf"), -0.0, 1e-45, 3.4e38])
+    bias = load_checkpoint(save_checkpoint(tmp_path, 1, model)).model.head.bias
+    assert bias[:4].tolist() == model.head.bias[:4].tolist()
+    assert bool(bias[1].signbit())
+
+
+def test_the_files_are_json_and_safetensors(saved):  # SPEC S2
+    assert sorted(path.name for path in saved.iterdir()) == ["checkpoint.json", "model.safetensors"]
+    about = json.loads((saved / "checkpoint.json").read_text(encoding="utf-8"))
+    assert about == {"format": 1, "step": 5, "model": preset("fluctlight").to_dict()}
+    assert load_file(saved / "model.safetensors").keys() == make_model().state_dict().keys()
+
+
+def test_a_run_folder_means_its_latest_checkpoint(tmp_path):
+    for step in (3, 20, 100):
+        save_checkpoint(tmp_path, step, make_model(seed=step))
+    loaded = load_checkpoint(tmp_path)
+    assert loaded.step == 100
+    assert_same(loaded.model, make_model(seed=100))
+
+
+def test_latest_is_by_number_and_other_files_are_passed_over(tmp_path):
+    names = ["step-00000009", "step-99999999", "step-100000000", "step-notes", "stepping-stone"]
+    for name in [*names, ".unfinished-999999999-1"]:
+        (tmp_path / name).mkdir()
+    assert latest_checkpoint(tmp_path) == tmp_path / "step-100000000"
+
+
+@pytest.mark.parametrize("name", ["", "absent", "file.txt"])
+def test_no_checkpoint_is_said(tmp_path, name):
+    (tmp_path / "file.txt").write_text("x", encoding="utf-8")
+    for look in (latest_checkpoint, load_checkpoint):
+        with pytest.raises(LessonsError) as caught:
+            look(tmp_path / name)
+        assert caught.value.what == "no checkpoint here"
+        assert caught.value.where == str(tmp_path / name)
+
+
+def fails_on_rename_to(name, real=Path.rename):
+    def rename(self, target):
+        if Path(target).name == name and self.name.startswith(".unfinished"):
+            raise OSError(28, "No space left on device")
+        return real(self, target)
+
+    return rename
+
+
+@pytest.mark.parametrize("step", [5, 6])
+def test_an_interrupted_save_leaves_the_old_one(saved, monkeypatch, step):  # SPEC E9
+    run = saved.parent
+    monkeypatch.setattr(Path, "rename", fails_on_rename_to(f"step-{step:08d}"))
+    with pytest.raises(LessonsError, match=r"can't save the checkpoint: .*No space left"):
+        save_checkpoint(run, step, make_model(seed=9))
+    assert [path.name for path in run.iterdir()] == ["step-00000005"]
+    loaded = load_checkpoint(run)
+    assert loaded.step == 5
+    assert_same(loaded.model, make_model())
+
+
+@pytest.mark.parametrize("error", [OSError(28, "disk full"), SafetensorError("disk full")])
+def test_a_full_disk_leaves_the_old_one(saved, monkeypatch, error):  # SPEC E9
+    run = saved.parent
+
+    def save_half(tensors, path):
+        path.write_bytes(b"half of it")
+        raise error
+
+    monkeypatch.setattr(checkpoint, "save_file", save_half)
+    with pytest.raises(LessonsError, match=r"can't save the checkpoint: .*disk full"):
+        save_checkpoint(run, 6, make_model(seed=9))
+    assert [path.name for path in run.iterdir()] == ["step-00000005"]
+    assert_same(load_checkpoint(run).model, make_model())
+
+
+def test_saving_a_step_again_replaces_it(saved):
+    run = saved.parent
+    save_checkpoint(run, 5, make_model(seed=9))
+    assert [path.name for path in run.iterdir()] == ["step-00000005"]
+    assert_same(load_checkpoint(run).model, make_model(seed=9))
+
+
+def test_a_file_in_the_way_is_named(tmp_path):
+    (tmp_path / "run").write_text("x", encoding="utf-8")
+    with pytest.raises(LessonsError, match=r"can't save the checkpoint: .*run"):
+        save_checkpoint(tmp_path / "run", 1, make_model())

@@ -1,0 +1,96 @@
+"""Losses over a whole text: every real target counts the same."""
+
+import math
+from collections import Counter
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch.nn import functional
+
+from transformer_lessons.config import ModelConfig
+from transformer_lessons.errors import LessonsError
+from transformer_lessons.text.batches import IGNORE, consecutive_windows
+from transformer_lessons.training.evaluate import Evaluation, evaluate, unigram_loss
+
+CONFIG = ModelConfig(20, context_length=8, d_model=8, n_layers=1, n_heads=2, d_ff=4)
+
+
+def uneven_batches():
+    """Three batches with 16, 3 and 1 real targets."""
+    generator = torch.Generator().manual_seed(0)
+    batches = []
+    for n_rows, n_tokens, n_real in [(2, 8, 16), (1, 8, 3), (1, 2, 1)]:
+        inputs, targets = torch.randint(20, (2, n_rows, n_tokens), generator=generator)
+        targets.view(-1)[n_real:] = IGNORE
+        batches.append((inputs, targets))
+    return batches
+
+
+def test_the_loss_is_the_mean_over_targets_not_over_batches(random_model):  # SPEC E5
+    model, batches = random_model(CONFIG), uneven_batches()
+    sums, counts = [], []
+    for inputs, targets in batches:
+        logits = model(inputs).flatten(0, 1)
+        sums.append(functional.cross_entropy(logits, targets.flatten(), reduction="sum").item())
+        counts.append((targets >= 0).sum().item())
+    assert counts == [16, 3, 1]
+    result = evaluate(model, batches)
+    assert result.loss == pytest.approx(sum(sums) / 20, rel=1e-12)
+    assert result.n_targets == 20
+    mean_of_means = sum(s / n for s, n in zip(sums, counts, strict=True)) / 3
+    assert abs(mean_of_means - result.loss) > 0.01  # the two would differ here
+
+
+def test_however_the_text_is_cut_into_batches_the_loss_is_the_same(random_model):
+    model, tokens = random_model(CONFIG), torch.arange(46) % 20
+    results = [evaluate(model, consecutive_windows(tokens, 8, size)) for size in (1, 2, 5)]
+    assert [result.n_targets for result in results] == [45, 45, 45]
+    for result in results[1:]:
+        assert result.loss == pytest.approx(results[0].loss, rel=1e-6)
+
+
+def test_a_batch_without_real_targets_changes_nothing(random_model):
+    model, batches = random_model(CONFIG), uneven_batches()
+    empty = (torch.zeros(1, 4, dtype=torch.long), torch.full((1, 4), IGNORE))
+    assert evaluate(model, [batches[0], empty, *batches[1:]]) == evaluate(model, batches)
+
+
+@pytest.mark.parametrize("batches", [[], [(torch.zeros(1, 2).long(), torch.full((1, 2), -100))]])
+def test_nothing_to_evaluate_on_is_refused(random_model, batches):
+    with pytest.raises(LessonsError, match="no targets to evaluate on"):
+        evaluate(random_model(CONFIG), batches)
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_the_mode_comes_back_and_no_gradient_is_left(random_model, training):
+    model = random_model(CONFIG).train(training)
+    evaluate(model, uneven_batches())
+    assert model.training is training
+    assert all(parameter.grad is None for parameter in model.parameters())
+
+
+def test_dropout_is_off(random_model):  # SPEC F4
+    config = ModelConfig(20, 8, d_model=32, n_layers=1, n_heads=2, d_ff=4, dropout=0.5)
+    model = random_model(config).train()
+    assert evaluate(model, uneven_batches()) == evaluate(model, uneven_batches())
+
+
+def test_perplexity_and_bits_per_byte():  # SPEC E5
+    result = Evaluation(loss=math.log(256), n_targets=1)
+    assert result.perplexity == pytest.approx(256)
+    assert result.bits_per_byte == pytest.approx(8)
+
+
+@given(
+    train=st.lists(st.integers(0, 6), max_size=40),
+    held_out=st.lists(st.integers(0, 6), min_size=1, max_size=40),
+)
+def test_unigram_loss_equals_counting_by_hand(train, held_out):
+    counts = Counter(train)
+    shares = [(counts[token] + 1) / (len(train) + 7) for token in range(7)]
+    expected = -sum(math.log(shares[token]) for token in held_out) / len(held_out)
+    tokens = torch.tensor(train, dtype=torch.long)
+    got = unigram_loss(tokens, torch.tensor(held_out), vocab_size=7)
+    assert got == pytest.approx(expected, rel=1e-12)

@@ -1,0 +1,65 @@
+"""How the book's figures look: one style, and colours that read on white and for colour-blind eyes.
+
+Figures have a white ground; the book's pages set them on a card in dark mode.
+"""
+
+INK, MUTED = "#1f2937", "#6b7280"
+BLUE, ORANGE, GREEN, PURPLE = "#2563a8", "#c2570c", "#2f7d4f", "#7a4b9d"
+ONE_HUE, TWO_HUES = "Blues", "RdBu_r"  # for shares from 0 to 1, and for numbers around 0
+
+
+def use_book_style() -> None:
+    """Make every matplotlib figure of this process look like the book's."""
+    import matplotlib as mpl
+
+    mpl.rcParams.update(
+        {
+            "figure.figsize": (7.0, 3.2),
+            "figure.dpi": 110,
+            "figure.facecolor": "white",
+            "figure.constrained_layout.use": True,
+            "font.family": "DejaVu Sans",
+            "font.size": 10,
+            "text.color": INK,
+            "axes.labelcolor": INK,
+            "axes.edgecolor": MUTED,
+            "axes.titlesize": 11,
+            "axes.titlelocation": "left",
+            "axes.spines.top": False,
+            "axes.spines.right": False,
+            "axes.prop_cycle": mpl.cycler(color=[BLUE, ORANGE, GREEN, PURPLE]),
+            "xtick.color": MUTED,
+            "ytick.color": MUTED,
+            "lines.linewidth": 1.8,
+            "legend.frameon": False,
+        }
+    )
+
+
+def byte_label(byte: int) -> str:
+    """How a byte is written under a figure: its character if it has one, else its number.
+
+    >>> byte_label(97), byte_label(32), byte_label(255)
+    ('a', '␣', '255')
+    """
+    if byte == 32:
+        return "␣"
+    return chr(byte) if 32 < byte < 127 else str(byte)
+
+
+def draw_weights(axes, weights, labels=None) -> None:
+    """Draw attention weights (T, T) as a grid of blues with the numbers in it.
+
+    Row t, top to bottom, is the query at t; columns are keys. `labels` names the tokens.
+    """
+    n_tokens = len(weights)
+    axes.imshow(weights, cmap=ONE_HUE, vmin=0, vmax=1)
+    for t in range(n_tokens):
+        for s in range(t + 1):
+            colour = "white" if weights[t][s] > 0.6 else INK
+            text = f"{float(weights[t][s]):.2f}"
+            axes.text(s, t, text, ha="center", va="center", fontsize=8, color=colour)
+    axes.set_xticks(range(n_tokens), labels)
+    axes.set_yticks(range(n_tokens), labels)
+    axes.spines[["left", "bottom"]].set_visible(False)
+    axes.tick_params(length=0)

@@ -1,0 +1,1 @@
+"""Weights that leave the program, and weights that come back."""
