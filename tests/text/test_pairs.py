@@ -228,3 +228,15 @@ def test_the_order_is_new_in_each_epoch_and_set_by_the_seed():
     assert first != second != third
     assert epochs(20, 5, seed=0) == [first, second, third]
     assert epochs(20, 5, seed=1)[0] != first
+
+
+def test_crops_are_set_by_the_seed_and_leave_the_global_random_numbers_alone():
+    def crops(seed):
+        pairs = [(b"", bytes(range(100)))]
+        batches = pair_batches(pairs, context_length=4, batch_size=1, seed=seed)
+        return [next(batches)[0][0, 0].item() for _ in range(10)]
+
+    before = torch.random.get_rng_state()
+    assert crops(seed=0) == crops(seed=0)
+    assert crops(seed=0) != crops(seed=1)
+    assert torch.equal(before, torch.random.get_rng_state())

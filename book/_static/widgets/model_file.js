@@ -4,6 +4,8 @@
 (function () {
   "use strict";
 
+  const LARGEST_FILE = 50e6; // bytes: beyond this a tab struggles
+
   const is_object = (value) => typeof value === "object" && value !== null && !Array.isArray(value);
   const is_size = (value) => Number.isSafeInteger(value) && value >= 1;
   const is_between = (low, high) => (value) =>
@@ -28,7 +30,9 @@
       if (!shapes.has(name)) throw new Error(`tensor '${name}' is not part of this model`);
     }
     const weights = {};
-    for (const [name, shape] of shapes) weights[name] = read_tensor(name, file.weights[name], shape);
+    for (const [name, shape] of shapes) {
+      weights[name] = read_tensor(name, file.weights[name], shape);
+    }
     return { config, weights, n_parameters };
   }
 
@@ -91,7 +95,7 @@
     return shapes;
   }
 
-  /* A vector as an array, a matrix as an array of rows; numbers rounded to float32 as in PyTorch. */
+  /* A vector as an array, a matrix as an array of rows; its numbers rounded to float32. */
   function read_tensor(name, tensor, shape) {
     if (tensor === undefined) throw new Error(`tensor '${name}' is missing`);
     if (JSON.stringify(tensor.shape) !== JSON.stringify(shape)) {
@@ -112,5 +116,22 @@
     return Array.from({ length: shape[0] }, (_, i) => data.slice(i * shape[1], (i + 1) * shape[1]));
   }
 
-  Object.assign((window.TransformerLessons ??= {}), { read_model });
+  /* The parsed JSON of a file that the reader has chosen. */
+  function read_json(file) {
+    if (file.size > LARGEST_FILE) throw new Error("it is larger than 50 MB");
+    return new Promise((resolve, reject) => {
+      const reader = new FileReader();
+      reader.addEventListener("error", () => reject(new Error("it can't be read")));
+      reader.addEventListener("load", () => {
+        try {
+          resolve(JSON.parse(reader.result));
+        } catch {
+          reject(new Error("it is not JSON"));
+        }
+      });
+      reader.readAsText(file);
+    });
+  }
+
+  Object.assign((window.TransformerLessons ??= {}), { read_json, read_model });
 })();
