@@ -57,6 +57,7 @@ lint: $(VENV)/installed
 
 notebooks: $(VENV)/installed
 	$(BIN)/python tools/notebooks.py
+	$(BIN)/python tools/publish.py
 
 demo: $(VENV)/installed
 	$(BIN)/python -m transformer_lessons demo

@@ -1,0 +1,44 @@
+"""Copy what the lessons made into the book's static folder. Run it after tools/notebooks.py.
+
+    python tools/publish.py
+
+A figure of a cell tagged `figure:learning` becomes `book/_static/figures/learning.png`; the model
+that lesson 01 exported to `runs/first_model.json` becomes the script that its page loads.
+"""
+
+import base64
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+from notebook_files import ROOT, notebook_paths, numbered_code_cells, read_notebook, tags
+
+from transformer_lessons.weights.export import export_page_script
+
+TAG = "figure:"
+FIGURES = Path("book/_static/figures")
+PAGE_MODEL = Path("book/_static/widgets/first_model_weights.js")
+
+
+def tagged_figures(root: Path) -> Iterator[tuple[Path, bytes]]:
+    """Where each tagged figure of the notebooks belongs, and its PNG."""
+    for path in notebook_paths(root):
+        for _, cell in numbered_code_cells(read_notebook(path)):
+            for name in [tag.removeprefix(TAG) for tag in tags(cell) if tag.startswith(TAG)]:
+                [image] = [o.data["image/png"] for o in cell.outputs if "data" in o]
+                yield root / FIGURES / f"{name}.png", base64.b64decode(image)
+
+
+def main(root: Path = ROOT) -> int:
+    """Write the figures and the page's model."""
+    for path, image in tagged_figures(root):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(image)
+        print(f"written: {path.relative_to(root)}")
+    export_page_script(root / "runs" / "first_model.json", root / PAGE_MODEL, "first_model")
+    print(f"written: {PAGE_MODEL}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
