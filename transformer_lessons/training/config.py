@@ -54,7 +54,7 @@ def train_preset(name: str) -> TrainConfig:
     presets = {
         "fluctlight": TrainConfig(),
         "bytes-1m": TrainConfig(
-            steps=700,
+            steps=800,
             batch_size=16,
             learning_rate=3e-3,
             min_learning_rate=3e-4,

@@ -1,0 +1,46 @@
+"""The command line: which command was asked for, and how its errors are shown.
+
+Bad input ends with one line on stderr and exit code 2, never with a traceback.
+"""
+
+import importlib
+import os
+import sys
+from collections.abc import Sequence
+
+from transformer_lessons.errors import LessonsError
+
+USAGE = """usage: python -m transformer_lessons COMMAND [--help] ...
+
+commands:
+  demo      watch the model with 2,656 parameters learn "ababab…", then let it write
+  train     train a model on pairs, on a text file, or on Python's documentation
+  generate  let a trained model continue a prompt
+  inspect   show what a checkpoint is made of
+"""
+COMMANDS = ("demo", "train", "generate", "inspect")
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run one command and return its exit code: 0, 2 for bad input, 130 when interrupted."""
+    for output in (sys.stdout, sys.stderr):
+        output.reconfigure(encoding="utf-8", errors="replace")
+    if not arguments or arguments[0] not in COMMANDS:
+        asked_for_help = list(arguments[:1]) in (["-h"], ["--help"])
+        print(USAGE, end="", file=sys.stdout if asked_for_help else sys.stderr)
+        if arguments and not asked_for_help:
+            print(f"error: unknown command {arguments[0]!r}", file=sys.stderr)
+        return 0 if asked_for_help else 2
+    command = importlib.import_module(f"transformer_lessons.commands.{arguments[0]}")
+    try:
+        return command.run(arguments[1:])
+    except LessonsError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except BrokenPipeError:
+        # Whoever read our output has stopped; Python would complain once more when it closes.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except KeyboardInterrupt:
+        print("stopped", file=sys.stderr)
+        return 130

@@ -1,0 +1,77 @@
+"""`generate`: a trained model continues a prompt."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from transformer_lessons.display import bar, visible
+from transformer_lessons.errors import LessonsError
+from transformer_lessons.generation.generate import stream_with_probabilities
+from transformer_lessons.generation.sampling import Sampler
+from transformer_lessons.text.byte_tokenizer import ByteTokenizer, decode_stream
+from transformer_lessons.training.checkpoint import load_checkpoint
+
+
+@dataclass(frozen=True)
+class Generate:
+    """Let a trained model continue a prompt."""
+
+    checkpoint: Annotated[Path, tyro.conf.Positional]
+    """A run folder, or one of its checkpoints."""
+    prompt: str | None = None
+    """The text to continue."""
+    prompt_file: Path | None = None
+    """A file with the text to continue; its bytes need not be UTF-8."""
+    max_new_tokens: int = 200
+    """How many bytes to write."""
+    temperature: float = 0.2
+    """Below 1 surer, above 1 more varied. 0.1 to 0.3 suits models as small as these."""
+    greedy: bool = False
+    """Always take the most likely byte; the temperature is then not used."""
+    seed: int = 0
+    """The same seed writes the same text."""
+    probabilities: bool = False
+    """Show each byte on a line of its own, with the probability the model gave it."""
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Generate to stdout; returns the exit code."""
+    options = tyro.cli(Generate, args=arguments, prog="python -m transformer_lessons generate")
+    sampler = Sampler(options.temperature, options.greedy)
+    prompt = read_prompt(options)
+    model = load_checkpoint(options.checkpoint).model
+    steps = stream_with_probabilities(model, prompt, options.max_new_tokens, sampler, options.seed)
+    if options.probabilities:
+        for token, probability in steps:
+            print(
+                f"{visible(bytes([token]))!r:>6} {token:>4}  {bar(probability)} {probability:7.2%}"
+            )
+        return 0
+    for text in decode_stream(pieces(prompt, steps)):
+        print(text, end="", flush=True)
+    print()
+    return 0
+
+
+def read_prompt(options: Generate) -> list[int]:
+    """The bytes of the prompt, from the one of the two options that was given."""
+    if (options.prompt is None) == (options.prompt_file is None):
+        remedy = 'For example --prompt "ab".'
+        raise LessonsError("give either --prompt or --prompt-file", remedy=remedy)
+    if options.prompt is not None:
+        return ByteTokenizer().encode(options.prompt)
+    try:
+        return ByteTokenizer().encode(options.prompt_file.read_bytes())
+    except OSError as error:
+        where = str(options.prompt_file)
+        raise LessonsError(f"can't read it: {error.strerror}", where=where) from None
+
+
+def pieces(prompt: list[int], steps: Iterator[tuple[int, float]]) -> Iterator[bytes]:
+    """The prompt and then each new byte, as bytes."""
+    yield bytes(prompt)
+    for token, _ in steps:
+        yield bytes([token])

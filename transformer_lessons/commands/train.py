@@ -1,0 +1,226 @@
+"""`train`: a model, some text, and a run folder with everything that happened."""
+
+import json
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import torch
+import tyro
+from rich.console import Console
+from rich.table import Table
+from torch import Tensor
+
+from transformer_lessons.config import ModelConfig, preset, read_json
+from transformer_lessons.device import best_device
+from transformer_lessons.display import TrainingDisplay, visible
+from transformer_lessons.errors import LessonsError
+from transformer_lessons.generation.generate import stream
+from transformer_lessons.generation.sampling import Sampler
+from transformer_lessons.model.accounting import count_parameters
+from transformer_lessons.model.decoder import Decoder
+from transformer_lessons.text.batches import consecutive_windows, random_windows
+from transformer_lessons.text.corpus import python_documentation
+from transformer_lessons.text.pairs import pair_batches, read_pairs
+from transformer_lessons.training.checkpoint import save_checkpoint
+from transformer_lessons.training.config import TrainConfig, train_preset
+from transformer_lessons.training.evaluate import evaluate, unigram_loss
+from transformer_lessons.training.trainer import StepReport, Trainer
+
+
+@dataclass(frozen=True)
+class Train:
+    """Train a model on pairs, on a text file, or on Python's own documentation."""
+
+    preset: str = "fluctlight"
+    """The model to start from, and choices that suit it: fluctlight or bytes-1m."""
+    config: Path | None = None
+    """A JSON file with "model" and "training", instead of a preset."""
+    pairs: Path | None = None
+    """Train on pairs: a file with base64(input) TAB base64(output) on each line."""
+    seed_pairs: Path | None = None
+    """More pairs, put before those of --pairs."""
+    text: Path | None = None
+    """Train on the bytes of a file; its last tenth is held out."""
+    corpus: bool = False
+    """Train on the documentation that comes with Python; its last tenth is held out."""
+    out: Path = Path("runs/latest")
+    """The run folder; it must not hold a checkpoint yet."""
+    device: str = "auto"
+    """auto, cpu, cuda or mps."""
+    model: ModelConfig = field(default_factory=lambda: preset("fluctlight"))
+    """Sizes and choices of the model; the defaults come from the preset."""
+    training: TrainConfig = field(default_factory=lambda: train_preset("fluctlight"))
+    """Choices of the run; the defaults come from the preset."""
+
+
+@dataclass(frozen=True)
+class Data:
+    """What to train on, what to judge by, and where samples start from."""
+
+    batches: Iterator[tuple[Tensor, Tensor]]
+    prompt: bytes
+    name: str
+    train_tokens: Tensor | None = None
+    held_out: Tensor | None = None
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Train and save; returns the exit code, 130 after Ctrl-C."""
+    options = parse(arguments)
+    data = load_data(options)
+    if list(options.out.glob("step-*")):
+        remedy = "Choose another --out, or remove the folder."
+        raise LessonsError(
+            "there is a checkpoint here already", where=str(options.out), remedy=remedy
+        )
+    device = choose_device(options.device)
+    torch.manual_seed(options.training.seed)
+    model = Decoder(options.model).to(device)
+    console = Console(highlight=False)
+    console.print(f"{count_parameters(model):,} parameters on {device.type}, reading {data.name}")
+    reports: list[StepReport] = []
+    code = 0
+    try:
+        train(model, data, options, console, reports.append)
+    except KeyboardInterrupt:
+        code = 130
+    path = save_checkpoint(options.out, len(reports), model)
+    if code:
+        console.print(f"Stopped after {len(reports)} steps. Saved: {path}")
+    else:
+        console.print(summary(model, data, reports))
+    console.print(f"Let it write: python -m transformer_lessons generate {options.out} --prompt …")
+    return code
+
+
+def parse(arguments: Sequence[str]) -> Train:
+    """The options; defaults come from --preset or --config, so they are read first."""
+    name = option_value(arguments, "--preset") or "fluctlight"
+    model, training = preset(name), train_preset(name)
+    if file := option_value(arguments, "--config"):
+        values = read_json(file)
+        if not isinstance(values, dict) or not set(values) <= {"model", "training", "data"}:
+            raise LessonsError('a config has the keys "model" and "training"', where=file)
+        model = ModelConfig.from_dict({**model.to_dict(), **values.get("model", {})}, where=file)
+        chosen = {**training.to_dict(), **values.get("training", {})}
+        training = TrainConfig.from_dict(chosen, where=file)
+    default = Train(preset=name, model=model, training=training)
+    prog = "python -m transformer_lessons train"
+    return tyro.cli(Train, args=arguments, default=default, prog=prog)
+
+
+def option_value(arguments: Sequence[str], option: str) -> str | None:
+    """What follows `option`, as in `--preset NAME` or `--preset=NAME`; None if it isn't there.
+
+    >>> option_value(["--steps", "3", "--preset=fluctlight"], "--preset")
+    'fluctlight'
+    """
+    for place, argument in enumerate(arguments):
+        if argument.startswith(f"{option}="):
+            return argument.partition("=")[2]
+        if argument == option and place + 1 < len(arguments):
+            return arguments[place + 1]
+    return None
+
+
+def load_data(options: Train) -> Data:
+    """The data that the options name; exactly one source must be given."""
+    sources = [options.pairs is not None, options.text is not None, options.corpus]
+    if sum(sources) != 1:
+        raise LessonsError("give one of --pairs FILE, --text FILE and --corpus")
+    context_length, batch_size = options.model.context_length, options.training.batch_size
+    seed = options.training.seed
+    if options.pairs is not None:
+        seed_pairs = read_pairs(options.seed_pairs) if options.seed_pairs else []
+        pairs = read_pairs(options.pairs, seed_pairs)
+        batches = pair_batches(pairs, context_length, batch_size, seed)
+        source, answer = pairs[0]
+        return Data(batches, source or answer[:1], f"{len(pairs):,} pairs of {options.pairs}")
+    name = "Python's documentation" if options.corpus else str(options.text)
+    text = python_documentation().encode() if options.corpus else read_bytes(options.text)
+    tokens = torch.tensor(list(text))
+    n_train = len(tokens) - len(tokens) // 10
+    train_tokens, held_out = tokens[:n_train], tokens[n_train:]
+    batches = random_windows(train_tokens, context_length, batch_size, seed)
+    return Data(batches, text[n_train : n_train + 8], name, train_tokens, held_out)
+
+
+def read_bytes(path: Path) -> bytes:
+    """The bytes of a file of at least 100; anything else raises `LessonsError`."""
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise LessonsError(f"can't read it: {error.strerror}", where=str(path)) from None
+    if len(data) < 100:
+        what = f"{len(data)} bytes are too few to train on"
+        raise LessonsError(what, where=str(path), remedy="Give a file of at least 100 bytes.")
+    return data
+
+
+def choose_device(name: str) -> torch.device:
+    """The device called `name`, or the best one for "auto"."""
+    if name == "auto":
+        return best_device()
+    available = {"cpu": True, "cuda": torch.cuda.is_available()}
+    available["mps"] = torch.backends.mps.is_available()
+    if not available.get(name):
+        remedy = f"Here: auto, {', '.join(kind for kind, there in available.items() if there)}."
+        raise LessonsError(f"no device {name!r}", where="--device", remedy=remedy)
+    return torch.device(name)
+
+
+def train(
+    model: Decoder,
+    data: Data,
+    options: Train,
+    console: Console,
+    keep: Callable[[StepReport], None],
+) -> None:
+    """Train on display; every step goes to `keep` and, as a line of JSON, to the log."""
+    options.out.mkdir(parents=True, exist_ok=True)
+    about = {"model": options.model.to_dict(), "training": options.training.to_dict()}
+    text = json.dumps({**about, "data": data.name}, indent=2) + "\n"
+    (options.out / "config.json").write_text(text, encoding="utf-8")
+    levels = {f"ln {model.config.vocab_size}": math.log(model.config.vocab_size)}
+    if data.held_out is not None:
+        unigram = unigram_loss(data.train_tokens, data.held_out, model.config.vocab_size)
+        levels["how often each byte"] = unigram
+
+    def sample() -> str:
+        written = bytes(stream(model, data.prompt, 48, Sampler(0.3)))
+        return f"{visible(data.prompt)} -> {visible(written)}"
+
+    steps = options.training.steps
+    with (
+        open(options.out / "log.jsonl", "w", encoding="utf-8") as log,
+        TrainingDisplay(console, steps, sample, levels) as display,
+    ):
+
+        def on_step(report: StepReport) -> None:
+            keep(report)
+            log.write(json.dumps(asdict(report)) + "\n")
+            display(report)
+
+        Trainer(model, options.training, data.batches, on_step).fit()
+
+
+def summary(model: Decoder, data: Data, reports: Sequence[StepReport]) -> Table:
+    """What the run came to, as a table."""
+    table = Table("after training", "", box=None)
+    last = reports[-max(len(reports) // 20, 1) :]
+    train_loss = sum(report.loss for report in last) / len(last)
+    table.add_row("training loss", f"{train_loss:.4f} nats per byte")
+    if data.held_out is not None:
+        context_length, vocab_size = model.config.context_length, model.config.vocab_size
+        result = evaluate(model, consecutive_windows(data.held_out, context_length, 32))
+        unigram = unigram_loss(data.train_tokens, data.held_out, vocab_size)
+        held_out = f"{result.loss:.4f} nats, {result.bits_per_byte:.3f} bits per byte"
+        table.add_row("held-out loss", held_out)
+        table.add_row("… knowing only how often each byte", f"{unigram:.4f} nats per byte")
+        table.add_row("held-out perplexity", f"{result.perplexity:.2f}")
+    seconds = sum(report.seconds for report in reports)
+    n_targets = sum(report.n_targets for report in reports)
+    table.add_row("time", f"{seconds:.1f} s, {n_targets / seconds:,.0f} tokens/s")
+    return table

@@ -1,0 +1,124 @@
+"""What training looks like in a terminal: progress, the loss as a curve, and what the model writes.
+
+Where the output is not a terminal, a plain line every tenth of the way says the same.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.panel import Panel
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.text import Text
+
+from transformer_lessons.training.trainer import StepReport
+
+REFRESHES = 40  # how often, in a whole run, the curve and the sample are drawn anew
+CURVE_WIDTH, CURVE_HEIGHT = 56, 9
+
+
+class TrainingDisplay:
+    """Shows a run of `steps` steps. Use it as a context manager and as `on_step` of a `Trainer`.
+
+    `sample()` is asked now and then for what the model writes; `levels` are losses to mark.
+    """
+
+    def __init__(
+        self,
+        console: Console,
+        steps: int,
+        sample: Callable[[], str],
+        levels: dict[str, float],
+        after_refresh: Callable[[], None] = lambda: None,
+    ) -> None:
+        self.console, self.steps, self.sample, self.levels = console, steps, sample, levels
+        self.after_refresh = after_refresh
+        self.losses: list[float] = []
+        self.seconds, self.n_targets = 0.0, 0
+        self.progress = Progress(
+            TextColumn("step"),
+            MofNCompleteColumn(),
+            BarColumn(bar_width=24),
+            TextColumn("{task.fields[rate]:,.0f} tokens/s, left"),
+            TimeRemainingColumn(compact=True),
+            console=console,
+        )
+        self.task = self.progress.add_task("training", total=steps, rate=0.0)
+        self.live = Live(console=console, refresh_per_second=12, auto_refresh=False)
+
+    def __enter__(self) -> "TrainingDisplay":
+        if self.console.is_terminal:
+            self.live.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.live.stop()
+
+    def __call__(self, report: StepReport) -> None:
+        self.losses.append(report.loss)
+        self.seconds += report.seconds
+        self.n_targets += report.n_targets
+        parts = REFRESHES if self.console.is_terminal else 10
+        is_due = report.step % max(self.steps // parts, 1) == 0
+        if report.step in (1, self.steps) or is_due:
+            if self.console.is_terminal:
+                self.draw(report)
+            else:
+                rate = self.n_targets / self.seconds
+                line = f"step {report.step:>5}/{self.steps}  loss {report.loss:.4f}"
+                print(f"{line}  {rate:,.0f} tokens/s  {self.sample()}", flush=True)
+            self.after_refresh()
+
+    def draw(self, report: StepReport) -> None:
+        """Draw everything anew."""
+        rate = self.n_targets / self.seconds
+        self.progress.update(self.task, completed=report.step, rate=rate)
+        curve = loss_curve(self.losses, self.steps, self.levels)
+        sample = Text(self.sample(), style="bold", no_wrap=True, overflow="ellipsis")
+        shown = Group(
+            self.progress,
+            Panel(Text(curve), title=f"loss {report.loss:.4f} nats", title_align="left"),
+            Panel(sample, title="it writes", title_align="left"),
+        )
+        self.live.update(shown, refresh=True)
+
+
+def loss_curve(losses: Sequence[float], steps: int, levels: dict[str, float]) -> str:
+    """The losses so far as lines of text; `levels` are marked at the right with their names.
+
+    >>> print(loss_curve([3.0, 2.0, 1.0, 0.0], steps=4, levels={"nothing": 3.0})[:8])
+    ●●●●●●●●
+    """
+    top = max([*losses, *levels.values()])
+    height = CURVE_HEIGHT - 1
+    rows = [[" "] * CURVE_WIDTH for _ in range(CURVE_HEIGHT)]
+    names = [""] * CURVE_HEIGHT
+    for name, level in levels.items():
+        row = height - round(height * level / top)
+        rows[row] = ["·"] * CURVE_WIDTH
+        names[row] = f" {name}"
+    for column in range(min(CURVE_WIDTH, math.ceil(len(losses) / steps * CURVE_WIDTH))):
+        loss = losses[min(column * steps // CURVE_WIDTH, len(losses) - 1)]
+        rows[height - round(height * max(loss, 0.0) / top)][column] = "●"
+    return "\n".join("".join(row) + name for row, name in zip(rows, names, strict=True))
+
+
+def visible(data: bytes) -> str:
+    """Bytes as one line of text: what is not printable becomes a dot.
+
+    >>> visible(b"ab\\x00\\n")
+    'ab··'
+    """
+    text = data.decode("utf-8", errors="replace").replace("\ufffd", "·")
+    return "".join(character if character.isprintable() else "·" for character in text)
+
+
+def bar(share: float, width: int = 20) -> str:
+    """A share from 0 to 1 as a bar of characters.
+
+    >>> bar(0.5, width=4)
+    '██░░'
+    """
+    full = round(share * width)
+    return "█" * full + "░" * (width - full)
