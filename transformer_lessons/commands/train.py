@@ -88,10 +88,11 @@ def run(arguments: Sequence[str]) -> int:
         code = 130
     path = save_checkpoint(options.out, len(reports), model)
     if code:
-        console.print(f"Stopped after {len(reports)} steps. Saved: {path}")
+        console.print(f"Stopped after {len(reports)} steps. Saved: {path}", soft_wrap=True)
     else:
         console.print(summary(model, data, reports))
-    console.print(f"Let it write: python -m transformer_lessons generate {options.out} --prompt …")
+    command = f"python -m transformer_lessons generate {options.out} --prompt …"
+    console.print(f"Let it write: {command}", soft_wrap=True)
     return code
 
 

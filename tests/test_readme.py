@@ -1,0 +1,73 @@
+"""The README's commands are run, so that they stay true."""
+
+import os
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+PYTHON = ROOT / ".venv" / "bin" / "python"
+
+# What is run as something else than it is written, and why.
+SHORTER = {
+    # Two minutes of training; a few steps run the same code.
+    "train --preset bytes-1m --corpus": " --training.steps 3",
+}
+# What can't be run from inside the tests: they would start themselves.
+RUN_BY_MAKE = ("make book", "make test")
+
+
+def readme_commands() -> list[str]:
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"^```bash\n(.*?)^```", text, flags=re.MULTILINE | re.DOTALL)
+    lines = [line.partition(" #")[0].strip() for block in blocks for line in block.splitlines()]
+    return [line for line in lines if line]
+
+
+def test_every_command_of_the_readme_runs(tmp_path):
+    """In order, in a folder of its own, with the repository's Makefile and environment."""
+    if not PYTHON.exists():
+        pytest.fail("there is no .venv; run `make install`")
+    for name in (".venv", "Makefile", "transformer_lessons", "requirements.txt", "pyproject.toml"):
+        (tmp_path / name).symlink_to(ROOT / name)
+    commands = readme_commands()
+    assert len(commands) >= 8
+    outputs = {}
+    for command in commands:
+        if command in RUN_BY_MAKE:
+            continue
+        extra = next((more for part, more in SHORTER.items() if part in command), "")
+        if command.startswith("make "):
+            # .venv belongs to the repository: here it must not be made again.
+            command = f"{command} --old-file=.venv/installed"
+        done = subprocess.run(
+            command + extra,
+            shell=True,
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            env={**os.environ, "OMP_NUM_THREADS": "1"},
+            timeout=300,
+        )
+        assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
+        outputs[command] = done.stdout
+    written = next(text for command, text in outputs.items() if "--prompt ab" in command)
+    assert written.strip() == "ab" * 11  # SPEC F12: stable at temperature 0.2
+
+
+def test_make_book_and_make_test_are_rules_of_the_makefile():
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    for command in RUN_BY_MAKE:
+        assert command in readme_commands()
+        assert re.search(rf"^{command.removeprefix('make ')}:", makefile, flags=re.MULTILINE)
+    # CI runs the README's own test command.
+    assert "make test" in (ROOT / ".ci" / "run").read_text(encoding="utf-8")
+
+
+def test_the_pages_name_the_same_commands_as_the_readme():
+    index = (ROOT / "book" / "index.md").read_text(encoding="utf-8")
+    for command in (*RUN_BY_MAKE, "make demo"):
+        assert command in index
+        assert command in readme_commands()
