@@ -15,7 +15,7 @@ from rich.text import Text
 from transformer_lessons.training.trainer import StepReport
 
 REFRESHES = 40  # how often, in a whole run, the curve and the sample are drawn anew
-CURVE_WIDTH, CURVE_HEIGHT = 56, 9
+CURVE_WIDTH, CURVE_HEIGHT = 48, 9
 
 
 class TrainingDisplay:

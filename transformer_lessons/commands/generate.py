@@ -1,5 +1,6 @@
 """`generate`: a trained model continues a prompt."""
 
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -62,7 +63,8 @@ def read_prompt(options: Generate) -> list[int]:
         remedy = 'For example --prompt "ab".'
         raise LessonsError("give either --prompt or --prompt-file", remedy=remedy)
     if options.prompt is not None:
-        return ByteTokenizer().encode(options.prompt)
+        # The bytes as they were typed, also where the locale says that they are not UTF-8.
+        return ByteTokenizer().encode(os.fsencode(options.prompt))
     try:
         return ByteTokenizer().encode(options.prompt_file.read_bytes())
     except OSError as error:

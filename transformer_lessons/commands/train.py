@@ -138,7 +138,7 @@ def load_data(options: Train) -> Data:
         pairs = read_pairs(options.pairs, seed_pairs)
         batches = pair_batches(pairs, context_length, batch_size, seed)
         source, answer = pairs[0]
-        return Data(batches, source or answer[:1], f"{len(pairs):,} pairs of {options.pairs}")
+        return Data(batches, source or answer[:1], f"{options.pairs}, pairs: {len(pairs):,}")
     name = "Python's documentation" if options.corpus else str(options.text)
     text = python_documentation().encode() if options.corpus else read_bytes(options.text)
     tokens = torch.tensor(list(text))
