@@ -4,12 +4,20 @@ Where the output is not a terminal, a plain line every tenth of the way says the
 """
 
 import math
+import time
 from collections.abc import Callable, Sequence
 
 from rich.console import Console, Group
 from rich.live import Live
 from rich.panel import Panel
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeRemainingColumn,
+)
 from rich.text import Text
 
 from transformer_lessons.training.trainer import StepReport
@@ -30,22 +38,14 @@ class TrainingDisplay:
         steps: int,
         sample: Callable[[], str],
         levels: dict[str, float],
-        after_refresh: Callable[[], None] = lambda: None,
+        pause: float = 0.0,
     ) -> None:
-        self.console, self.steps, self.sample, self.levels = console, steps, sample, levels
-        self.after_refresh = after_refresh
+        self.console, self.steps, self.sample = console, steps, sample
+        self.levels, self.pause = levels, pause
         self.losses: list[float] = []
         self.seconds, self.n_targets = 0.0, 0
-        self.progress = Progress(
-            TextColumn("step"),
-            MofNCompleteColumn(),
-            BarColumn(bar_width=24),
-            TextColumn("{task.fields[rate]:,.0f} tokens/s, left"),
-            TimeRemainingColumn(compact=True),
-            console=console,
-        )
-        self.task = self.progress.add_task("training", total=steps, rate=0.0)
-        self.live = Live(console=console, refresh_per_second=12, auto_refresh=False)
+        self.progress = progress_line(console, steps)
+        self.live = Live(console=console, auto_refresh=False)
 
     def __enter__(self) -> "TrainingDisplay":
         if self.console.is_terminal:
@@ -59,29 +59,42 @@ class TrainingDisplay:
         self.losses.append(report.loss)
         self.seconds += report.seconds
         self.n_targets += report.n_targets
-        parts = REFRESHES if self.console.is_terminal else 10
-        is_due = report.step % max(self.steps // parts, 1) == 0
-        if report.step in (1, self.steps) or is_due:
-            if self.console.is_terminal:
-                self.draw(report)
-            else:
-                rate = self.n_targets / self.seconds
-                line = f"step {report.step:>5}/{self.steps}  loss {report.loss:.4f}"
-                print(f"{line}  {rate:,.0f} tokens/s  {self.sample()}", flush=True)
-            self.after_refresh()
-
-    def draw(self, report: StepReport) -> None:
-        """Draw everything anew."""
+        every = max(self.steps // (REFRESHES if self.console.is_terminal else 10), 1)
+        if report.step not in (1, self.steps) and report.step % every != 0:
+            return
         rate = self.n_targets / self.seconds
-        self.progress.update(self.task, completed=report.step, rate=rate)
-        curve = loss_curve(self.losses, self.steps, self.levels)
-        sample = Text(self.sample(), style="bold", no_wrap=True, overflow="ellipsis")
-        shown = Group(
-            self.progress,
-            Panel(Text(curve), title=f"loss {report.loss:.4f} nats", title_align="left"),
-            Panel(sample, title="it writes", title_align="left"),
-        )
-        self.live.update(shown, refresh=True)
+        if self.console.is_terminal:
+            self.progress.update(TaskID(0), completed=report.step, rate=rate)
+            curve = loss_curve(self.losses, self.steps, self.levels)
+            self.live.update(picture(self.progress, curve, self.sample()), refresh=True)
+            time.sleep(self.pause)
+        else:
+            line = f"step {report.step:>5}/{self.steps}  loss {report.loss:.4f}"
+            print(f"{line}  {rate:,.0f} tokens/s  {self.sample()}", flush=True)
+
+
+def progress_line(console: Console, steps: int) -> Progress:
+    """Steps done, a bar, tokens per second, and the time left."""
+    progress = Progress(
+        TextColumn("step"),
+        MofNCompleteColumn(),
+        BarColumn(bar_width=24),
+        TextColumn("{task.fields[rate]:,.0f} tokens/s, left"),
+        TimeRemainingColumn(compact=True),
+        console=console,
+    )
+    progress.add_task("training", total=steps, rate=0.0)
+    return progress
+
+
+def picture(progress: Progress, curve: str, sample: str) -> Group:
+    """The whole display: progress, loss curve, and what the model writes."""
+    written = Text(sample, style="bold", no_wrap=True, overflow="ellipsis")
+    return Group(
+        progress,
+        Panel(Text(curve), title="loss, in nats", title_align="left"),
+        Panel(written, title="it writes", title_align="left"),
+    )
 
 
 def loss_curve(losses: Sequence[float], steps: int, levels: dict[str, float]) -> str:

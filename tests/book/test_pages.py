@@ -53,10 +53,12 @@ def test_a_page_is_accessible(page, name, scheme):  # SPEC G11
     options = {
         "preload": False,
         "runOnly": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa"],
-        # docutils marks bibliography entries with a role that ARIA 1.3 no longer wants; readers
-        # lose nothing by it.
-        "rules": {"aria-deprecated-role": {"enabled": False}},
     }
+    if name == "book/references":
+        # docutils gives bibliography entries a role that ARIA 1.3 has dropped, and so the list of
+        # them counts as empty. Readers lose nothing by it.
+        rules = ("aria-deprecated-role", "aria-required-children")
+        options["rules"] = {rule: {"enabled": False} for rule in rules}
     found = Axe().run(page, options=options)
     troubles = [
         (violation["id"], node["html"][:120])

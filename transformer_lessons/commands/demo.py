@@ -65,9 +65,7 @@ def train(model: Decoder, cycle: bytes, options: Demo, console: Console) -> None
         written = bytes(stream(model, cycle, 30, Sampler(greedy=True)))
         return f"{visible(cycle)} -> {visible(written)}"
 
-    is_live = console.is_terminal
-    pause = (lambda: time.sleep(options.pause)) if is_live else (lambda: None)
-    with TrainingDisplay(console, config.steps, sample, levels, pause) as display:
+    with TrainingDisplay(console, config.steps, sample, levels, options.pause) as display:
         Trainer(model, config, batches, on_step=display).fit()
 
 
