@@ -82,19 +82,21 @@ def load_checkpoint(path: Path | str) -> Checkpoint:
         raise LessonsError(f"format {about['format']!r} is not 1", where=where)
     if type(about["step"]) is not int or about["step"] < 0:
         raise LessonsError(f"step = {about['step']!r} is not a step number", where=where)
-    model = Decoder(ModelConfig.from_dict(about["model"], where=where))
+    config = ModelConfig.from_dict(about["model"], where=where)
+    with torch.device("meta"):  # names and shapes only: every number comes from the file
+        model = Decoder(config)
     load_weights(model, path / "model.safetensors")
     return Checkpoint(model, about["step"])
 
 
 def load_weights(model: Decoder, path: Path) -> None:
-    """Copy the tensors of a safetensors file into `model`; names and shapes must match exactly."""
+    """Give `model` the tensors of a safetensors file; names and shapes must match exactly."""
     try:
         tensors = load_file(path)
     except (OSError, SafetensorError) as error:
         raise LessonsError(f"not a readable safetensors file: {error}", where=str(path)) from None
     check_tensors(model, {name: tensor.shape for name, tensor in tensors.items()}, str(path))
-    model.load_state_dict(tensors, strict=True)
+    model.load_state_dict(tensors, strict=True, assign=True)
 
 
 def check_tensors(model: Decoder, shapes: dict[str, torch.Size], where: str) -> None:
