@@ -22,9 +22,34 @@ COMMANDS = ("demo", "train", "generate", "inspect")
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Run one command and return its exit code: 0, 2 for bad input, 130 when interrupted."""
+    """Run one command and return its exit code: 0, 2 for bad input, 130 when interrupted.
+
+    141 means that whoever read the output has stopped, as a shell reports it.
+    """
     for output in (sys.stdout, sys.stderr):
         output.reconfigure(encoding="utf-8", errors="replace")
+    try:
+        try:
+            return run(arguments)
+        finally:
+            sys.stdout.flush()  # here, where a closed pipe is expected, not when Python ends
+    except LessonsError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except BrokenPipeError:
+        # Python would complain once more when it closes.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
+    except OSError as error:  # a full disk, say
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("stopped", file=sys.stderr)
+        return 130
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Hand over to the module of the command, or print the usage."""
     if not arguments or arguments[0] not in COMMANDS:
         asked_for_help = list(arguments[:1]) in (["-h"], ["--help"])
         print(USAGE, end="", file=sys.stdout if asked_for_help else sys.stderr)
@@ -32,15 +57,4 @@ def main(arguments: Sequence[str]) -> int:
             print(f"error: unknown command {arguments[0]!r}", file=sys.stderr)
         return 0 if asked_for_help else 2
     command = importlib.import_module(f"transformer_lessons.commands.{arguments[0]}")
-    try:
-        return command.run(arguments[1:])
-    except LessonsError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except BrokenPipeError:
-        # Whoever read our output has stopped; Python would complain once more when it closes.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
-    except KeyboardInterrupt:
-        print("stopped", file=sys.stderr)
-        return 130
+    return command.run(arguments[1:])

@@ -1,6 +1,7 @@
 """`demo`: a complete language model learns in front of you, and then writes."""
 
 import math
+import os
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -9,6 +10,7 @@ import torch
 import tyro
 from rich.console import Console
 
+from transformer_lessons.commands import PlainConsole, check_seed
 from transformer_lessons.config import preset
 from transformer_lessons.display import TrainingDisplay, bar, visible
 from transformer_lessons.errors import LessonsError
@@ -38,14 +40,18 @@ class Demo:
 def run(arguments: Sequence[str]) -> int:
     """Train, then write; returns the exit code."""
     options = tyro.cli(Demo, args=arguments, prog="python -m transformer_lessons demo")
-    cycle = options.text.encode()
+    cycle = os.fsencode(options.text)  # the bytes as they were typed
     if not cycle:
         raise LessonsError("--text is empty", remedy="Give one character or more.")
-    console = Console(highlight=False)
+    if not 0 <= options.pause <= 10:
+        where = "--pause"
+        raise LessonsError(f"pause = {options.pause} is not from 0 to 10 seconds", where=where)
+    check_seed(options.seed)
+    console = PlainConsole()
     torch.set_num_threads(1)  # the model is too small to share out
     torch.manual_seed(options.seed)
     model = Decoder(preset("fluctlight"))
-    console.print(f'A model with {count_parameters(model):,} parameters meets "{options.text}…"')
+    console.print(f'A model with {count_parameters(model):,} parameters meets "{visible(cycle)}…"')
     train(model, cycle, options, console)
     write(model, cycle, console, options.pause)
     return 0

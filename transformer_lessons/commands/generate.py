@@ -1,6 +1,7 @@
 """`generate`: a trained model continues a prompt."""
 
 import os
+import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,6 +9,7 @@ from typing import Annotated
 
 import tyro
 
+from transformer_lessons.commands import check_reads_bytes, check_seed
 from transformer_lessons.display import bar, visible
 from transformer_lessons.errors import LessonsError
 from transformer_lessons.generation.generate import stream_with_probabilities
@@ -42,8 +44,10 @@ def run(arguments: Sequence[str]) -> int:
     """Generate to stdout; returns the exit code."""
     options = tyro.cli(Generate, args=arguments, prog="python -m transformer_lessons generate")
     sampler = Sampler(options.temperature, options.greedy)
+    check_seed(options.seed)
     prompt = read_prompt(options)
     model = load_checkpoint(options.checkpoint).model
+    check_reads_bytes(model.config, str(options.checkpoint))
     steps = stream_with_probabilities(model, prompt, options.max_new_tokens, sampler, options.seed)
     if options.probabilities:
         for token, probability in steps:
@@ -52,7 +56,7 @@ def run(arguments: Sequence[str]) -> int:
             )
         return 0
     for text in decode_stream(pieces(prompt, steps)):
-        print(text, end="", flush=True)
+        print(harmless(text) if sys.stdout.isatty() else text, end="", flush=True)
     print()
     return 0
 
@@ -70,6 +74,15 @@ def read_prompt(options: Generate) -> list[int]:
     except OSError as error:
         where = str(options.prompt_file)
         raise LessonsError(f"can't read it: {error.strerror}", where=where) from None
+
+
+def harmless(text: str) -> str:
+    """Text without the control characters that a terminal would obey (bytes may say anything).
+
+    >>> harmless("a\\x1b[2J\\n")
+    'a·[2J\\n'
+    """
+    return "".join(c if c.isprintable() or c in "\n\t" else "·" for c in text)
 
 
 def pieces(prompt: list[int], steps: Iterator[tuple[int, float]]) -> Iterator[bytes]:

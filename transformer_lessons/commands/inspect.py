@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Annotated
 
 import tyro
-from rich.console import Console
 from rich.table import Table
 
+from transformer_lessons.commands import PlainConsole
 from transformer_lessons.model.accounting import count_parameters
 from transformer_lessons.training.checkpoint import load_checkpoint
 
@@ -25,7 +25,7 @@ def run(arguments: Sequence[str]) -> int:
     """Print the tables; returns the exit code."""
     options = tyro.cli(Inspect, args=arguments, prog="python -m transformer_lessons inspect")
     checkpoint = load_checkpoint(options.checkpoint)
-    console = Console(highlight=False)
+    console = PlainConsole()
     for name, value in checkpoint.model.config.to_dict().items():
         console.print(f"{name:<16}{value}")
     table = Table("tensor", "shape", "numbers", box=None)

@@ -2,6 +2,7 @@
 
 import json
 import math
+import shlex
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -12,15 +13,19 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
+from transformer_lessons.commands import PlainConsole, check_reads_bytes, check_seed, choose_device
 from transformer_lessons.config import ModelConfig, preset, read_json
-from transformer_lessons.device import best_device
 from transformer_lessons.display import TrainingDisplay, visible
 from transformer_lessons.errors import LessonsError
 from transformer_lessons.generation.generate import stream
 from transformer_lessons.generation.sampling import Sampler
 from transformer_lessons.model.accounting import count_parameters
 from transformer_lessons.model.decoder import Decoder
-from transformer_lessons.text.batches import consecutive_windows, random_windows
+from transformer_lessons.text.batches import (
+    check_long_enough,
+    consecutive_windows,
+    random_windows,
+)
 from transformer_lessons.text.corpus import python_documentation
 from transformer_lessons.text.pairs import pair_batches, read_pairs
 from transformer_lessons.training.checkpoint import save_checkpoint
@@ -69,16 +74,14 @@ class Data:
 def run(arguments: Sequence[str]) -> int:
     """Train and save; returns the exit code, 130 after Ctrl-C."""
     options = parse(arguments)
+    check_reads_bytes(options.model, "--model.vocab-size")
+    check_seed(options.training.seed)
     data = load_data(options)
-    if list(options.out.glob("step-*")):
-        remedy = "Choose another --out, or remove the folder."
-        raise LessonsError(
-            "there is a checkpoint here already", where=str(options.out), remedy=remedy
-        )
     device = choose_device(options.device)
+    make_run_folder(options, data.name)
     torch.manual_seed(options.training.seed)
     model = Decoder(options.model).to(device)
-    console = Console(highlight=False)
+    console = PlainConsole()
     console.print(f"{count_parameters(model):,} parameters on {device.type}, reading {data.name}")
     reports: list[StepReport] = []
     code = 0
@@ -86,12 +89,17 @@ def run(arguments: Sequence[str]) -> int:
         train(model, data, options, console, reports.append)
     except KeyboardInterrupt:
         code = 130
+    except BrokenPipeError:  # nobody reads what we print: keep what was learned, and stop
+        save_checkpoint(options.out, len(reports), model)
+        raise
     path = save_checkpoint(options.out, len(reports), model)
     if code:
         console.print(f"Stopped after {len(reports)} steps. Saved: {path}", soft_wrap=True)
     else:
         console.print(summary(model, data, reports))
-    command = f"python -m transformer_lessons generate {options.out} --prompt …"
+        console.print(f"Saved: {path}", soft_wrap=True)
+    where, prompt = shlex.quote(str(options.out)), shlex.quote(visible(data.prompt))
+    command = f"python -m transformer_lessons generate {where} --prompt {prompt}"
     console.print(f"Let it write: {command}", soft_wrap=True)
     return code
 
@@ -104,6 +112,9 @@ def parse(arguments: Sequence[str]) -> Train:
         values = read_json(file)
         if not isinstance(values, dict) or not set(values) <= {"model", "training", "data"}:
             raise LessonsError('a config has the keys "model" and "training"', where=file)
+        for key in ("model", "training"):
+            if not isinstance(values.get(key, {}), dict):
+                raise LessonsError(f'"{key}" is not a JSON object', where=file)
         model = ModelConfig.from_dict({**model.to_dict(), **values.get("model", {})}, where=file)
         chosen = {**training.to_dict(), **values.get("training", {})}
         training = TrainConfig.from_dict(chosen, where=file)
@@ -113,17 +124,18 @@ def parse(arguments: Sequence[str]) -> Train:
 
 
 def option_value(arguments: Sequence[str], option: str) -> str | None:
-    """What follows `option`, as in `--preset NAME` or `--preset=NAME`; None if it isn't there.
+    """What follows `option`, as in `--preset NAME` or `--preset=NAME`; the last one counts.
 
     >>> option_value(["--steps", "3", "--preset=fluctlight"], "--preset")
     'fluctlight'
     """
+    value = None
     for place, argument in enumerate(arguments):
         if argument.startswith(f"{option}="):
-            return argument.partition("=")[2]
-        if argument == option and place + 1 < len(arguments):
-            return arguments[place + 1]
-    return None
+            value = argument.partition("=")[2]
+        elif argument == option and place + 1 < len(arguments):
+            value = arguments[place + 1]
+    return value
 
 
 def load_data(options: Train) -> Data:
@@ -131,6 +143,8 @@ def load_data(options: Train) -> Data:
     sources = [options.pairs is not None, options.text is not None, options.corpus]
     if sum(sources) != 1:
         raise LessonsError("give one of --pairs FILE, --text FILE and --corpus")
+    if options.seed_pairs is not None and options.pairs is None:
+        raise LessonsError("--seed-pairs goes in front of --pairs FILE, which is not given")
     context_length, batch_size = options.model.context_length, options.training.batch_size
     seed = options.training.seed
     if options.pairs is not None:
@@ -144,6 +158,7 @@ def load_data(options: Train) -> Data:
     tokens = torch.tensor(list(text))
     n_train = len(tokens) - len(tokens) // 10
     train_tokens, held_out = tokens[:n_train], tokens[n_train:]
+    check_long_enough(train_tokens, context_length + 1)  # now, not when the first batch is made
     batches = random_windows(train_tokens, context_length, batch_size, seed)
     return Data(batches, text[n_train : n_train + 8], name, train_tokens, held_out)
 
@@ -160,16 +175,20 @@ def read_bytes(path: Path) -> bytes:
     return data
 
 
-def choose_device(name: str) -> torch.device:
-    """The device called `name`, or the best one for "auto"."""
-    if name == "auto":
-        return best_device()
-    available = {"cpu": True, "cuda": torch.cuda.is_available()}
-    available["mps"] = torch.backends.mps.is_available()
-    if not available.get(name):
-        remedy = f"Here: auto, {', '.join(kind for kind, there in available.items() if there)}."
-        raise LessonsError(f"no device {name!r}", where="--device", remedy=remedy)
-    return torch.device(name)
+def make_run_folder(options: Train, data_name: str) -> None:
+    """Make the run folder with its config.json; one that holds a checkpoint is refused."""
+    remedy = "Choose another --out, or remove the folder."
+    if list(options.out.glob("step-*")):
+        what = "there is a checkpoint here already"
+        raise LessonsError(what, where=str(options.out), remedy=remedy)
+    about = {"model": options.model.to_dict(), "training": options.training.to_dict()}
+    text = json.dumps({**about, "data": data_name}, indent=2) + "\n"
+    try:
+        options.out.mkdir(parents=True, exist_ok=True)
+        (options.out / "config.json").write_text(text, encoding="utf-8")
+    except OSError as error:
+        what = f"can't make a run folder: {error.strerror}"
+        raise LessonsError(what, where=str(options.out), remedy="Choose another --out.") from None
 
 
 def train(
@@ -180,10 +199,6 @@ def train(
     keep: Callable[[StepReport], None],
 ) -> None:
     """Train on display; every step goes to `keep` and, as a line of JSON, to the log."""
-    options.out.mkdir(parents=True, exist_ok=True)
-    about = {"model": options.model.to_dict(), "training": options.training.to_dict()}
-    text = json.dumps({**about, "data": data.name}, indent=2) + "\n"
-    (options.out / "config.json").write_text(text, encoding="utf-8")
     levels = {f"ln {model.config.vocab_size}": math.log(model.config.vocab_size)}
     if data.held_out is not None:
         unigram = unigram_loss(data.train_tokens, data.held_out, model.config.vocab_size)

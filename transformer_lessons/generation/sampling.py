@@ -43,6 +43,9 @@ class Sampler:
 
     def __call__(self, logits: Tensor, generator: torch.Generator) -> int:
         """Choose from the scores (V,) of all tokens; `generator` supplies the randomness."""
+        if not logits.max().isfinite():  # the largest of numbers among which is a NaN is NaN
+            remedy = "The model has diverged: train it again with a lower learning rate."
+            raise LessonsError("the scores are not all finite", remedy=remedy)
         if self.greedy:
             return int(logits.argmax())
         probabilities = temperature_softmax(logits, self.temperature)
