@@ -67,8 +67,8 @@ class Data:
     batches: Iterator[tuple[Tensor, Tensor]]
     prompt: bytes
     name: str
-    train_tokens: Tensor | None = None
     held_out: Tensor | None = None
+    unigram: float | None = None  # loss on held_out of knowing only how often each byte occurs
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -160,7 +160,8 @@ def load_data(options: Train) -> Data:
     train_tokens, held_out = tokens[:n_train], tokens[n_train:]
     check_long_enough(train_tokens, context_length + 1)  # now, not when the first batch is made
     batches = random_windows(train_tokens, context_length, batch_size, seed)
-    return Data(batches, text[n_train : n_train + 8], name, train_tokens, held_out)
+    unigram = unigram_loss(train_tokens, held_out, options.model.vocab_size)
+    return Data(batches, text[n_train : n_train + 8], name, held_out, unigram)
 
 
 def read_bytes(path: Path) -> bytes:
@@ -200,9 +201,8 @@ def train(
 ) -> None:
     """Train on display; every step goes to `keep` and, as a line of JSON, to the log."""
     levels = {f"ln {model.config.vocab_size}": math.log(model.config.vocab_size)}
-    if data.held_out is not None:
-        unigram = unigram_loss(data.train_tokens, data.held_out, model.config.vocab_size)
-        levels["how often each byte"] = unigram
+    if data.unigram is not None:
+        levels["how often each byte"] = data.unigram
 
     def sample() -> str:
         written = bytes(stream(model, data.prompt, 48, Sampler(0.3)))
@@ -229,12 +229,11 @@ def summary(model: Decoder, data: Data, reports: Sequence[StepReport]) -> Table:
     train_loss = sum(report.loss for report in last) / len(last)
     table.add_row("training loss", f"{train_loss:.4f} nats per byte")
     if data.held_out is not None:
-        context_length, vocab_size = model.config.context_length, model.config.vocab_size
-        result = evaluate(model, consecutive_windows(data.held_out, context_length, 32))
-        unigram = unigram_loss(data.train_tokens, data.held_out, vocab_size)
+        windows = consecutive_windows(data.held_out, model.config.context_length, 32)
+        result = evaluate(model, windows)
         held_out = f"{result.loss:.4f} nats, {result.bits_per_byte:.3f} bits per byte"
         table.add_row("held-out loss", held_out)
-        table.add_row("… knowing only how often each byte", f"{unigram:.4f} nats per byte")
+        table.add_row("… knowing only how often each byte", f"{data.unigram:.4f} nats per byte")
         table.add_row("held-out perplexity", f"{result.perplexity:.2f}")
     seconds = sum(report.seconds for report in reports)
     n_targets = sum(report.n_targets for report in reports)
