@@ -11,7 +11,7 @@ import time
 import pytest
 
 from transformer_lessons.commands.train import parse
-from transformer_lessons.config import preset
+from transformer_lessons.presets import preset
 from transformer_lessons.text.pairs import write_pairs
 from transformer_lessons.training.checkpoint import load_checkpoint
 
@@ -156,7 +156,7 @@ BAD_INPUT = {
     "an empty text": ({"t.txt": b""}, ("train", "--text", "t.txt"), "too few"),
     "no source": ({}, ("train",), "one of --pairs FILE"),
     "two sources": ({"p.tsv": PAIR}, ("train", "--pairs", "p.tsv", "--corpus"), "one of --pairs"),
-    "an unknown preset": ({}, ("train", "--preset", "gpt9", "--corpus"), "Known presets"),
+    "an unknown preset": ({}, ("train", "--preset", "gpt9", "--corpus"), "Known: fluctlight"),
     "an unknown key": (
         {"c.json": b'{"model": {"d_modle": 4}}'},
         ("train", "--config", "c.json", "--corpus"),

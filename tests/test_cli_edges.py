@@ -10,8 +10,9 @@ import pytest
 import torch
 
 from transformer_lessons.commands.train import option_value
-from transformer_lessons.config import ModelConfig, preset
+from transformer_lessons.config import ModelConfig
 from transformer_lessons.model.decoder import Decoder
+from transformer_lessons.presets import preset
 from transformer_lessons.text.pairs import write_pairs
 from transformer_lessons.training.checkpoint import load_checkpoint, save_checkpoint
 

@@ -2,12 +2,14 @@
 
 import json
 import math
-from dataclasses import FrozenInstanceError, fields, replace
+import re
+from dataclasses import FrozenInstanceError, asdict, fields, replace
 
 import pytest
 
-from transformer_lessons.config import ModelConfig, preset, read_json
+from transformer_lessons.config import ModelConfig, RopeScaling, read_json
 from transformer_lessons.errors import LessonsError
+from transformer_lessons.presets import preset
 
 GOOD = {
     "vocab_size": 10,
@@ -16,10 +18,24 @@ GOOD = {
     "n_layers": 2,
     "n_heads": 3,
     "d_ff": 20,
+    "n_kv_heads": 1,
+    "d_head": 6,
+    "position": "rope",
     "rope_base": 500.0,
+    "rope_scaling": RopeScaling("yarn", factor=4.0, original_context_length=8),
     "rope_v_scale": 0.25,
+    "norm": "rms",
     "norm_eps": 1e-6,
+    "norm_placement": "post",
     "adaptive_norm": True,
+    "ffn": "swiglu",
+    "bias": False,
+    "qkv_bias": True,
+    "head_bias": False,
+    "qk_norm": True,
+    "tie_embeddings": True,
+    "scale_embeddings": True,
+    "sliding_window": 3,
     "dropout": 0.1,
 }
 SIZES = ["vocab_size", "context_length", "d_model", "n_layers", "n_heads", "d_ff"]
@@ -27,7 +43,19 @@ BAD = [(name, value) for name in SIZES for value in (0, -1, 1.5, 4.0, "4", None,
 BAD += [("rope_base", value) for value in (1, 0.5, -3.0, math.inf, math.nan, "10", None, True)]
 BAD += [("rope_v_scale", value) for value in (-0.1, 1.1, math.nan, math.inf, "1", None, True)]
 BAD += [("norm_eps", value) for value in (0, -1e-5, 0.11, math.nan, math.inf, "x", None, True)]
-BAD += [("adaptive_norm", value) for value in (0, 1, 0.0, "true", None)]
+OPTIONAL_SIZES = ["n_kv_heads", "d_head", "sliding_window"]
+BAD += [(name, value) for name in OPTIONAL_SIZES for value in (0, -1, 1.5, 4.0, "4", True, False)]
+CHOICES = {
+    "position": ["rope", "learned", "sinusoidal", "none"],
+    "norm": ["layer", "rms"],
+    "norm_placement": ["pre", "post"],
+    "ffn": ["relu", "gelu", "swiglu"],
+}
+BAD += [(name, value) for name in CHOICES for value in ("", "Rope", "batch", None, 1, True, [])]
+SWITCHES = ["adaptive_norm", "bias", "head_bias", "qk_norm", "tie_embeddings", "scale_embeddings"]
+BAD += [(name, value) for name in SWITCHES for value in (0, 1, 0.0, "true", None)]
+BAD += [("qkv_bias", value) for value in (0, 1, 0.0, "true")]
+BAD += [("rope_scaling", value) for value in (2.0, "yarn", True, {"kind": "linear", "factor": 2.0})]
 BAD += [("dropout", value) for value in (-0.1, 1, 1.0, math.nan, "0", None, False)]
 
 
@@ -47,6 +75,10 @@ def test_a_bad_value_is_named(name, value):  # SPEC S7
         ("rope_v_scale", "from 0 to 1"),
         ("norm_eps", "above 0, at most 0.1"),
         ("adaptive_norm", "true or false"),
+        ("qkv_bias", "null, true or false"),
+        ("sliding_window", "null or an integer of at least 1"),
+        ("position", "one of rope, learned, sinusoidal, none"),
+        ("ffn", "one of relu, gelu, swiglu"),
         ("dropout", "from 0 to below 1"),
     ],
 )
@@ -67,7 +99,10 @@ def test_every_field_is_in_the_lists_above():  # SPEC S7
         *[(name, 6 if name == "d_model" else 1) for name in SIZES],
         *[("rope_base", 1.001), ("rope_base", 10_000), ("rope_v_scale", 0), ("rope_v_scale", 1)],
         *[("norm_eps", 0.1), ("norm_eps", 1e-12), ("dropout", 0), ("dropout", 0.999)],
-        ("adaptive_norm", False),
+        *[("n_kv_heads", None), ("n_kv_heads", 3), ("d_head", None), ("d_head", 2)],
+        *[("sliding_window", None), ("sliding_window", 1), ("qkv_bias", None)],
+        ("rope_scaling", None),
+        *[(name, value) for name in SWITCHES for value in (True, False)],
     ],
 )
 def test_the_ends_of_each_range_are_allowed(name, value):  # SPEC S7
@@ -76,16 +111,84 @@ def test_the_ends_of_each_range_are_allowed(name, value):  # SPEC S7
 
 @pytest.mark.parametrize(("d_model", "n_heads"), [(4, 3), (6, 2), (3, 1), (10, 4), (2, 2)])
 def test_heads_must_have_an_even_width(d_model, n_heads):  # SPEC S7
+    sizes = {"d_model": d_model, "n_heads": n_heads, "d_head": None}
     with pytest.raises(LessonsError, match=rf"d_model = {d_model} can't be cut into {n_heads} "):
-        ModelConfig(**{**GOOD, "d_model": d_model, "n_heads": n_heads})
+        ModelConfig(**{**GOOD, **sizes})
+
+
+PLAIN = {**GOOD, "rope_scaling": None, "rope_v_scale": 0.0, "d_head": None, "n_kv_heads": None}
+
+
+@pytest.mark.parametrize(
+    ("changes", "field", "message"),
+    [
+        ({"d_head": 5}, "d_head", "d_head = 5 is odd"),
+        ({"n_kv_heads": 2}, "n_kv_heads", "3 query heads can't share 2 key and value heads evenly"),
+        ({"n_kv_heads": 6}, "n_kv_heads", "3 query heads can't share 6 key and value heads evenly"),
+        ({"position": "none", "n_heads": 5}, "d_model", "d_model = 12 can't be cut into 5 heads"),
+        ({"position": "sinusoidal", "d_model": 9}, "d_model", "d_model = 9 is odd"),
+        ({"position": "none", "rope_v_scale": 0.5}, "rope_v_scale", "needs position = 'rope'"),
+        (
+            {"position": "learned", "rope_scaling": RopeScaling("linear", 2.0)},
+            "rope_scaling",
+            "needs position = 'rope', not 'learned'",
+        ),
+        (
+            {"rope_scaling": RopeScaling("dynamic", 2.0, 8), "d_head": 2},
+            "rope_scaling",
+            "dynamic scaling of heads of width 2",
+        ),
+    ],
+)
+def test_values_that_do_not_fit_together_are_named(changes, field, message):  # SPEC S7
+    ModelConfig(**PLAIN)
+    with pytest.raises(LessonsError, match=re.escape(message)) as caught:
+        ModelConfig(**{**PLAIN, **changes})
+    assert caught.value.where == f"ModelConfig.{field}"
+
+
+def test_without_rope_heads_may_have_an_odd_width():
+    assert ModelConfig(**{**PLAIN, "position": "none", "d_model": 9}).head_width == 3
+    assert ModelConfig(**{**PLAIN, "position": "learned", "d_head": 5}).head_width == 5
+
+
+SCALING = {"kind": "yarn", "factor": 4.0, "original_context_length": 8, "fast_turns": 9.0}
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "allowed"),
+    [
+        *[("kind", value, "one of linear, dynamic, llama3, yarn") for value in ("ntk", None, 1)],
+        *[("factor", value, "from 1, and finite") for value in (0.9, math.inf, math.nan, "2")],
+        *[("original_context_length", value, "an integer of at") for value in (None, 0, 2.0)],
+        *[("slow_turns", value, "above 0, and finite") for value in (0, -1, math.inf, None)],
+        *[("fast_turns", value, "above slow_turns = 1.0") for value in (1.0, 0.5, math.inf, "4")],
+        *[("attention_factor", value, "above 0, and finite") for value in (0, -1.0, math.nan)],
+    ],
+)
+def test_a_bad_rope_scaling_is_named(field, value, allowed):  # SPEC S7
+    with pytest.raises(LessonsError) as caught:
+        RopeScaling(**{**SCALING, field: value})
+    assert caught.value.where == f"RopeScaling.{field}"
+    assert caught.value.what.startswith(f"{field} = {value!r} is not {allowed}")
+
+
+def test_only_linear_scaling_needs_no_trained_length():
+    assert RopeScaling("linear", 2.0).original_context_length is None
+    for kind in ("dynamic", "llama3", "yarn"):
+        with pytest.raises(LessonsError, match=f"which {kind} scaling needs"):
+            RopeScaling(kind, 2.0)
 
 
 def test_derived_values_follow_the_fields():
-    config = ModelConfig(**GOOD)
-    assert config.d_head == 4
-    assert replace(config, n_heads=2).d_head == 6
-    assert replace(config, d_model=24).d_head == 8
-    assert config.d_head == 4  # the original is as it was
+    config = ModelConfig(**PLAIN)
+    assert config.head_width == 4
+    assert replace(config, n_heads=2).head_width == 6
+    assert replace(config, d_model=24).head_width == 8
+    assert replace(config, d_head=10).head_width == 10
+    assert config.head_width == 4  # the original is as it was
+    assert config.kv_heads == 3
+    assert replace(config, n_kv_heads=1).kv_heads == 1
     with pytest.raises(LessonsError, match="d_model = 7 "):
         replace(config, d_model=7)
 
@@ -94,7 +197,7 @@ def test_derived_values_follow_the_fields():
     ("d_model", "scale"), [(2, 0), (4, 0), (6, 2 / 28), (18, 0.5), (30, 26 / 28), (32, 1), (64, 1)]
 )
 def test_size_scale(d_model, scale):  # SPEC F3, F4
-    config = ModelConfig(**{**GOOD, "d_model": d_model, "n_heads": 1})
+    config = ModelConfig(**{**PLAIN, "d_model": d_model, "n_heads": 1})
     assert config.size_scale == pytest.approx(scale, abs=1e-15)
 
 
@@ -105,7 +208,7 @@ def test_a_config_is_frozen():
 
 def test_json_and_back():  # SPEC A4
     config = ModelConfig(**GOOD)
-    assert config.to_dict() == GOOD
+    assert config.to_dict() == {**GOOD, "rope_scaling": asdict(GOOD["rope_scaling"])}
     assert ModelConfig.from_dict(json.loads(json.dumps(config.to_dict()))) == config
 
 
@@ -113,6 +216,19 @@ def test_an_unknown_key_is_refused_by_name():  # SPEC A4
     with pytest.raises(LessonsError) as caught:
         ModelConfig.from_dict({**GOOD, "d_modle": 4}, where="my.json")
     assert str(caught.value).startswith("unknown key 'd_modle' (my.json). Known keys: vocab_size, ")
+
+
+def test_a_nested_config_is_as_strict():  # SPEC A4
+    values = ModelConfig(**GOOD).to_dict()
+    wrong = {**values, "rope_scaling": {**values["rope_scaling"], "beta": 1}}
+    with pytest.raises(LessonsError, match=r"unknown key 'beta' \(my\.json, rope_scaling\)"):
+        ModelConfig.from_dict(wrong, where="my.json")
+    wrong = {**values, "rope_scaling": {**values["rope_scaling"], "factor": 0.5}}
+    with pytest.raises(LessonsError) as caught:
+        ModelConfig.from_dict(wrong, where="my.json")
+    assert caught.value.where == "my.json, rope_scaling, RopeScaling.factor"
+    with pytest.raises(LessonsError, match=r"missing .*'factor' \(my\.json, rope_scaling\)"):
+        ModelConfig.from_dict({**values, "rope_scaling": {"kind": "linear"}}, where="my.json")
 
 
 def test_a_missing_key_is_named():
@@ -141,7 +257,7 @@ def test_fluctlight_is_as_published():  # SPEC F1, F3
     config = preset("fluctlight")
     sizes = [getattr(config, name) for name in SIZES]
     assert sizes == [256, 16, 4, 2, 2, 8]
-    assert config.d_head == 2
+    assert config.head_width == 2
     assert config.adaptive_norm is True
     assert (config.rope_v_scale, config.dropout) == (0.0, 0.0)
 
@@ -151,7 +267,7 @@ def test_an_unknown_preset_names_the_known_ones(name):
     with pytest.raises(LessonsError) as caught:
         preset(name)
     assert caught.value.what == f"unknown preset {name!r}"
-    assert "bytes-1m, fluctlight" in caught.value.remedy
+    assert "fluctlight, bytes-1m, llama, gpt, gpt2" in caught.value.remedy
 
 
 @pytest.mark.parametrize(

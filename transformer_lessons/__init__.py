@@ -4,7 +4,7 @@ Everything a reader needs has a short name here; the modules are the book's part
 """
 
 from transformer_lessons.analysis.attention_patterns import attention_patterns
-from transformer_lessons.config import ModelConfig, preset
+from transformer_lessons.config import ModelConfig, RopeScaling
 from transformer_lessons.device import best_device
 from transformer_lessons.errors import LessonsError
 from transformer_lessons.generation.generate import generate, stream
@@ -12,8 +12,10 @@ from transformer_lessons.generation.sampling import Sampler
 from transformer_lessons.model.accounting import count_parameters
 from transformer_lessons.model.attention import attend
 from transformer_lessons.model.decoder import Decoder
-from transformer_lessons.model.norm import layer_norm
-from transformer_lessons.model.position import apply_rope
+from transformer_lessons.model.feedforward import swiglu
+from transformer_lessons.model.norm import layer_norm, rms_norm
+from transformer_lessons.model.rope import apply_rope
+from transformer_lessons.presets import preset
 from transformer_lessons.text.byte_tokenizer import ByteTokenizer
 from transformer_lessons.training.checkpoint import (
     latest_checkpoint,
@@ -31,6 +33,7 @@ __all__ = [
     "Decoder",
     "LessonsError",
     "ModelConfig",
+    "RopeScaling",
     "Sampler",
     "TrainConfig",
     "Trainer",
@@ -47,6 +50,8 @@ __all__ = [
     "layer_norm",
     "load_checkpoint",
     "preset",
+    "rms_norm",
     "save_checkpoint",
     "stream",
+    "swiglu",
 ]

@@ -12,13 +12,46 @@ from typing import Any
 
 from transformer_lessons.errors import LessonsError
 
+SIZES = ("vocab_size", "context_length", "d_model", "n_layers", "n_heads", "d_ff")
+CHOICES = {
+    "position": ("rope", "learned", "sinusoidal", "none"),
+    "norm": ("layer", "rms"),
+    "norm_placement": ("pre", "post"),
+    "ffn": ("relu", "gelu", "swiglu"),
+}
+SWITCHES = (
+    *("adaptive_norm", "bias", "head_bias", "qk_norm"),
+    *("tie_embeddings", "scale_embeddings"),
+)
+
+
+@dataclass(frozen=True)
+class RopeScaling:
+    """How RoPE is slowed down for texts longer than those a model was first trained on.
+
+    Source: `rope_frequencies` in `model.rope_scaling` computes each kind, and cites it.
+
+    >>> RopeScaling("linear", factor=4.0).kind
+    'linear'
+    """
+
+    kind: str  # linear, dynamic, llama3 or yarn
+    factor: float  # how many times longer the texts may become
+    original_context_length: int | None = None  # trained length; linear scaling doesn't need it
+    slow_turns: float = 1.0  # llama3, yarn: pairs that turn less often are slowed by `factor`
+    fast_turns: float | None = None  # those that turn more often are not; None: 4 llama3, 32 yarn
+    attention_factor: float | None = None  # yarn: size of turned q and k; None: 0.1 ln(factor) + 1
+
+    def __post_init__(self) -> None:
+        check_rope_scaling(self)
+
 
 @dataclass(frozen=True)
 class ModelConfig:
     """The sizes and choices that define a decoder-only transformer; impossible ones raise.
 
     >>> config = ModelConfig(256, context_length=16, d_model=4, n_layers=2, n_heads=2, d_ff=8)
-    >>> config.d_head
+    >>> config.head_width
     2
     """
 
@@ -28,16 +61,35 @@ class ModelConfig:
     n_layers: int  # how many blocks
     n_heads: int  # H: attention heads per block
     d_ff: int  # F: hidden numbers per token in the feed-forward layer
+    n_kv_heads: int | None = None  # K: heads of keys and values; None: as many as queries
+    d_head: int | None = None  # d: numbers per token in a head; None: d_model / n_heads
+    position: str = "rope"  # rope, learned, sinusoidal or none
     rope_base: float = 10_000.0  # the slowest pair of numbers turns about 1/base per token
+    rope_scaling: RopeScaling | None = None  # slower turns, for longer texts
     rope_v_scale: float = 0.0  # 0: values stay put; 1: values are turned like queries and keys
+    norm: str = "layer"  # layer or rms
     norm_eps: float = 1e-5  # keeps the division in a norm away from zero
+    norm_placement: str = "pre"  # pre: before each layer; post: after each sum
     adaptive_norm: bool = False  # True: norms fade out as d_model shrinks from 32 to 4
+    ffn: str = "relu"  # relu, gelu or swiglu
+    bias: bool = True  # a bias in every linear layer of the blocks
+    qkv_bias: bool | None = None  # None: as `bias`
+    head_bias: bool = True  # a bias in the output head
+    qk_norm: bool = False  # True: queries and keys are normalized before they are turned
+    tie_embeddings: bool = False  # True: the head's matrix is the embedding's
+    scale_embeddings: bool = False  # True: the embedding is multiplied by sqrt(d_model)
+    sliding_window: int | None = None  # a token sees itself and window - 1 before it; None: all
     dropout: float = 0.0  # share of numbers silenced at random while training, times size_scale
 
     @property
-    def d_head(self) -> int:
+    def head_width(self) -> int:
         """d: numbers per token in one attention head."""
-        return self.d_model // self.n_heads
+        return self.d_head or self.d_model // self.n_heads
+
+    @property
+    def kv_heads(self) -> int:
+        """K: how many heads of keys and values a block has."""
+        return self.n_kv_heads or self.n_heads
 
     @property
     def size_scale(self) -> float:
@@ -57,53 +109,81 @@ class ModelConfig:
     @classmethod
     def from_dict(cls, values: dict[str, Any], where: str = "ModelConfig") -> "ModelConfig":
         """The inverse of `to_dict`; unknown and missing keys raise `LessonsError`."""
+        if isinstance(values, dict) and isinstance(values.get("rope_scaling"), dict):
+            place = f"{where}, rope_scaling"
+            scaling = config_from_dict(RopeScaling, values["rope_scaling"], place)
+            values = values | {"rope_scaling": scaling}
         return config_from_dict(cls, values, where)
 
 
 def check_model_config(config: ModelConfig) -> None:
     """Raise `LessonsError` for the first impossible value, with field, value and range."""
-    for name in ("vocab_size", "context_length", "d_model", "n_layers", "n_heads", "d_ff"):
+    for name in SIZES:
         check_field(config, name, int, "an integer of at least 1", lambda v: v >= 1)
+    for name in ("n_kv_heads", "d_head", "sliding_window"):
+        if getattr(config, name) is not None:
+            check_field(config, name, int, "null or an integer of at least 1", lambda v: v >= 1)
+    for name, choices in CHOICES.items():
+        check_field(config, name, str, f"one of {', '.join(choices)}", lambda v, c=choices: v in c)
+    for name in SWITCHES:
+        check_field(config, name, bool, "true or false", lambda v: True)
+    if config.qkv_bias is not None:
+        check_field(config, "qkv_bias", bool, "null, true or false", lambda v: True)
     check_field(config, "rope_base", float, "above 1 and finite", lambda v: 1 < v < math.inf)
     check_field(config, "rope_v_scale", float, "from 0 to 1", lambda v: 0 <= v <= 1)
     check_field(config, "norm_eps", float, "above 0, at most 0.1", lambda v: 0 < v <= 0.1)
-    check_field(config, "adaptive_norm", bool, "true or false", lambda v: True)
     check_field(config, "dropout", float, "from 0 to below 1", lambda v: 0 <= v < 1)
-    if config.d_model % (2 * config.n_heads) != 0:
-        what = f"d_model = {config.d_model} can't be cut into {config.n_heads} heads of even width"
-        remedy = f"RoPE turns pairs of numbers: use a multiple of {2 * config.n_heads}."
+    if config.rope_scaling is not None:
+        check_field(config, "rope_scaling", RopeScaling, "null or a RopeScaling", lambda v: True)
+    check_heads(config)
+    for name in ("rope_scaling", "rope_v_scale"):
+        if config.position != "rope" and getattr(config, name):
+            what = f"{name} needs position = 'rope', not {config.position!r}"
+            raise LessonsError(what, where=f"ModelConfig.{name}")
+
+
+def check_heads(config: ModelConfig) -> None:
+    """Raise `LessonsError` unless d_model, the heads and their width fit together."""
+    d_model, n_heads, n_kv_heads = config.d_model, config.n_heads, config.n_kv_heads
+    even = " of even width" if config.position == "rope" else ""
+    if config.d_head is None and d_model % (n_heads * (2 if even else 1)) != 0:
+        what = f"d_model = {d_model} can't be cut into {n_heads} heads{even}"
+        remedy = f"Use a multiple of {n_heads}, or set d_head."
+        if even:
+            remedy = f"RoPE turns pairs of numbers: use a multiple of {2 * n_heads}, or set d_head."
+        raise LessonsError(what, where="ModelConfig.d_model", remedy=remedy)
+    if even and config.head_width % 2 != 0:
+        what, remedy = f"d_head = {config.d_head} is odd", "RoPE turns pairs of numbers."
+        raise LessonsError(what, where="ModelConfig.d_head", remedy=remedy)
+    if n_kv_heads is not None and n_heads % n_kv_heads != 0:
+        what = f"{n_heads} query heads can't share {n_kv_heads} key and value heads evenly"
+        remedy = f"Use a divisor of {n_heads}."
+        raise LessonsError(what, where="ModelConfig.n_kv_heads", remedy=remedy)
+    scaling = config.rope_scaling
+    if scaling is not None and scaling.kind == "dynamic" and config.head_width == 2:
+        what, remedy = "dynamic scaling of heads of width 2", "Use wider heads."
+        raise LessonsError(what, where="ModelConfig.rope_scaling", remedy=remedy)
+    if config.position == "sinusoidal" and d_model % 2 != 0:
+        what, remedy = f"d_model = {d_model} is odd", "Sinusoidal positions come in pairs."
         raise LessonsError(what, where="ModelConfig.d_model", remedy=remedy)
 
 
-def preset(name: str) -> ModelConfig:
-    """A named model: `fluctlight` (2,656 parameters) or `bytes-1m` (about a million).
-
-    >>> preset("fluctlight").d_model
-    4
-    """
-    presets = {
-        "fluctlight": ModelConfig(
-            vocab_size=256,
-            context_length=16,
-            d_model=4,
-            n_layers=2,
-            n_heads=2,
-            d_ff=8,
-            adaptive_norm=True,
-        ),
-        "bytes-1m": ModelConfig(
-            vocab_size=256,
-            context_length=128,
-            d_model=128,
-            n_layers=4,
-            n_heads=4,
-            d_ff=512,
-        ),
-    }
-    if name not in presets:
-        known = ", ".join(sorted(presets))
-        raise LessonsError(f"unknown preset {name!r}", remedy=f"Known presets: {known}.")
-    return presets[name]
+def check_rope_scaling(scaling: RopeScaling) -> None:
+    """Raise `LessonsError` for the first impossible value, with field, value and range."""
+    kinds = ("linear", "dynamic", "llama3", "yarn")
+    check_field(scaling, "kind", str, f"one of {', '.join(kinds)}", lambda v: v in kinds)
+    check_field(scaling, "factor", float, "from 1, and finite", lambda v: 1 <= v < math.inf)
+    if scaling.kind != "linear":
+        allowed = f"an integer of at least 1, which {scaling.kind} scaling needs"
+        check_field(scaling, "original_context_length", int, allowed, lambda v: v >= 1)
+    allowed = "above 0, and finite"
+    check_field(scaling, "slow_turns", float, allowed, lambda v: 0 < v < math.inf)
+    if scaling.fast_turns is not None:
+        least = scaling.slow_turns
+        above = f"above slow_turns = {least}, and finite"
+        check_field(scaling, "fast_turns", float, above, lambda v: least < v < math.inf)
+    if scaling.attention_factor is not None:
+        check_field(scaling, "attention_factor", float, allowed, lambda v: 0 < v < math.inf)
 
 
 def config_from_dict(cls: type, values: dict[str, Any], where: str) -> Any:

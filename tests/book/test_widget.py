@@ -11,10 +11,11 @@ import torch
 from axe_playwright_python.sync_playwright import Axe
 
 from transformer_lessons.analysis.attention_patterns import attention_patterns
-from transformer_lessons.config import ModelConfig, preset
+from transformer_lessons.config import ModelConfig
 from transformer_lessons.generation.generate import generate
 from transformer_lessons.generation.sampling import Sampler, temperature_softmax
 from transformer_lessons.model.decoder import Decoder
+from transformer_lessons.presets import preset
 from transformer_lessons.weights.export import export_json, export_page_script, load_json
 
 WIDGETS = Path(__file__).parents[2] / "book" / "_static" / "widgets"

@@ -6,12 +6,13 @@ import pytest
 import torch
 from torch.nn.functional import cross_entropy
 
-from transformer_lessons.config import ModelConfig, preset
+from transformer_lessons.config import ModelConfig
 from transformer_lessons.exercises.exercise import find_exercise
 from transformer_lessons.model.accounting import count_parameters
 from transformer_lessons.model.attention import attention_weights, causal_mask
 from transformer_lessons.model.decoder import Decoder
-from transformer_lessons.model.position import apply_rope
+from transformer_lessons.model.rope import apply_rope
+from transformer_lessons.presets import preset
 
 
 def reference(name):

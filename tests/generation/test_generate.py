@@ -5,11 +5,12 @@ from itertools import islice
 import pytest
 import torch
 
-from transformer_lessons.config import ModelConfig, preset
+from transformer_lessons.config import ModelConfig
 from transformer_lessons.errors import LessonsError
 from transformer_lessons.generation.generate import generate, stream, stream_with_probabilities
 from transformer_lessons.generation.sampling import Sampler
 from transformer_lessons.model.decoder import Decoder
+from transformer_lessons.presets import preset
 
 CONFIG = ModelConfig(30, context_length=6, d_model=16, n_layers=2, n_heads=2, d_ff=16)
 GREEDY = Sampler(greedy=True)

@@ -15,7 +15,7 @@ from transformer_lessons.model.attention import (
     merge_heads,
     split_heads,
 )
-from transformer_lessons.model.position import rope_table
+from transformer_lessons.model.rope import rope_table
 
 
 def random_qkv(*shape, n_keys=None, seed=0):
@@ -111,7 +111,7 @@ def test_values_are_turned_by_the_formula(scale):  # SPEC F2
     attention = CausalAttention(config_with_values_turned(scale)).double()
     x = torch.randn(2, 5, 12, dtype=torch.float64)
     positions = torch.arange(5, dtype=torch.float64)
-    q, k, v = attention.project(x, *rope_table(positions, d_head=6))
+    q, k, v = attention.project(x, rope_table(positions, d_head=6))
     rows = torch.nn.functional.linear(x, attention.qkv.weight, attention.qkv.bias)
     rates = torch.tensor([10_000.0 ** (-2 * j / 6) for j in range(3)], dtype=torch.float64)
     phases = torch.exp(1j * positions[:, None] * rates)
@@ -128,5 +128,5 @@ def test_with_scale_0_values_are_untouched_bit_for_bit():  # SPEC F2
     torch.manual_seed(0)
     attention = CausalAttention(config_with_values_turned(0.0))
     x = torch.randn(1, 5, 12)
-    _, _, v = attention.project(x, *rope_table(torch.arange(5), d_head=6))
+    _, _, v = attention.project(x, rope_table(torch.arange(5), d_head=6))
     assert torch.equal(v, split_heads(attention.qkv(x)[..., 24:], 2))

@@ -6,7 +6,7 @@ import torch
 from transformer_lessons.config import ModelConfig
 from transformer_lessons.model.attention import causal_mask
 from transformer_lessons.model.block import Block
-from transformer_lessons.model.position import rope_table
+from transformer_lessons.model.rope import rope_table
 
 
 def silent_block(d_model, dropout=0.5):
@@ -21,7 +21,7 @@ def silent_block(d_model, dropout=0.5):
 
 def run(block, x):
     d_head = x.shape[-1]
-    return block(x, causal_mask(x.shape[1]), *rope_table(torch.arange(x.shape[1]), d_head))
+    return block(x, causal_mask(x.shape[1]), rope_table(torch.arange(x.shape[1]), d_head))
 
 
 def test_a_block_that_has_nothing_to_add_changes_nothing():

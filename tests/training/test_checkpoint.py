@@ -8,9 +8,10 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
-from transformer_lessons.config import ModelConfig, preset
+from transformer_lessons.config import ModelConfig
 from transformer_lessons.errors import LessonsError
 from transformer_lessons.model.decoder import Decoder
+from transformer_lessons.presets import preset
 from transformer_lessons.training import checkpoint
 from transformer_lessons.training.checkpoint import (
     latest_checkpoint,

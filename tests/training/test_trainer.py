@@ -7,9 +7,10 @@ import pytest
 import torch
 from torch import nn
 
-from transformer_lessons.config import ModelConfig, preset
+from transformer_lessons.config import ModelConfig
 from transformer_lessons.errors import LessonsError
 from transformer_lessons.model.decoder import Decoder
+from transformer_lessons.presets import preset
 from transformer_lessons.text.batches import IGNORE, random_windows
 from transformer_lessons.text.pairs import pair_batches
 from transformer_lessons.training.config import TrainConfig

@@ -3,24 +3,26 @@
 import torch
 from torch import Tensor
 
-from transformer_lessons.model.attention import attention_weights
-from transformer_lessons.model.decoder import Decoder, attention_inputs, check_length
+from transformer_lessons.model.attention import attention_weights, repeat_heads
+from transformer_lessons.model.decoder import Decoder, attention_inputs, check_tokens
 from transformer_lessons.model.inference import inference
 
 
 def attention_patterns(model: Decoder, tokens: Tensor) -> Tensor:
     """The attention weights of every block and head: (B, T) tokens -> (n_layers, B, H, T, T).
 
-    Row t of a (T, T) pattern says how token t divides its attention over the tokens. More tokens
-    than the model can look at raise `LessonsError`.
+    Row t of a (T, T) pattern says how token t divides its attention over the tokens. Tokens that
+    the model can't look at raise `LessonsError`.
     """
-    check_length(model.config, tokens.shape[1])
+    check_tokens(model.config, tokens)
+    n_times = model.config.n_heads // model.config.kv_heads
     patterns = []
     with inference(model):
-        x = model.embedding(tokens)
-        mask, cos, sin = attention_inputs(model.config, tokens)
+        positions, mask, rope = attention_inputs(model.config, tokens)
+        x = model.embed(tokens, positions)
         for block in model.blocks:
-            q, k, _ = block.attention.project(block.attention_norm(x), cos, sin)
-            patterns.append(attention_weights(q, k, mask))
-            x = block(x, mask, cos, sin)
+            before = block.attention_norm(x) if block.pre_norm else x
+            q, k, _ = block.attention.project(before, rope)
+            patterns.append(attention_weights(q, repeat_heads(k, n_times), mask))
+            x = block(x, mask, rope)
     return torch.stack(patterns)

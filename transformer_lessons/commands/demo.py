@@ -11,13 +11,13 @@ import tyro
 from rich.console import Console
 
 from transformer_lessons.commands import PlainConsole, check_seed
-from transformer_lessons.config import preset
 from transformer_lessons.display import TrainingDisplay, bar, visible
 from transformer_lessons.errors import LessonsError
 from transformer_lessons.generation.generate import stream, stream_with_probabilities
 from transformer_lessons.generation.sampling import Sampler
 from transformer_lessons.model.accounting import count_parameters
 from transformer_lessons.model.decoder import Decoder
+from transformer_lessons.presets import preset
 from transformer_lessons.text.batches import random_windows
 from transformer_lessons.training.config import train_preset
 from transformer_lessons.training.trainer import Trainer

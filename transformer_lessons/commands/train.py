@@ -14,13 +14,14 @@ from rich.table import Table
 from torch import Tensor
 
 from transformer_lessons.commands import PlainConsole, check_reads_bytes, check_seed, choose_device
-from transformer_lessons.config import ModelConfig, preset, read_json
+from transformer_lessons.config import ModelConfig, read_json
 from transformer_lessons.display import TrainingDisplay, visible
 from transformer_lessons.errors import LessonsError
 from transformer_lessons.generation.generate import stream
 from transformer_lessons.generation.sampling import Sampler
 from transformer_lessons.model.accounting import count_parameters
 from transformer_lessons.model.decoder import Decoder
+from transformer_lessons.presets import preset
 from transformer_lessons.text.batches import (
     check_long_enough,
     consecutive_windows,

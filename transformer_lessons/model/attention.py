@@ -1,25 +1,37 @@
 """Attention: every token looks back and gathers what it needs from the tokens before it.
 
-Shapes: B batch, H heads, T queries, S keys, d numbers per head, D = H * d numbers per token.
+Shapes: B batch, H heads, K heads of keys and values, T queries, S keys, d numbers per head,
+D numbers per token.
 Source: Vaswani et al. 2017, "Attention Is All You Need", section 3.2.
 """
 
 import math
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from transformer_lessons.config import ModelConfig
-from transformer_lessons.model.position import rotate
+from transformer_lessons.model.norm import make_norm
+from transformer_lessons.model.rope import rotate
 
 
-def causal_mask(n_tokens: int, device: torch.device | str = "cpu") -> Tensor:
+def causal_mask(
+    n_tokens: int, window: int | None = None, device: torch.device | str = "cpu"
+) -> Tensor:
     """Who may look at whom: (T, T) booleans, True where key position <= query position.
+
+    With a `window`, only the token itself and the window - 1 before it: query - key < window.
 
     >>> causal_mask(3).int().tolist()
     [[1, 0, 0], [1, 1, 0], [1, 1, 1]]
+    >>> causal_mask(3, window=2).int().tolist()
+    [[1, 0, 0], [1, 1, 0], [0, 1, 1]]
     """
-    return torch.ones(n_tokens, n_tokens, dtype=torch.bool, device=device).tril()
+    everyone = torch.ones(n_tokens, n_tokens, dtype=torch.bool, device=device)
+    mask = everyone.tril()
+    return mask if window is None else mask & everyone.triu(diagonal=1 - window)
 
 
 def attention_weights(q: Tensor, k: Tensor, mask: Tensor) -> Tensor:
@@ -50,35 +62,17 @@ def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor) -> Tensor:
     return attention_weights(q, k, mask) @ v
 
 
-class CausalAttention(nn.Module):
-    """Multi-head attention with rotary positions: project, turn, attend per head, mix the heads.
+def fused_attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor) -> Tensor:
+    """The same as `attend`, by PyTorch's own kernel, which need not keep the (T, S) weights.
 
-    One matrix makes queries, keys and values in one go; its rows are all q heads, all k heads,
-    all v heads.
+    The mask is handed over, even a causal one: the kernel's own `is_causal` lines up the first
+    query with the first key, which is wrong as soon as there are more keys than queries.
     """
-
-    def __init__(self, config: ModelConfig) -> None:
-        super().__init__()
-        self.n_heads, self.rope_v_scale = config.n_heads, config.rope_v_scale
-        self.qkv = nn.Linear(config.d_model, 3 * config.d_model)
-        self.out = nn.Linear(config.d_model, config.d_model)
-
-    def project(self, x: Tensor, cos: Tensor, sin: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Queries, keys and values of every head, (B, H, T, d) each, from `x` (B, T, D)."""
-        q, k, v = self.qkv(x).chunk(3, dim=-1)  # (B, T, D) each
-        q, k, v = (split_heads(part, self.n_heads) for part in (q, k, v))
-        q, k = rotate(q, cos, sin), rotate(k, cos, sin)
-        if self.rope_v_scale:
-            v = v + self.rope_v_scale * (rotate(v, cos, sin) - v)
-        return q, k, v
-
-    def forward(self, x: Tensor, mask: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-        q, k, v = self.project(x, cos, sin)
-        return self.out(merge_heads(attend(q, k, v, mask)))  # (B, T, D)
+    return functional.scaled_dot_product_attention(q, k, v, attn_mask=mask)
 
 
 def split_heads(x: Tensor, n_heads: int) -> Tensor:
-    """Cut the D numbers of each token into heads: (B, T, H * d) -> (B, H, T, d).
+    """Cut the numbers of each token into heads: (B, T, H * d) -> (B, H, T, d).
 
     >>> split_heads(torch.tensor([[[1, 2, 3, 4]]]), n_heads=2).tolist()
     [[[[1, 2]], [[3, 4]]]]
@@ -89,3 +83,56 @@ def split_heads(x: Tensor, n_heads: int) -> Tensor:
 def merge_heads(x: Tensor) -> Tensor:
     """The inverse of `split_heads`: (B, H, T, d) -> (B, T, H * d)."""
     return x.transpose(1, 2).flatten(2)
+
+
+def repeat_heads(x: Tensor, n_times: int) -> Tensor:
+    """Each head `n_times` in a row: (B, K, S, d) -> (B, K * n_times, S, d).
+
+    So query heads 0 to n_times - 1 share the first head of keys and values, and so on.
+    Source: Ainslie et al. 2023, "GQA: Training Generalized Multi-Query Transformer Models".
+
+    >>> repeat_heads(torch.tensor([[[[1]], [[2]]]]), 2).flatten().tolist()
+    [1, 1, 2, 2]
+    """
+    return x.repeat_interleave(n_times, dim=1)
+
+
+class CausalAttention(nn.Module):
+    """Multi-head attention: project, normalize, turn, attend per head, mix the heads.
+
+    One matrix makes queries, keys and values in one go; its rows are all H query heads, then K
+    key heads, then K value heads. With K < H, each key and value head serves H / K query heads.
+    `attend` is the function that attends: `attend`, or one that computes the same another way.
+    """
+
+    def __init__(self, config: ModelConfig, attend: Callable[..., Tensor] = attend) -> None:
+        super().__init__()
+        self.n_heads, self.kv_heads = config.n_heads, config.kv_heads
+        self.rope_v_scale, self.attend = config.rope_v_scale, attend
+        n_queries, n_keys = config.n_heads * config.head_width, config.kv_heads * config.head_width
+        self.widths = (n_queries, n_keys, n_keys)
+        qkv_bias = config.bias if config.qkv_bias is None else config.qkv_bias
+        self.qkv = nn.Linear(config.d_model, sum(self.widths), bias=qkv_bias)
+        self.out = nn.Linear(n_queries, config.d_model, bias=config.bias)
+        self.q_norm = make_norm(config, config.head_width) if config.qk_norm else nn.Identity()
+        self.k_norm = make_norm(config, config.head_width) if config.qk_norm else nn.Identity()
+
+    def project(self, x: Tensor, rope: tuple[Tensor, Tensor] | None) -> tuple[Tensor, ...]:
+        """Queries (B, H, T, d), keys and values (B, K, T, d), from `x` (B, T, D).
+
+        `rope` is the cosine and sine of `rope_table`, or None to leave everything unturned.
+        """
+        q, k, v = self.qkv(x).split(self.widths, dim=-1)
+        q, k = self.q_norm(split_heads(q, self.n_heads)), self.k_norm(split_heads(k, self.kv_heads))
+        v = split_heads(v, self.kv_heads)
+        if rope is not None:
+            q, k = rotate(q, *rope), rotate(k, *rope)
+            if self.rope_v_scale:
+                v = v + self.rope_v_scale * (rotate(v, *rope) - v)
+        return q, k, v
+
+    def forward(self, x: Tensor, mask: Tensor, rope: tuple[Tensor, Tensor] | None = None) -> Tensor:
+        q, k, v = self.project(x, rope)
+        n_times = self.n_heads // self.kv_heads
+        k, v = repeat_heads(k, n_times), repeat_heads(v, n_times)
+        return self.out(merge_heads(self.attend(q, k, v, mask)))  # (B, T, D)

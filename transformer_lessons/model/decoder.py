@@ -1,14 +1,20 @@
 """The whole model: token ids in, a score for every possible next token out."""
 
+import math
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import dropout
 
 from transformer_lessons.config import ModelConfig
 from transformer_lessons.errors import LessonsError
-from transformer_lessons.model.attention import causal_mask
-from transformer_lessons.model.block import Block, make_norm
+from transformer_lessons.model.attention import attend, causal_mask
+from transformer_lessons.model.block import Block
+from transformer_lessons.model.embedding import Embedding, sinusoidal_table
 from transformer_lessons.model.initialization import initialize
-from transformer_lessons.model.position import rope_table
+from transformer_lessons.model.norm import make_norm
+from transformer_lessons.model.rope import rope_table
 
 
 class Decoder(nn.Module):
@@ -16,31 +22,52 @@ class Decoder(nn.Module):
 
     `model(tokens)` maps token ids (B, T) to logits (B, T, V): at every position, one score for
     each token that could come next. By default each position sees itself and what is before it;
-    `mask` (T, T) says otherwise, and `positions` (T,) replaces 0, 1, 2, …
+    `mask` (T, T) says otherwise, and `positions` (T,) replaces 0, 1, 2, … Tokens that are not in
+    the vocabulary, and more of them than the context holds, raise `LessonsError`.
 
-    >>> from transformer_lessons.config import preset
+    `attend` is how attention is computed: `attend`, or a function that gives the same faster.
+
+    >>> from transformer_lessons.presets import preset
     >>> model = Decoder(preset("fluctlight"))
     >>> model(torch.tensor([[97, 98]])).shape
     torch.Size([1, 2, 256])
     """
 
-    def __init__(self, config: ModelConfig) -> None:
+    def __init__(self, config: ModelConfig, attend: Callable[..., Tensor] = attend) -> None:
         super().__init__()
         self.config = config
-        self.embedding = nn.Embedding(config.vocab_size, config.d_model)
-        self.blocks = nn.ModuleList(Block(config) for _ in range(config.n_layers))
-        self.final_norm = make_norm(config)
-        self.head = nn.Linear(config.d_model, config.vocab_size)
-        self.apply(initialize)
+        scale = math.sqrt(config.d_model) if config.scale_embeddings else 1.0
+        self.embedding = Embedding(config.vocab_size, config.d_model, scale)
+        if config.position == "learned":
+            self.position_embedding = Embedding(config.context_length, config.d_model)
+        self.blocks = nn.ModuleList(Block(config, attend) for _ in range(config.n_layers))
+        self.final_norm = make_norm(config) if config.norm_placement == "pre" else nn.Identity()
+        self.head = nn.Linear(config.d_model, config.vocab_size, bias=config.head_bias)
+        self.tie_head()
+        initialize(self, config.n_layers)
+
+    def tie_head(self) -> None:
+        """With `tie_embeddings`, make the head's matrix and the embedding's one tensor."""
+        if self.config.tie_embeddings:
+            self.head.weight = self.embedding.weight
+
+    def embed(self, tokens: Tensor, positions: Tensor) -> Tensor:
+        """Rows of the embedding (B, T, D), with positions added unless RoPE brings them in."""
+        x = self.embedding(tokens)
+        if self.config.position == "learned":
+            x = x + self.position_embedding(positions)
+        elif self.config.position == "sinusoidal":
+            x = x + sinusoidal_table(positions, self.config.d_model).to(x.dtype)
+        return dropout(x, self.config.dropout * self.config.size_scale, self.training)
 
     def forward(
         self, tokens: Tensor, positions: Tensor | None = None, mask: Tensor | None = None
     ) -> Tensor:
-        check_length(self.config, tokens.shape[1])
-        x = self.embedding(tokens)  # (B, T, D)
-        mask, cos, sin = attention_inputs(self.config, tokens, positions, mask)
+        check_tokens(self.config, tokens)
+        positions, mask, rope = attention_inputs(self.config, tokens, positions, mask)
+        x = self.embed(tokens, positions)  # (B, T, D)
         for block in self.blocks:
-            x = block(x, mask, cos, sin)
+            x = block(x, mask, rope)
         return self.head(self.final_norm(x))  # (B, T, V)
 
 
@@ -49,22 +76,45 @@ def attention_inputs(
     tokens: Tensor,
     positions: Tensor | None = None,
     mask: Tensor | None = None,
-) -> tuple[Tensor, Tensor, Tensor]:
-    """What every block's attention needs besides its input: the mask and the RoPE table."""
+) -> tuple[Tensor, Tensor, tuple[Tensor, Tensor] | None]:
+    """What the blocks need besides tokens: positions (T,), the mask (T, T) and the RoPE table."""
     n_tokens = tokens.shape[1]
     if positions is None:
         positions = torch.arange(n_tokens, device=tokens.device)
+    elif config.position == "learned":
+        check_ids(positions, config.context_length, "position", "context_length")
     if mask is None:
-        mask = causal_mask(n_tokens, tokens.device)
-    cos, sin = rope_table(positions, config.d_head, config.rope_base)
-    return mask, cos, sin
+        mask = causal_mask(n_tokens, config.sliding_window, tokens.device)
+    rope = None
+    if config.position == "rope":
+        rope = rope_table(positions, config.head_width, config.rope_base, config.rope_scaling)
+    return positions, mask, rope
 
 
-def check_length(config: ModelConfig, n_tokens: int) -> None:
-    """Raise `LessonsError` when a model of `config` can't look at `n_tokens` tokens at once."""
+def check_tokens(config: ModelConfig, tokens: Tensor) -> None:
+    """Raise `LessonsError` for tokens (B, T) that a model of `config` can't look at."""
+    if tokens.ndim != 2:
+        what = f"tokens have the shape {tuple(tokens.shape)}, not (batch, tokens)"
+        raise LessonsError(what, where="tokens", remedy="One text is tokens[None].")
+    n_tokens = tokens.shape[1]
     if not 1 <= n_tokens <= config.context_length:
         raise LessonsError(
             f"{n_tokens} tokens, but this model looks at 1 to {config.context_length}",
             where="context_length",
             remedy="Give it fewer tokens, or make a model with a longer context_length.",
         )
+    check_ids(tokens, config.vocab_size, "token", "vocab_size")
+
+
+def check_ids(ids: Tensor, size: int, kind: str, field: str) -> None:
+    """Raise `LessonsError` unless all `ids` are integers from 0 to size - 1."""
+    if ids.is_floating_point() or ids.is_complex() or ids.dtype == torch.bool:
+        raise LessonsError(f"{kind}s are {ids.dtype}, not integers", where=f"{kind}s")
+    # A compiled model can't stop to look at values; whoever compiles checks the data once.
+    if torch.compiler.is_compiling() or ids.is_meta or ids.numel() == 0:
+        return
+    low, high = int(ids.min()), int(ids.max())
+    if low < 0 or high >= size:
+        what = f"{kind} {low if low < 0 else high} is not from 0 to {size - 1}"
+        remedy = "Is it the tokenizer that this model was made for?" if kind == "token" else ""
+        raise LessonsError(what, where=field, remedy=remedy)

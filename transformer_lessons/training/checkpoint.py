@@ -13,6 +13,7 @@ from pathlib import Path
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
+from torch import Tensor
 
 from transformer_lessons.config import ModelConfig, read_json
 from transformer_lessons.errors import LessonsError
@@ -37,7 +38,7 @@ def save_checkpoint(directory: Path | str, step: int, model: Decoder) -> Path:
     unfinished = directory / f".unfinished-{step:08d}-{os.getpid()}"
     replaced = directory / f".replaced-{step:08d}-{os.getpid()}"
     about = {"format": 1, "step": step, "model": model.config.to_dict()}
-    tensors = {name: tensor.contiguous() for name, tensor in model.state_dict().items()}
+    tensors = {name: tensor.contiguous() for name, tensor in own_tensors(model).items()}
     try:
         unfinished.mkdir(parents=True)
         save_file(tensors, unfinished / "model.safetensors")
@@ -96,12 +97,28 @@ def load_weights(model: Decoder, path: Path) -> None:
     except (OSError, SafetensorError) as error:
         raise LessonsError(f"not a readable safetensors file: {error}", where=str(path)) from None
     check_tensors(model, {name: tensor.shape for name, tensor in tensors.items()}, str(path))
+    assign_tensors(model, tensors)
+
+
+def own_tensors(model: Decoder) -> dict[str, Tensor]:
+    """The state dict, in which a head that shares the embedding's matrix doesn't repeat it."""
+    tensors = model.state_dict()
+    if model.config.tie_embeddings:
+        del tensors["head.weight"]
+    return tensors
+
+
+def assign_tensors(model: Decoder, tensors: dict[str, Tensor]) -> None:
+    """The inverse of `own_tensors`: make `tensors` the model's own, and share what was shared."""
+    if model.config.tie_embeddings:
+        tensors = tensors | {"head.weight": tensors["embedding.weight"]}
     model.load_state_dict(tensors, strict=True, assign=True)
+    model.tie_head()
 
 
 def check_tensors(model: Decoder, shapes: dict[str, torch.Size], where: str) -> None:
     """Raise `LessonsError` naming the first tensor that is missing, unknown or misshapen."""
-    expected = {name: tensor.shape for name, tensor in model.state_dict().items()}
+    expected = {name: tensor.shape for name, tensor in own_tensors(model).items()}
     for name in sorted(expected.keys() | shapes.keys()):
         if name not in shapes:
             raise LessonsError(f"tensor {name!r} is missing", where=where)

@@ -75,7 +75,7 @@ class Trainer:
     """Runs `config.steps` training steps of AdamW on `batches`, an endless iterator.
 
     `on_step` gets a `StepReport` after every step: to print, to draw, to save.
-    >>> from transformer_lessons.config import preset
+    >>> from transformer_lessons.presets import preset
     >>> from transformer_lessons.model.decoder import Decoder
     >>> from transformer_lessons.text.batches import random_windows
     >>> batches = random_windows(torch.tensor([97, 98] * 32), context_length=16, batch_size=8)

@@ -22,7 +22,7 @@ from torch import Tensor
 from transformer_lessons.config import ModelConfig, read_json
 from transformer_lessons.errors import LessonsError
 from transformer_lessons.model.decoder import Decoder
-from transformer_lessons.training.checkpoint import check_tensors
+from transformer_lessons.training.checkpoint import assign_tensors, check_tensors, own_tensors
 
 FORMAT = "transformer_lessons/1"
 
@@ -34,7 +34,7 @@ def export_json(model: Decoder, path: Path | str) -> None:
     finite, and a path that can't be written raise `LessonsError`.
 
     >>> import tempfile
-    >>> from transformer_lessons.config import preset
+    >>> from transformer_lessons.presets import preset
     >>> model = Decoder(preset("fluctlight"))
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     export_json(model, f"{folder}/model.json")
@@ -44,7 +44,7 @@ def export_json(model: Decoder, path: Path | str) -> None:
     """
     weights = {
         name: {"shape": list(tensor.shape), "data": _numbers(name, tensor)}
-        for name, tensor in model.state_dict().items()
+        for name, tensor in own_tensors(model).items()
     }
     document = {"format": FORMAT, "config": model.config.to_dict(), "weights": weights}
     _replace_file(Path(path), json.dumps(document, allow_nan=False) + "\n")
@@ -73,7 +73,7 @@ def load_json(path: Path | str) -> Decoder:
     with torch.device("meta"):  # names and shapes only: every number comes from the file
         model = Decoder(config)
     check_tensors(model, {name: tensor.shape for name, tensor in tensors.items()}, where)
-    model.load_state_dict(tensors, strict=True, assign=True)
+    assign_tensors(model, tensors)
     return model
 
 

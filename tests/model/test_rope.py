@@ -7,7 +7,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from transformer_lessons.model.position import apply_rope, rope_table, rotate
+from transformer_lessons.model.rope import apply_rope, rope_table, rotate
 
 
 def rope_by_complex_numbers(x, positions, base):

@@ -1,0 +1,103 @@
+"""How fast each pair of numbers turns, and how it is slowed down for longer texts.
+
+A pair that turns by `f` radians per token has made `L * f / 2π` full turns after L tokens. Pairs
+that turn many times within the trained length tell near from far; pairs that don't complete one
+turn have never shown the model their later angles, and those are what breaks in a longer text.
+"""
+
+import math
+
+import torch
+from torch import Tensor
+
+from transformer_lessons.config import RopeScaling
+from transformer_lessons.errors import LessonsError
+
+
+def rope_frequencies(
+    d_head: int,
+    base: float = 10_000.0,
+    scaling: RopeScaling | None = None,
+    n_tokens: int = 1,
+    device: torch.device | str = "cpu",
+    dtype: torch.dtype = torch.float32,
+) -> tuple[Tensor, float]:
+    """Radians per token of every pair, (d/2,), and the factor on the size of turned vectors.
+
+    Pair j turns by base**(-2j/d), and the factor is 1, unless `scaling` says otherwise:
+
+    linear   every pair `factor` times slower (Chen et al. 2023, "Extending Context Window ...")
+    dynamic  a larger base, once the text of `n_tokens` is longer than the trained length
+             (bloc97 and emozilla 2023, "NTK-aware scaled RoPE")
+    llama3   slow pairs `factor` times slower, fast ones as they are, a ramp between
+             (Grattafiori et al. 2024, "The Llama 3 Herd of Models", and its code)
+    yarn     the same with another ramp, and a factor (Peng et al. 2023, "YaRN")
+
+    >>> rope_frequencies(4, base=100.0)
+    (tensor([1.0000, 0.1000]), 1.0)
+    >>> rope_frequencies(4, base=100.0, scaling=RopeScaling("linear", factor=2.0))
+    (tensor([0.5000, 0.0500]), 1.0)
+    """
+    exponents = torch.arange(0, d_head, 2, device=device, dtype=dtype) / d_head
+    if scaling is None:
+        return base**-exponents, 1.0
+    if scaling.kind == "linear":
+        return base**-exponents / scaling.factor, 1.0
+    if scaling.kind == "dynamic":
+        return dynamic_base(base, d_head, scaling, n_tokens) ** -exponents, 1.0
+    frequencies = base**-exponents
+    if scaling.kind == "llama3":
+        return scale_like_llama3(frequencies, scaling), 1.0
+    return scale_like_yarn(frequencies, base, scaling)
+
+
+def dynamic_base(base: float, d_head: int, scaling: RopeScaling, n_tokens: int) -> float:
+    """base * (factor * n/L - (factor - 1))**(d / (d - 2)) for n > L tokens, else `base`.
+
+    With L the trained length. The fastest pair keeps its speed, the slowest slows down most. A head
+    of one pair has no slow one and raises `LessonsError`.
+    """
+    if d_head <= 2:
+        what, remedy = (
+            f"dynamic scaling of heads of width {d_head}",
+            "Use heads of width 4 or more.",
+        )
+        raise LessonsError(what, where="rope_scaling", remedy=remedy)
+    longer = max(n_tokens, scaling.original_context_length) / scaling.original_context_length
+    return base * (scaling.factor * longer - (scaling.factor - 1)) ** (d_head / (d_head - 2))
+
+
+def scale_like_llama3(frequencies: Tensor, scaling: RopeScaling) -> Tensor:
+    """Divide by `factor` what turns less than `slow_turns` times in the trained length.
+
+    Between `slow_turns` and `fast_turns` (4) the share that is left alone grows with the turns.
+    """
+    turns = scaling.original_context_length * frequencies / (2 * math.pi)
+    fast_turns = 4.0 if scaling.fast_turns is None else scaling.fast_turns
+    keep = ((turns - scaling.slow_turns) / (fast_turns - scaling.slow_turns)).clamp(0, 1)
+    return keep * frequencies + (1 - keep) * frequencies / scaling.factor
+
+
+def scale_like_yarn(frequencies: Tensor, base: float, scaling: RopeScaling) -> tuple[Tensor, float]:
+    """As `scale_like_llama3`, but the share that is left alone falls evenly from pair to pair.
+
+    The ramp starts at the pair that makes `fast_turns` (32) turns in the trained length, rounded
+    down, and ends at the one that makes `slow_turns`, rounded up. Turned queries and keys are
+    multiplied by the attention factor 0.1 ln(factor) + 1, which sharpens attention.
+    """
+    n_pairs = len(frequencies)
+
+    def pair_that_makes(turns: float) -> float:
+        length = scaling.original_context_length
+        return n_pairs * math.log(length / (turns * 2 * math.pi)) / math.log(base)
+
+    fast_turns = 32.0 if scaling.fast_turns is None else scaling.fast_turns
+    first = max(math.floor(pair_that_makes(fast_turns)), 0)
+    last = min(math.ceil(pair_that_makes(scaling.slow_turns)), 2 * n_pairs - 1)
+    last = last + 0.001 if last == first else last  # transformers' way round a division by zero
+    pairs = torch.arange(n_pairs, device=frequencies.device, dtype=frequencies.dtype)
+    keep = 1 - ((pairs - first) / (last - first)).clamp(0, 1)
+    slowed = keep * frequencies + (1 - keep) * frequencies / scaling.factor
+    if scaling.attention_factor is not None:
+        return slowed, scaling.attention_factor
+    return slowed, 0.1 * math.log(scaling.factor) + 1.0
