@@ -17,6 +17,7 @@ STAGES = {
     "config": 1,
     "device": 1,
     "plotting": 1,
+    "presets": 2,
     "text": 2,
     "model": 2,
     "training": 3,
@@ -113,7 +114,7 @@ def test_the_public_names_of_the_design_are_there():
         *("ModelConfig", "TrainConfig", "preset", "Decoder", "count_parameters", "ByteTokenizer"),
         *("attend", "apply_rope", "layer_norm", "cross_entropy", "cosine_schedule", "Trainer"),
         *("save_checkpoint", "load_checkpoint", "latest_checkpoint", "generate", "Sampler"),
-        *("stream", "evaluate", "LessonsError"),
+        *("stream", "evaluate", "LessonsError", "rms_norm", "swiglu"),
     }
     assert promised <= set(transformer_lessons.__all__)
     assert transformer_lessons.__all__ == sorted(transformer_lessons.__all__)

@@ -29,7 +29,7 @@ SWITCHES = (
 class RopeScaling:
     """How RoPE is slowed down for texts longer than those a model was first trained on.
 
-    Source: `rope_frequencies` in `model.rope_scaling` computes each kind, and cites it.
+    `rope_frequencies` in `model.rope_scaling` computes each kind, and cites its source.
 
     >>> RopeScaling("linear", factor=4.0).kind
     'linear'

@@ -1,6 +1,7 @@
 """Attention against PyTorch's own, and against a loop that anyone can follow."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -12,10 +13,12 @@ from transformer_lessons.model.attention import (
     attend,
     attention_weights,
     causal_mask,
+    fused_attend,
     merge_heads,
+    repeat_heads,
     split_heads,
 )
-from transformer_lessons.model.rope import rope_table
+from transformer_lessons.model.rope import rope_table, rotate
 
 
 def random_qkv(*shape, n_keys=None, seed=0):
@@ -130,3 +133,67 @@ def test_with_scale_0_values_are_untouched_bit_for_bit():  # SPEC F2
     x = torch.randn(1, 5, 12)
     _, _, v = attention.project(x, rope_table(torch.arange(5), d_head=6))
     assert torch.equal(v, split_heads(attention.qkv(x)[..., 24:], 2))
+
+
+@pytest.mark.parametrize("window", [1, 2, 5, 9])
+def test_a_window_hides_what_is_too_far_back(window):  # SPEC G5
+    mask = causal_mask(7, window=window)
+    expected = [[0 <= t - s < window for s in range(7)] for t in range(7)]
+    assert mask.tolist() == expected
+
+
+def test_repeated_heads_stay_side_by_side():  # SPEC A3
+    x = torch.arange(6).view(1, 3, 2, 1)
+    expected = [0, 1, 0, 1, 2, 3, 2, 3, 4, 5, 4, 5]
+    assert repeat_heads(x, 2).flatten().tolist() == expected
+
+
+@pytest.mark.parametrize("kv_heads", [1, 2, 3])
+def test_grouped_attention_is_full_attention_with_repeated_weights(kv_heads):  # SPEC A3, G3
+    torch.manual_seed(0)
+    config = ModelConfig(10, 8, d_model=24, n_layers=1, n_heads=6, d_ff=4, n_kv_heads=kv_heads)
+    grouped = CausalAttention(config).double()
+    full = CausalAttention(replace(config, n_kv_heads=None)).double()
+    with torch.no_grad():
+        for kind in ("weight", "bias"):
+            q, k, v = getattr(grouped.qkv, kind).split(grouped.widths)
+            k, v = (
+                part.unflatten(0, (kv_heads, 4)).repeat_interleave(6 // kv_heads, 0).flatten(0, 1)
+                for part in (k, v)
+            )
+            getattr(full.qkv, kind).copy_(torch.cat([q, k, v]))
+            getattr(full.out, kind).copy_(getattr(grouped.out, kind))
+    x, rope = torch.randn(2, 7, 24, dtype=torch.float64), rope_table(torch.arange(7), d_head=4)
+    got, expected = (layer(x, causal_mask(7), rope) for layer in (grouped, full))
+    torch.testing.assert_close(got, expected, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize(("n_queries", "n_keys"), [(6, 6), (2, 6), (1, 4)])
+def test_fused_attention_is_the_same_also_with_more_keys_than_queries(n_queries, n_keys):
+    # SPEC A3
+    generator = torch.Generator().manual_seed(0)
+    q = torch.randn(2, 3, n_queries, 8, generator=generator, dtype=torch.float64)
+    k, v = (
+        torch.randn(2, 3, n_keys, 8, generator=generator, dtype=torch.float64) for _ in range(2)
+    )
+    mask = causal_mask(n_keys)[n_keys - n_queries :]
+    expected = attend(q, k, v, mask)
+    torch.testing.assert_close(fused_attend(q, k, v, mask), expected, rtol=1e-12, atol=1e-12)
+
+
+def test_q_and_k_are_normalized_before_they_are_turned():  # SPEC G5
+    torch.manual_seed(0)
+    config = ModelConfig(10, 8, d_model=8, n_layers=1, n_heads=2, d_ff=4, norm="rms", qk_norm=True)
+    attention = CausalAttention(config).double()
+    attention.q_norm.weight.data = torch.tensor([1.0, 2.0, 3.0, 4.0], dtype=torch.float64)
+    x, rope = 50 * torch.randn(1, 5, 8, dtype=torch.float64), rope_table(torch.arange(5.0), 4)
+    q, k, v = attention.project(x, rope)
+    plain_q, plain_k, plain_v = (split_heads(part, 2) for part in attention.qkv(x).chunk(3, -1))
+
+    def rms(x):
+        return x / x.square().mean(dim=-1, keepdim=True).add(1e-5).sqrt()
+
+    weight = attention.q_norm.weight.detach()
+    torch.testing.assert_close(q, rotate(rms(plain_q) * weight, *rope))
+    torch.testing.assert_close(k, rotate(rms(plain_k), *rope))
+    assert torch.equal(v, plain_v)

@@ -7,7 +7,17 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from transformer_lessons.model.rope import apply_rope, rope_table, rotate
+from transformer_lessons.config import ModelConfig, RopeScaling
+from transformer_lessons.errors import LessonsError
+from transformer_lessons.model.decoder import Decoder
+from transformer_lessons.model.rope import (
+    apply_rope,
+    rope_table,
+    rotate,
+    rotate_complex,
+    to_interleaved_layout,
+    to_split_layout,
+)
 
 
 def rope_by_complex_numbers(x, positions, base):
@@ -102,3 +112,98 @@ def test_angles_are_good_far_out(dtype, bound):
 def test_a_table_is_at_least_float32(dtype):
     cos, sin = rope_table(torch.tensor([1, 2], dtype=dtype), d_head=4)
     assert cos.dtype == sin.dtype == torch.float32
+
+
+@given(st.integers(1, 8), st.integers(0, 1000), st.sampled_from([10.0, 10_000.0]))
+def test_the_layouts_differ_by_a_permutation_only(n_pairs, first, base):  # SPEC A3
+    x = random_x(2, 3, 2 * n_pairs)
+    positions = torch.arange(first, first + 3)
+    interleaved = apply_rope(x, positions, base, layout="interleaved")
+    split = apply_rope(to_split_layout(x), positions, base)
+    torch.testing.assert_close(to_split_layout(interleaved), split, rtol=1e-12, atol=1e-12)
+    assert torch.equal(to_interleaved_layout(to_split_layout(x)), x)
+
+
+def test_interleaved_pairs_are_neighbours():  # SPEC A3
+    x = torch.tensor([[1.0, 0.0, 0.0, 0.0, 1.0, 0.0]], dtype=torch.float64)
+    turned = apply_rope(x, torch.tensor([2]), base=1000.0, layout="interleaved")
+    angle, slow = 2.0, 2.0 * 1000 ** (-4 / 6)
+    expected = [[math.cos(angle), math.sin(angle), 0, 0, math.cos(slow), math.sin(slow)]]
+    assert turned.tolist() == [pytest.approx(row) for row in expected]
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32, torch.float64])
+def test_a_complex_turn_keeps_the_dtype(dtype):
+    cos, sin = rope_table(torch.arange(3), d_head=4)
+    x = random_x(3, 4).to(dtype)
+    expected = to_interleaved_layout(rotate(to_split_layout(x.float()), cos, sin))
+    turned = rotate_complex(x, cos, sin)
+    assert turned.dtype == dtype
+    bound = {torch.bfloat16: 2e-2, torch.float16: 2e-3}.get(dtype, 1e-6)
+    torch.testing.assert_close(turned.float(), expected, rtol=0, atol=bound)
+
+
+def test_heads_are_reordered_one_by_one_along_any_dimension():  # SPEC A3
+    rows = torch.arange(12)
+    assert to_split_layout(rows, n_heads=2).tolist() == [0, 2, 4, 1, 3, 5, 6, 8, 10, 7, 9, 11]
+    weight = rows[:, None] * torch.ones(5, dtype=torch.long)
+    assert torch.equal(to_split_layout(weight, 2, dim=0)[:, 3], to_split_layout(rows, 2))
+    assert torch.equal(to_interleaved_layout(to_split_layout(weight, 3, dim=0), 3, dim=0), weight)
+
+
+@pytest.mark.parametrize("n_kv_heads", [None, 1])
+def test_a_model_made_for_interleaved_heads_runs_when_its_rows_are_reordered(n_kv_heads):
+    """The scores are those of a model that turns neighbours."""  # SPEC A3
+    torch.manual_seed(0)
+    config = ModelConfig(11, 9, d_model=16, n_layers=1, n_heads=2, d_ff=4, n_kv_heads=n_kv_heads)
+    model = Decoder(config).double()
+    attention = model.blocks[0].attention
+    x = random_x(1, 9, 16)
+    cos, sin = rope_table(torch.arange(9.0, dtype=torch.float64), d_head=8)
+    q, k, v = (
+        part.unflatten(-1, (-1, 8)).transpose(1, 2)
+        for part in attention.qkv(x).split(attention.widths, dim=-1)
+    )
+    expected = rotate_complex(q, cos, sin) @ rotate_complex(k, cos, sin).transpose(-2, -1)
+    with torch.no_grad():
+        for tensor in (attention.qkv.weight, attention.qkv.bias):
+            rows_q, rows_k, rows_v = tensor.split(attention.widths)
+            rows_q = to_split_layout(rows_q, config.n_heads, dim=0)
+            rows_k = to_split_layout(rows_k, config.kv_heads, dim=0)
+            tensor.copy_(torch.cat([rows_q, rows_k, rows_v]))
+    q, k, _ = attention.project(x, (cos, sin))
+    torch.testing.assert_close(q @ k.transpose(-2, -1), expected, rtol=1e-12, atol=1e-12)
+
+
+def test_a_scaled_table_is_slower_and_larger():  # SPEC G5
+    scaling = RopeScaling("yarn", 4.0, 16, attention_factor=1.5)
+    cos, sin = rope_table(torch.arange(50), 8, scaling=scaling)
+    torch.testing.assert_close(cos.square() + sin.square(), torch.full((50, 4), 2.25))
+    x = random_x(50, 8)
+    assert torch.equal(
+        apply_rope(x.float(), torch.arange(50), scaling=scaling), rotate(x.float(), cos, sin)
+    )
+
+
+def test_dynamic_scaling_starts_past_the_trained_length():  # SPEC A3
+    scaling = RopeScaling("dynamic", 2.0, 16)
+    x = random_x(17, 8)
+    within, past = torch.arange(16), torch.arange(17)
+    plain = apply_rope(x, past)
+    assert torch.equal(apply_rope(x[:16], within, scaling=scaling), plain[:16])
+    longer = apply_rope(x, past, scaling=scaling)
+    assert (longer - plain).abs()[1:].amax(dim=-1).min().item() > 1e-6
+
+
+@pytest.mark.parametrize(
+    ("width", "options", "what"),
+    [
+        (4, {"layout": "halves"}, "layout = 'halves' is not split or interleaved"),
+        (5, {}, "x has 5 numbers per head"),
+        (2, {"scaling": RopeScaling("dynamic", 2.0, 4)}, "dynamic scaling of heads of width 2"),
+    ],
+)
+def test_what_can_not_be_turned_is_named(width, options, what):  # SPEC S9
+    with pytest.raises(LessonsError) as caught:
+        apply_rope(torch.zeros(3, width), torch.arange(3), **options)
+    assert caught.value.what == what

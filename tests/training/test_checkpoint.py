@@ -8,7 +8,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
-from transformer_lessons.config import ModelConfig
+from transformer_lessons.config import ModelConfig, RopeScaling
 from transformer_lessons.errors import LessonsError
 from transformer_lessons.model.decoder import Decoder
 from transformer_lessons.presets import preset
@@ -17,6 +17,26 @@ from transformer_lessons.training.checkpoint import (
     latest_checkpoint,
     load_checkpoint,
     save_checkpoint,
+)
+
+
+EVERY_OPTION = ModelConfig(
+    9,
+    4,
+    d_model=6,
+    n_layers=3,
+    n_heads=3,
+    d_ff=2,
+    n_kv_heads=1,
+    d_head=4,
+    rope_scaling=RopeScaling("llama3", factor=4.0, original_context_length=2),
+    norm="rms",
+    ffn="swiglu",
+    bias=False,
+    head_bias=False,
+    qk_norm=True,
+    tie_embeddings=True,
+    sliding_window=3,
 )
 
 
@@ -43,6 +63,7 @@ def saved(tmp_path):
     [
         preset("fluctlight"),
         ModelConfig(9, 4, d_model=6, n_layers=3, n_heads=3, d_ff=2, rope_v_scale=0.5, dropout=0.2),
+        EVERY_OPTION,
     ],
 )
 def test_what_is_saved_is_loaded_bit_for_bit(tmp_path, config):  # SPEC E9
@@ -53,6 +74,13 @@ def test_what_is_saved_is_loaded_bit_for_bit(tmp_path, config):  # SPEC E9
     assert loaded.step == 7
     assert loaded.model.config == config
     assert_same(loaded.model, model)
+
+
+def test_a_shared_tensor_is_saved_once_and_shared_again(tmp_path):  # SPEC E2, E9
+    path = save_checkpoint(tmp_path, 1, make_model(config=EVERY_OPTION))
+    assert "head.weight" not in load_file(path / "model.safetensors")
+    model = load_checkpoint(path).model
+    assert model.head.weight is model.embedding.weight
 
 
 def test_tensors_that_are_not_contiguous_are_saved_too(tmp_path):  # SPEC E9

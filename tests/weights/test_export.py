@@ -15,6 +15,7 @@ from transformer_lessons.presets import preset
 from transformer_lessons.weights.export import export_json, export_page_script, load_json
 
 CONFIG = ModelConfig(7, 5, d_model=4, n_layers=2, n_heads=1, d_ff=3, rope_v_scale=0.25)
+TIED = ModelConfig(7, 5, d_model=4, n_layers=1, n_heads=2, d_ff=3, tie_embeddings=True)
 
 
 @pytest.fixture
@@ -26,7 +27,7 @@ def bits(tensor: torch.Tensor) -> list[int]:
     return tensor.detach().view(torch.int32).flatten().tolist()
 
 
-@pytest.mark.parametrize("config", [CONFIG, preset("fluctlight")])
+@pytest.mark.parametrize("config", [CONFIG, TIED, preset("fluctlight")])
 def test_everything_comes_back_bit_for_bit(path, random_model, config):
     model = random_model(config).float()
     export_json(model, path)

@@ -3,8 +3,8 @@
 import torch
 from torch import Tensor
 
-from transformer_lessons.model.attention import attention_weights, repeat_heads
-from transformer_lessons.model.decoder import Decoder, attention_inputs, check_tokens
+from transformer_lessons.model.attention import attend, attention_weights
+from transformer_lessons.model.decoder import Decoder
 from transformer_lessons.model.inference import inference
 
 
@@ -14,15 +14,15 @@ def attention_patterns(model: Decoder, tokens: Tensor) -> Tensor:
     Row t of a (T, T) pattern says how token t divides its attention over the tokens. Tokens that
     the model can't look at raise `LessonsError`.
     """
-    check_tokens(model.config, tokens)
-    n_times = model.config.n_heads // model.config.kv_heads
     patterns = []
-    with inference(model):
-        positions, mask, rope = attention_inputs(model.config, tokens)
-        x = model.embed(tokens, positions)
-        for block in model.blocks:
-            before = block.attention_norm(x) if block.pre_norm else x
-            q, k, _ = block.attention.project(before, rope)
-            patterns.append(attention_weights(q, repeat_heads(k, n_times), mask))
-            x = block(x, mask, rope)
+
+    def attend_and_keep(q: Tensor, k: Tensor, v: Tensor, mask: Tensor) -> Tensor:
+        patterns.append(attention_weights(q, k, mask))
+        return attend(q, k, v, mask)
+
+    with torch.device("meta"):  # a second model without numbers of its own: it takes `model`'s
+        watched = Decoder(model.config, attend_and_keep)
+    watched.load_state_dict(model.state_dict(), assign=True)
+    with inference(watched):
+        watched(tokens)
     return torch.stack(patterns)

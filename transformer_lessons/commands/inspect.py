@@ -27,7 +27,7 @@ def run(arguments: Sequence[str]) -> int:
     checkpoint = load_checkpoint(options.checkpoint)
     console = PlainConsole()
     for name, value in checkpoint.model.config.to_dict().items():
-        console.print(f"{name:<16}{value}")
+        console.print(f"{name:<24}{value}")
     table = Table("tensor", "shape", "numbers", box=None)
     for name, tensor in checkpoint.model.state_dict().items():
         table.add_row(name, " × ".join(map(str, tensor.shape)), f"{tensor.numel():,}")

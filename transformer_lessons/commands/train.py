@@ -42,7 +42,7 @@ class Train:
     preset: str = "fluctlight"
     """The model to start from, and choices that suit it: fluctlight or bytes-1m."""
     config: Path | None = None
-    """A JSON file with "model" and "training", instead of a preset."""
+    """A JSON file with "model" and "training"; what it leaves out is as in the preset."""
     pairs: Path | None = None
     """Train on pairs: a file with base64(input) TAB base64(output) on each line."""
     seed_pairs: Path | None = None
@@ -121,7 +121,9 @@ def parse(arguments: Sequence[str]) -> Train:
         training = TrainConfig.from_dict(chosen, where=file)
     default = Train(preset=name, model=model, training=training)
     prog = "python -m transformer_lessons train"
-    return tyro.cli(Train, args=arguments, default=default, prog=prog)
+    # Without this, a field that may hold a nested config (rope_scaling) becomes a subcommand.
+    config = (tyro.conf.AvoidSubcommands,)
+    return tyro.cli(Train, args=arguments, default=default, prog=prog, config=config)
 
 
 def option_value(arguments: Sequence[str], option: str) -> str | None:

@@ -6,6 +6,13 @@
 
   const LARGEST_FILE = 50e6; // bytes: beyond this a tab struggles
 
+  /* What decoder.js takes for granted. The package can do more; such models are refused by name. */
+  const FIXED = {
+    n_kv_heads: null, d_head: null, position: "rope", rope_scaling: null, norm: "layer",
+    norm_placement: "pre", ffn: "relu", bias: true, qkv_bias: null, head_bias: true,
+    qk_norm: false, tie_embeddings: false, scale_embeddings: false, sliding_window: null,
+  };
+
   const is_object = (value) => typeof value === "object" && value !== null && !Array.isArray(value);
   const is_size = (value) => Number.isSafeInteger(value) && value >= 1;
   const is_between = (low, high) => (value) =>
@@ -50,9 +57,16 @@
       adaptive_norm: (value) => typeof value === "boolean",
       dropout: (value) => is_between(0, 1)(value) && value < 1,
     };
-    const config = { ...defaults, ...values };
+    const config = { ...defaults, ...FIXED, ...values };
     for (const name of Object.keys(config)) {
-      if (!Object.hasOwn(rules, name)) throw new Error(`its config has an unknown key '${name}'`);
+      if (Object.hasOwn(FIXED, name)) {
+        if (config[name] !== FIXED[name]) {
+          const value = JSON.stringify(config[name]);
+          throw new Error(`config.${name} = ${value} is more than this page can run`);
+        }
+      } else if (!Object.hasOwn(rules, name)) {
+        throw new Error(`its config has an unknown key '${name}'`);
+      }
     }
     for (const [name, is_ok] of Object.entries(rules)) {
       if (!is_ok(config[name])) throw new Error(`config.${name} = ${config[name]} is not possible`);
