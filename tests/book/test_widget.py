@@ -20,14 +20,17 @@ from transformer_lessons.weights.export import export_json, export_page_script, 
 
 WIDGETS = Path(__file__).parents[2] / "book" / "_static" / "widgets"
 SHIPPED = WIDGETS / "first_model_weights.js"
-SCRIPTS = ("decoder.js", "model_file.js", "attention_grid.js", SHIPPED.name, "first_model.js")
+SCRIPTS = (
+    *("elements.js", "decoder.js", "model_file.js", "attention_grid.js"),
+    *(SHIPPED.name, "first_model.js"),
+)
 THEME = Path(pydata_sphinx_theme.__file__).parent / "theme" / "pydata_sphinx_theme" / "static"
 
 PAGE = """<!doctype html>
 <html lang="en" data-theme="{theme}" data-mode="{theme}">
 <meta charset="utf-8"><meta name="viewport" content="width=device-width">
 <title>A page</title><link rel="icon" href="data:,">
-<link rel="stylesheet" href="{style}"><link rel="stylesheet" href="first_model.css">
+<link rel="stylesheet" href="{style}"><link rel="stylesheet" href="widget.css"><link rel="stylesheet" href="first_model.css">
 {scripts}
 <body><main style="display: block; max-width: 46rem; margin: auto; padding: 1rem"><h1>A page</h1>
 <figure class="tl-fallback">A static picture</figure>
@@ -61,7 +64,7 @@ def exported(model, path) -> dict:
 
 def write_page(folder: Path, model: Decoder, theme="light", scripts=SCRIPTS) -> str:
     """A page with the widget and `model` as the shipped one; returns its address."""
-    for name in ("first_model.css", *scripts):
+    for name in ("widget.css", "first_model.css", *scripts):
         if name != SHIPPED.name:
             shutil.copy(WIDGETS / name, folder)
     export_json(model, folder / "model.json")

@@ -5,13 +5,7 @@
 (function () {
   "use strict";
 
-  /* element("p", { class: "tl-note" }, "text", child, ...) */
-  function element(tag, attributes = {}, ...children) {
-    const made = document.createElement(tag);
-    for (const [name, value] of Object.entries(attributes)) made.setAttribute(name, value);
-    made.append(...children);
-    return made;
-  }
+  const { element } = window.TransformerLessons;
 
   /* How a byte is written: its character if it has one, else its number (as in plotting.py). */
   function byte_label(byte) {
@@ -126,7 +120,5 @@
     }
   }
 
-  Object.assign((window.TransformerLessons ??= {}), {
-    AttentionGrid, element, byte_label, byte_name,
-  });
+  Object.assign(window.TransformerLessons, { AttentionGrid, byte_label, byte_name });
 })();

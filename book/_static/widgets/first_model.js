@@ -2,7 +2,9 @@
    head looks at, and let the model continue.
 
    A page needs these, in this order, wherever it wants the widget (any number of them):
+     <link rel="stylesheet" href="../_static/widgets/widget.css">
      <link rel="stylesheet" href="../_static/widgets/first_model.css">
+     <script defer src="../_static/widgets/elements.js"></script>
      <script defer src="../_static/widgets/decoder.js"></script>
      <script defer src="../_static/widgets/model_file.js"></script>
      <script defer src="../_static/widgets/attention_grid.js"></script>
@@ -15,7 +17,7 @@
   "use strict";
 
   const { Decoder, AttentionGrid, read_model, read_json, softmax, argmax, sample,
-    random_generator, element, byte_label, byte_name } = window.TransformerLessons;
+    random_generator, element, button, mount, byte_label, byte_name } = window.TransformerLessons;
 
   const START = { text: "ab", temperature: 1, seed: 0 };
   const SHOWN = { candidates: 8, grid: 16, forgotten: 4, generated: 64 };
@@ -278,12 +280,6 @@
     }
   }
 
-  function button(text, on_click) {
-    const made = element("button", { type: "button" }, text);
-    made.addEventListener("click", on_click);
-    return made;
-  }
-
   /* A byte's character above its number; a byte without a character has a dot there. */
   function tile_text(byte) {
     const label = byte_label(byte);
@@ -300,19 +296,7 @@
     return element("li", { class: kind }, ...tile_text(byte), ...text);
   }
 
-  /* The static picture before a widget gives way to it, except in print. */
-  function replace_fallback(root) {
-    const is_before = (figure) =>
-      figure.compareDocumentPosition(root) & Node.DOCUMENT_POSITION_FOLLOWING;
-    const fallback = [...document.querySelectorAll(".tl-fallback")].filter(is_before).at(-1);
-    fallback?.classList.add("tl-replaced");
-    if (fallback) root.classList.add("tl-replaces");
-  }
-
-  for (const [n, root] of document.querySelectorAll("[data-tl-widget=first-model]").entries()) {
-    const shipped = window.TransformerLessons.weights.first_model;
-    if (!shipped) continue; // its script is missing: the static picture stays
-    new FirstModel(root, shipped, `tl-first-model-${n}`);
-    replace_fallback(root);
-  }
+  const shipped = window.TransformerLessons.weights.first_model;
+  // Without its script there is nothing to show: the static picture stays.
+  if (shipped) mount("first-model", (root, id) => new FirstModel(root, shipped, id));
 })();

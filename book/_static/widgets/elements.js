@@ -1,0 +1,125 @@
+/* What the widgets share: making elements, writing numbers, fields that check what is typed, and
+   taking the place of a static picture. */
+
+(function () {
+  "use strict";
+
+  // The name of SVG's own elements, as the browser's parser gives it to them.
+  const SVG = new DOMParser().parseFromString("<svg>", "text/html").body.firstChild.namespaceURI;
+
+  /* element("p", { class: "tl-note" }, "text", child, ...) */
+  function element(tag, attributes = {}, ...children) {
+    return filled(document.createElement(tag), attributes, children);
+  }
+
+  function svg_element(tag, attributes = {}, ...children) {
+    return filled(document.createElementNS(SVG, tag), attributes, children);
+  }
+
+  function filled(made, attributes, children) {
+    for (const [name, value] of Object.entries(attributes)) made.setAttribute(name, value);
+    made.append(...children);
+    return made;
+  }
+
+  function button(text, on_click) {
+    const made = element("button", { type: "button" }, text);
+    made.addEventListener("click", on_click);
+    return made;
+  }
+
+  /* 1.5 -> "1.50": with a true minus sign, and without one before a number that rounds to 0. */
+  function written(number, digits = 2) {
+    if (number === -Infinity) return "−∞";
+    const text = Math.abs(number).toFixed(digits);
+    return number < 0 && Number(text) !== 0 ? `−${text}` : text;
+  }
+
+  /* The number in an <input>, or null (and marked as invalid) if it is not one that fits. */
+  function checked_number(input, { min, max, whole }) {
+    const number = input.valueAsNumber; // NaN where the field is empty
+    const fits = number >= min && number <= max && (!whole || Number.isInteger(number));
+    input.setAttribute("aria-invalid", !fits);
+    return fits ? number : null;
+  }
+
+  /* A slider with its label, and `readout` at the right of the label. */
+  function slider({ id, label, name, min, max, step }, readout) {
+    const input = element("input", { type: "range", id, min, max, step });
+    if (name) input.setAttribute("aria-label", name);
+    const title = element("label", { for: name ? readout.id : id }, label);
+    return { input, row: element("div", { class: "tl-slider" }, title, readout, input) };
+  }
+
+  /* A whole number with a field to type it and a slider to move it. `from_slider` and `to_slider`
+     translate where the slider runs on another scale (the base: powers of ten). */
+  class Dial {
+    constructor(options, on_change) {
+      const { id, label, min, max, slide = { min, max, step: 1 } } = options;
+      this.limits = { min, max, whole: true };
+      this.from_slider = slide.from ?? ((place) => place);
+      this.to_slider = slide.to ?? ((value) => value);
+      this.problem = element("p", { class: "tl-problem", id: `${id}-problem`, role: "status" });
+      this.field = element("input", { type: "number", id, min, max, step: 1,
+        "aria-describedby": this.problem.id });
+      const made = slider({ ...slide, id: `${id}-slider`, label, name: `${label} (slider)` },
+        this.field);
+      this.slider = made.input;
+      this.element = element("div", {}, made.row, this.problem);
+      this.field.addEventListener("input", () => this.type(on_change));
+      this.slider.addEventListener("input", () => {
+        this.set(this.from_slider(this.slider.valueAsNumber));
+        on_change();
+      });
+    }
+
+    set(value) {
+      this.value = value;
+      this.field.value = value;
+      checked_number(this.field, this.limits);
+      this.problem.textContent = "";
+      this.show_slider();
+    }
+
+    /* What doesn't fit stays in the field, to be corrected; the number in use stays too. */
+    type(on_change) {
+      const value = checked_number(this.field, this.limits);
+      const { min, max } = this.limits;
+      this.problem.textContent = value === null
+        ? `Needs a whole number from ${grouped(min)} to ${grouped(max)}; ${grouped(this.value)} is `
+          + "still in use." : "";
+      if (value === null) return;
+      this.value = value;
+      this.show_slider();
+      on_change();
+    }
+
+    show_slider() {
+      this.slider.value = this.to_slider(this.value);
+      this.slider.setAttribute("aria-valuetext", grouped(this.value));
+    }
+  }
+
+  const grouped = (number) => number.toLocaleString("en");
+
+  /* Start a widget in every element that asks for it by name. The static picture before it gives
+     way, except in print. */
+  function mount(name, start) {
+    for (const [n, root] of document.querySelectorAll(`[data-tl-widget=${name}]`).entries()) {
+      start(root, `tl-${name}-${n}`);
+      replace_fallback(root);
+    }
+  }
+
+  function replace_fallback(root) {
+    const is_before = (figure) =>
+      figure.compareDocumentPosition(root) & Node.DOCUMENT_POSITION_FOLLOWING;
+    const fallback = [...document.querySelectorAll(".tl-fallback")].filter(is_before).at(-1);
+    fallback?.classList.add("tl-replaced");
+    if (fallback) root.classList.add("tl-replaces");
+  }
+
+  Object.assign((window.TransformerLessons ??= {}), {
+    element, svg_element, button, written, grouped, checked_number, slider, Dial, mount,
+  });
+})();
