@@ -17,6 +17,7 @@ STAGES = {
     "config": 1,
     "device": 1,
     "plotting": 1,
+    "files": 1,
     "presets": 2,
     "text": 2,
     "model": 2,

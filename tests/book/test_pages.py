@@ -111,14 +111,30 @@ def test_a_page_is_light(name):
     assert page.stat().st_size + sum((page.parent / i).stat().st_size for i in own) < 1e6
 
 
-def test_without_javascript_the_lesson_shows_a_still_picture(browser):  # SPEC G6 G11
+LIVE = {
+    "01_first_model": ("first-model", "attention"),
+    "06_rope": ("rope-explorer", "query and a key"),
+    "07_attention": ("attention-explorer", "hand example"),
+}
+
+
+@pytest.mark.parametrize(("lesson", "live"), LIVE.items())
+def test_without_javascript_the_lesson_shows_a_still_picture(browser, lesson, live):
+    # SPEC G6, G11, E11
     context = browser.new_context(java_script_enabled=False)
     page = context.new_page()
-    page.goto(url("notebooks/01_first_model"))
+    page.goto(url(f"notebooks/{lesson}"))
     picture = page.locator(".tl-fallback img")
     assert picture.is_visible()
-    assert "attention" in picture.get_attribute("alt")
+    assert live[1] in picture.get_attribute("alt")
     context.close()
+
+
+@pytest.mark.parametrize(("lesson", "live"), LIVE.items())
+def test_with_javascript_it_is_live(page, lesson, live):  # SPEC G6, E11
+    page.goto(url(f"notebooks/{lesson}"))
+    assert page.locator(f"[data-tl-widget={live[0]}] input").first.is_visible()
+    assert not page.locator(".tl-fallback").is_visible()
 
 
 def test_the_lessons_model_runs_in_its_page(page):  # SPEC G6
@@ -134,7 +150,9 @@ def test_the_lessons_model_runs_in_its_page(page):  # SPEC G6
 def test_figures_of_the_pages_are_those_of_the_lessons():
 
     figures = dict(tagged_figures(ROOT))
-    assert {path.stem for path in figures} == {"learning", "attention"}
+    assert {path.stem for path in figures} == {
+        *("learning", "attention", "attention_by_hand", "rope"),
+    }
     for path, image in figures.items():
         assert path.read_bytes() == image, f"{path.name} is stale: run `make notebooks`"
 

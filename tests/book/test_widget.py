@@ -30,7 +30,8 @@ PAGE = """<!doctype html>
 <html lang="en" data-theme="{theme}" data-mode="{theme}">
 <meta charset="utf-8"><meta name="viewport" content="width=device-width">
 <title>A page</title><link rel="icon" href="data:,">
-<link rel="stylesheet" href="{style}"><link rel="stylesheet" href="widget.css"><link rel="stylesheet" href="first_model.css">
+<link rel="stylesheet" href="{style}"><link rel="stylesheet" href="widget.css">
+<link rel="stylesheet" href="first_model.css">
 {scripts}
 <body><main style="display: block; max-width: 46rem; margin: auto; padding: 1rem"><h1>A page</h1>
 <figure class="tl-fallback">A static picture</figure>

@@ -160,7 +160,7 @@ def test_a_model_made_for_interleaved_heads_runs_when_its_rows_are_reordered(n_k
     attention = model.blocks[0].attention
     x = random_x(1, 9, 16)
     cos, sin = rope_table(torch.arange(9.0, dtype=torch.float64), d_head=8)
-    q, k, v = (
+    q, k, _ = (
         part.unflatten(-1, (-1, 8)).transpose(1, 2)
         for part in attention.qkv(x).split(attention.widths, dim=-1)
     )

@@ -19,7 +19,6 @@ from transformer_lessons.training.checkpoint import (
     save_checkpoint,
 )
 
-
 EVERY_OPTION = ModelConfig(
     9,
     4,

@@ -66,7 +66,8 @@ def fused_attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor) -> Tensor:
     """The same as `attend`, by PyTorch's own kernel, which need not keep the (T, S) weights.
 
     The mask is handed over, even a causal one: the kernel's own `is_causal` lines up the first
-    query with the first key, which is wrong as soon as there are more keys than queries.
+    query with the first key, which is wrong as soon as there are more keys than queries. (A query
+    that may look at nothing gets zeros here, and nan from `attend`.)
     """
     return functional.scaled_dot_product_attention(q, k, v, attn_mask=mask)
 

@@ -11,6 +11,8 @@ import math
 import torch
 from torch import Tensor
 
+from transformer_lessons.errors import LessonsError
+
 
 def blocked_attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor, block_size: int = 64) -> Tensor:
     """The same as `attend`, one block of `block_size` keys at a time.
@@ -18,13 +20,15 @@ def blocked_attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor, block_size: in
     Three things are kept for each query: the largest score so far, the sum of exp(score - largest),
     and the sum of the values with these weights. When a block brings a larger score, both sums
     shrink by exp(old largest - new largest). Shapes as in `attend`; every query must be allowed at
-    least one key.
+    least one key. A `block_size` below 1 raises `LessonsError`.
 
     >>> v = torch.tensor([[2.0], [4.0]])
     >>> mask = torch.tensor([[True, False], [True, True]])
     >>> blocked_attend(torch.zeros(2, 1), torch.zeros(2, 1), v, mask, block_size=1).tolist()
     [[2.0], [3.0]]
     """
+    if block_size < 1:
+        raise LessonsError(f"block_size = {block_size} is not at least 1", where="block_size")
     largest = torch.full_like(q[..., :1], -math.inf)  # (..., T, 1)
     total = torch.zeros_like(largest)
     mixed = torch.zeros(*q.shape[:-1], v.shape[-1], dtype=q.dtype, device=q.device)

@@ -20,16 +20,13 @@ from transformer_lessons.model.rope import rope_table
 class Decoder(nn.Module):
     """A decoder-only transformer: embedding, blocks, final norm, head.
 
-    `model(tokens)` maps token ids (B, T) to logits (B, T, V): at every position, one score for
-    each token that could come next. By default each position sees itself and what is before it;
-    `mask` (T, T) says otherwise, and `positions` (T,) replaces 0, 1, 2, … Tokens that are not in
-    the vocabulary, and more of them than the context holds, raise `LessonsError`.
+    `model(tokens)` maps token ids (B, T) to logits (B, T, V), one score for each token that could
+    come next. Each position sees itself and what is before it, unless `mask` (T, T) says otherwise;
+    `positions` (T,) replaces 0, 1, 2, … Tokens outside the vocabulary, or more than the context
+    holds, raise `LessonsError`. `attend` is the function that attends.
 
-    `attend` is how attention is computed: `attend`, or a function that gives the same faster.
-
-    >>> from transformer_lessons.presets import preset
-    >>> model = Decoder(preset("fluctlight"))
-    >>> model(torch.tensor([[97, 98]])).shape
+    >>> config = ModelConfig(256, context_length=16, d_model=4, n_layers=2, n_heads=2, d_ff=8)
+    >>> Decoder(config)(torch.tensor([[97, 98]])).shape
     torch.Size([1, 2, 256])
     """
 
@@ -43,20 +40,16 @@ class Decoder(nn.Module):
         self.blocks = nn.ModuleList(Block(config, attend) for _ in range(config.n_layers))
         self.final_norm = make_norm(config) if config.norm_placement == "pre" else nn.Identity()
         self.head = nn.Linear(config.d_model, config.vocab_size, bias=config.head_bias)
-        self.tie_head()
+        if config.tie_embeddings:
+            self.head.weight = self.embedding.weight  # one tensor, not a copy
         initialize(self, config.n_layers)
-
-    def tie_head(self) -> None:
-        """With `tie_embeddings`, make the head's matrix and the embedding's one tensor."""
-        if self.config.tie_embeddings:
-            self.head.weight = self.embedding.weight
 
     def embed(self, tokens: Tensor, positions: Tensor) -> Tensor:
         """Rows of the embedding (B, T, D), with positions added unless RoPE brings them in."""
         x = self.embedding(tokens)
         if self.config.position == "learned":
             x = x + self.position_embedding(positions)
-        elif self.config.position == "sinusoidal":
+        if self.config.position == "sinusoidal":
             x = x + sinusoidal_table(positions, self.config.d_model).to(x.dtype)
         return dropout(x, self.config.dropout * self.config.size_scale, self.training)
 

@@ -113,7 +113,8 @@ def assign_tensors(model: Decoder, tensors: dict[str, Tensor]) -> None:
     if model.config.tie_embeddings:
         tensors = tensors | {"head.weight": tensors["embedding.weight"]}
     model.load_state_dict(tensors, strict=True, assign=True)
-    model.tie_head()
+    if model.config.tie_embeddings:
+        model.head.weight = model.embedding.weight
 
 
 def check_tensors(model: Decoder, shapes: dict[str, torch.Size], where: str) -> None:

@@ -10,8 +10,6 @@ numbers of a tensor row by row. JSON suits small models only: a number takes abo
 
 import json
 import math
-import os
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +19,7 @@ from torch import Tensor
 
 from transformer_lessons.config import ModelConfig, read_json
 from transformer_lessons.errors import LessonsError
+from transformer_lessons.files import replace_file
 from transformer_lessons.model.decoder import Decoder
 from transformer_lessons.training.checkpoint import assign_tensors, check_tensors, own_tensors
 
@@ -47,7 +46,7 @@ def export_json(model: Decoder, path: Path | str) -> None:
         for name, tensor in own_tensors(model).items()
     }
     document = {"format": FORMAT, "config": model.config.to_dict(), "weights": weights}
-    _replace_file(Path(path), json.dumps(document, allow_nan=False) + "\n")
+    replace_file(Path(path), json.dumps(document, allow_nan=False) + "\n")
 
 
 def load_json(path: Path | str) -> Decoder:
@@ -86,7 +85,7 @@ def export_page_script(json_path: Path | str, script_path: Path | str, name: str
     load_json(json_path)
     text = Path(json_path).read_text(encoding="utf-8").strip()
     script = f"TransformerLessons.weights[{json.dumps(name)}] = {text};\n"
-    _replace_file(Path(script_path), script)
+    replace_file(Path(script_path), script)
 
 
 def _numbers(name: str, tensor: Tensor) -> list[float]:
@@ -136,18 +135,3 @@ def _check_sizes(config: ModelConfig, n_numbers: int, where: str) -> None:
         if getattr(config, name) > n_numbers:
             what = f"{name} = {getattr(config, name)}, but there are {n_numbers} weights in all"
             raise LessonsError(what, where=f"{where}, config.{name}")
-
-
-def _replace_file(path: Path, text: str) -> None:
-    """Write `text` to `path` by way of a file beside it, so that `path` is never half written."""
-    unfinished = path.parent / f".{path.name}.{os.getpid()}.unfinished"
-    try:
-        unfinished.write_text(text, encoding="utf-8", newline="\n")
-        os.replace(unfinished, path)
-    except OSError as error:
-        with suppress(OSError):
-            unfinished.unlink()
-        remedy = "Choose another place, or make its folder first."
-        raise LessonsError(
-            f"can't write it: {error.strerror}", where=str(path), remedy=remedy
-        ) from None

@@ -1,0 +1,35 @@
+"""Writing files so that they are whole or not there."""
+
+import os
+from contextlib import suppress
+from pathlib import Path
+
+from transformer_lessons.errors import LessonsError
+
+
+def replace_file(path: Path, content: str | bytes) -> None:
+    """Write `content` (text as UTF-8) to `path` by way of a file beside it.
+
+    So `path` is never half written: it holds the old content or the new, also after a power cut. A
+    place that can't be written raises `LessonsError`, and what was there stays.
+
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     replace_file(Path(folder) / "a.txt", "new")
+    ...     print(os.listdir(folder))
+    ['a.txt']
+    """
+    unfinished = path.parent / f".{path.name}.{os.getpid()}.unfinished"
+    try:
+        content = content.encode("utf-8") if isinstance(content, str) else content
+        with unfinished.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(unfinished, path)
+    except (OSError, ValueError) as error:  # ValueError: half a surrogate pair, a NUL in the path
+        with suppress(OSError, ValueError):
+            unfinished.unlink()
+        what = f"can't write it: {getattr(error, 'strerror', None) or error}"
+        remedy = "Choose another place, or make its folder first."
+        raise LessonsError(what, where=str(path), remedy=remedy) from None
