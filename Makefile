@@ -32,6 +32,7 @@ $(VENV)/installed: requirements.txt pyproject.toml
 	$(BIN)/pip install --quiet torch==2.13.0
 	$(BIN)/pip install --quiet -r requirements.txt
 	$(BIN)/pip install --quiet --no-deps --no-build-isolation --editable .
+	$(BIN)/python -c "from transformer_lessons.assets import fetch; fetch('cl100k_base')"
 	@touch $@
 
 book: $(BOOK)

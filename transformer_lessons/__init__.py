@@ -16,7 +16,10 @@ from transformer_lessons.model.feedforward import swiglu
 from transformer_lessons.model.norm import layer_norm, rms_norm
 from transformer_lessons.model.rope import apply_rope
 from transformer_lessons.presets import preset
+from transformer_lessons.text.bpe import BPETokenizer
 from transformer_lessons.text.byte_tokenizer import ByteTokenizer
+from transformer_lessons.text.data_config import DataConfig
+from transformer_lessons.text.tiktoken_bridge import TiktokenTokenizer
 from transformer_lessons.training.checkpoint import (
     latest_checkpoint,
     load_checkpoint,
@@ -29,12 +32,15 @@ from transformer_lessons.training.schedule import cosine_schedule
 from transformer_lessons.training.trainer import Trainer
 
 __all__ = [
+    "BPETokenizer",
     "ByteTokenizer",
+    "DataConfig",
     "Decoder",
     "LessonsError",
     "ModelConfig",
     "RopeScaling",
     "Sampler",
+    "TiktokenTokenizer",
     "TrainConfig",
     "Trainer",
     "apply_rope",

@@ -14,11 +14,13 @@ USAGE = """usage: python -m transformer_lessons COMMAND [--help] ...
 
 commands:
   demo      watch the model with 2,656 parameters learn "ababab…", then let it write
+  prepare   clean documents, drop bad ones and duplicates, and split them
   train     train a model on pairs, on a text file, or on Python's documentation
   generate  let a trained model continue a prompt
   inspect   show what a checkpoint is made of
+  tokenizer train a tokenizer, encode text with it, inspect it, export it
 """
-COMMANDS = ("demo", "train", "generate", "inspect")
+COMMANDS = ("demo", "prepare", "train", "generate", "inspect", "tokenizer")
 
 
 def main(arguments: Sequence[str]) -> int:

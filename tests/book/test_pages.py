@@ -113,6 +113,7 @@ def test_a_page_is_light(name):
 
 LIVE = {
     "01_first_model": ("first-model", "attention"),
+    "03_bpe": ("bpe-stepper", "merge"),
     "06_rope": ("rope-explorer", "query and a key"),
     "07_attention": ("attention-explorer", "hand example"),
 }
@@ -133,7 +134,7 @@ def test_without_javascript_the_lesson_shows_a_still_picture(browser, lesson, li
 @pytest.mark.parametrize(("lesson", "live"), LIVE.items())
 def test_with_javascript_it_is_live(page, lesson, live):  # SPEC G6, E11
     page.goto(url(f"notebooks/{lesson}"))
-    assert page.locator(f"[data-tl-widget={live[0]}] input").first.is_visible()
+    assert page.locator(f"[data-tl-widget={live[0]}] :is(input, textarea)").first.is_visible()
     assert not page.locator(".tl-fallback").is_visible()
 
 
@@ -151,7 +152,7 @@ def test_figures_of_the_pages_are_those_of_the_lessons():
 
     figures = dict(tagged_figures(ROOT))
     assert {path.stem for path in figures} == {
-        *("learning", "attention", "attention_by_hand", "rope"),
+        *("learning", "attention", "attention_by_hand", "rope", "bpe_steps"),
     }
     for path, image in figures.items():
         assert path.read_bytes() == image, f"{path.name} is stale: run `make notebooks`"

@@ -385,3 +385,22 @@ def test_dropout_is_for_training_and_for_large_models_only():  # SPEC F4
         quiet = model.eval()(tokens)
         assert torch.equal(model(tokens), quiet)
         assert torch.equal(model.train()(tokens), quiet) is not active
+
+
+@pytest.mark.parametrize("position", ["rope", "learned", "sinusoidal", "none"])
+def test_each_text_of_a_batch_can_have_its_own_positions_and_mask(random_model, position):
+    """As two documents in one window need it; see `text.packing`."""
+    config = replace(BASE, position=position, n_kv_heads=2)
+    model = random_model(config)
+    tokens = random_tokens(config, 2, 6)
+    positions = torch.tensor([[0, 1, 2, 0, 1, 2], [0, 0, 1, 2, 3, 4]])
+    documents = torch.tensor([[0, 0, 0, 1, 1, 1], [0, 1, 1, 1, 1, 1]])
+    masks = (documents[:, :, None] == documents[:, None, :]).tril()
+    together = model(tokens, positions, masks[:, None])
+    for row in range(2):
+        alone = model(tokens[row : row + 1], positions[row], masks[row])[0]
+        torch.testing.assert_close(together[row], alone, rtol=1e-10, atol=1e-10)
+        for number in (0, 1):  # and each document as if there were no other
+            part = documents[row] == number
+            document = model(tokens[row : row + 1, part])[0]
+            torch.testing.assert_close(together[row, part], document, rtol=1e-4, atol=1e-4)

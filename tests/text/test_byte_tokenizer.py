@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from transformer_lessons.errors import LessonsError
-from transformer_lessons.text.byte_tokenizer import ByteTokenizer, decode_stream
+from transformer_lessons.text.byte_tokenizer import ByteTokenizer, decode_stream, utf8_bytes
 
 TOKENIZER = ByteTokenizer()
 # Pieces of every kind: text of all widths, and bytes that are no text at all.
@@ -47,6 +47,32 @@ def test_half_a_surrogate_pair_is_named():
     # What sys.argv holds when the terminal sent a byte that is not UTF-8.
     with pytest.raises(LessonsError, match=r"'\\udcff' is not a character \(position 2\)"):
         TOKENIZER.encode("ab\udcff")
+
+
+@given(st.text())
+def test_text_is_written_as_utf8_by_the_rules_of_rfc_3629(text):  # SPEC F6
+    written = []
+    for point in map(ord, text):
+        if point < 0x80:
+            written.append(point)
+            continue
+        n_more = 1 + (point >= 0x800) + (point >= 0x10000)
+        written.append((0, 0xC0, 0xE0, 0xF0)[n_more] | point >> 6 * n_more)
+        written += [0x80 | point >> 6 * i & 0x3F for i in reversed(range(n_more))]
+    assert list(utf8_bytes(text)) == written
+
+
+@pytest.mark.parametrize(
+    ("text", "place"), [("\ud800", 0), ("aé\udfff", 2), ("😀 \ud83d\ude00", 2)]
+)
+def test_a_surrogate_is_named_with_its_place(text, place):  # SPEC F6, S9
+    with pytest.raises(LessonsError) as caught:
+        utf8_bytes(text)
+    assert caught.value.what == f"{text[place]!r} is not a character"
+    assert (caught.value.where, caught.value.remedy) == (
+        f"position {place}",
+        "Give the text as bytes.",
+    )
 
 
 @given(MIXED)

@@ -70,7 +70,11 @@ def attention_inputs(
     positions: Tensor | None = None,
     mask: Tensor | None = None,
 ) -> tuple[Tensor, Tensor, tuple[Tensor, Tensor] | None]:
-    """What the blocks need besides tokens: positions (T,), the mask (T, T) and the RoPE table."""
+    """What the blocks need besides tokens: positions, the mask and the RoPE table.
+
+    Positions (T,) and a mask (T, T) serve all texts of a batch; positions (B, T) and a mask
+    (B, 1, T, T) are those of each text.
+    """
     n_tokens = tokens.shape[1]
     if positions is None:
         positions = torch.arange(n_tokens, device=tokens.device)
@@ -80,7 +84,8 @@ def attention_inputs(
         mask = causal_mask(n_tokens, config.sliding_window, tokens.device)
     rope = None
     if config.position == "rope":
-        rope = rope_table(positions, config.head_width, config.rope_base, config.rope_scaling)
+        places = positions if positions.ndim == 1 else positions[:, None]  # the same for all heads
+        rope = rope_table(places, config.head_width, config.rope_base, config.rope_scaling)
     return positions, mask, rope
 
 

@@ -33,8 +33,8 @@ class Embedding(nn.Module):
 def sinusoidal_table(positions: Tensor, d_model: int) -> Tensor:
     """Positions as waves: number 2j is sin(p / 10000**(2j/D)), number 2j + 1 the cosine of it.
 
-    `positions` is (T,); the result is (T, D), nothing in it is learned. The first waves repeat
-    after 6 tokens, the last ones after about 60,000.
+    `positions` is (..., T); the result is (..., T, D), nothing in it is learned. The first waves
+    repeat after 6 tokens, the last ones after about 60,000.
     Source: Vaswani et al. 2017, "Attention Is All You Need", section 3.5.
 
     >>> sinusoidal_table(torch.tensor([0, 1]), d_model=4)
@@ -43,5 +43,5 @@ def sinusoidal_table(positions: Tensor, d_model: int) -> Tensor:
     """
     dtype = torch.promote_types(positions.dtype, torch.float32)
     exponents = torch.arange(0, d_model, 2, device=positions.device, dtype=dtype) / d_model
-    angles = positions.to(dtype)[:, None] * 10_000.0**-exponents  # (T, D/2)
-    return torch.stack([angles.sin(), angles.cos()], dim=-1).flatten(1)  # (T, D)
+    angles = positions.to(dtype)[..., None] * 10_000.0**-exponents  # (..., T, D/2)
+    return torch.stack([angles.sin(), angles.cos()], dim=-1).flatten(-2)  # (..., T, D)

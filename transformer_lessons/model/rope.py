@@ -21,8 +21,8 @@ def rope_table(
     """Cosine and sine of the angle of every pair of numbers at every position.
 
     Pair j of a head turns by position * base**(-2j/d) radians: pair 0 by one radian per token,
-    later pairs ever more slowly; `scaling` slows them further. `positions` is (T,); both results
-    are (T, d/2).
+    later pairs ever more slowly; `scaling` slows them further. `positions` is (T,), and both
+    results are (T, d/2); further dimensions in front stay in front.
 
     >>> cos, sin = rope_table(torch.tensor([0.0, 1.0]), d_head=2)
     >>> [round(x, 4) for x in cos.flatten().tolist()]
@@ -33,7 +33,7 @@ def rope_table(
     grows = scaling is not None and scaling.kind == "dynamic"
     n_tokens = int(positions.max()) + 1 if grows else 1
     frequencies, size = rope_frequencies(d_head, base, scaling, n_tokens, positions.device, dtype)
-    angles = positions.to(dtype)[:, None] * frequencies  # (T, d/2)
+    angles = positions.to(dtype)[..., None] * frequencies  # (T, d/2)
     return angles.cos() * size, angles.sin() * size
 
 

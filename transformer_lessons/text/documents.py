@@ -1,0 +1,250 @@
+"""Finding and reading documents: text files, JSON lines and parquet, one document at a time.
+
+Nothing is dropped in silence. What can't be a document is reported as `Dropped`, by name, and the
+reading goes on. Memory doesn't grow with a file: a longer text is cut into several documents.
+"""
+
+import io
+import json
+import os
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from itertools import chain
+from pathlib import Path
+from typing import BinaryIO
+
+from transformer_lessons.errors import LessonsError
+
+MAX_BYTES = 1_000_000  # of one document
+MAX_LINE = 2**23  # bytes of one line of JSON, which writes some characters as six
+MAX_ROW_GROUP = 2**32  # bytes that a parquet file may hold in one row group
+
+
+@dataclass(frozen=True)
+class Document:
+    """A text, and where it came from."""
+
+    text: str
+    source: str
+
+
+@dataclass(frozen=True)
+class Dropped:
+    """What was not taken, and why. A reason is the same words each time, so it can be counted."""
+
+    source: str
+    reason: str
+    detail: str = ""
+
+
+Report = Callable[[Dropped], None]
+
+
+def read_documents(paths: Iterable[Path | str], report: Report) -> Iterator[Document]:
+    """The documents of files and folders, in order of their names; `report` gets what is dropped.
+
+    Reads .txt, .md, .py, .jsonl and .parquet. A path that doesn't exist raises `LessonsError`.
+    """
+    return chain.from_iterable(read_file(path, report) for path in find_files(paths, report))
+
+
+def find_files(paths: Iterable[Path | str], report: Report) -> Iterator[Path]:
+    """The files that can be read, folder by folder, in order of their names.
+
+    Links out of a folder, links to folders, hidden files and other kinds of files are reported.
+    """
+    paths = [Path(path) for path in paths]
+    for path in paths:
+        if not os.path.exists(path):
+            remedy = "Give files or folders that exist."
+            raise LessonsError("no such file or folder", where=name_of(path), remedy=remedy)
+    return chain.from_iterable(find_below(path, report) for path in paths)
+
+
+def find_below(start: Path, report: Report) -> Iterator[Path]:
+    """`start` itself when it is a file, or the files below it when it is a folder."""
+    root, waiting = start.resolve(), [start]
+    while waiting:
+        path = waiting.pop()
+        try:
+            if reason := why_refused(path, start, root):
+                report(Dropped(name_of(path), reason))
+            elif path.is_dir():
+                waiting += sorted(path.iterdir(), reverse=True)
+            else:
+                yield path
+        except OSError as error:  # a folder that is closed to us, say
+            report(Dropped(name_of(path), "unreadable", str(error.strerror)))
+
+
+def why_refused(path: Path, start: Path, root: Path) -> str:
+    """Why a file or folder is passed over, "" when it is not; what was asked for may be a link."""
+    if path != start and path.name.startswith("."):
+        return "hidden"
+    if path != start and path.is_symlink():
+        if not path.exists():
+            return "broken link"
+        if not path.resolve().is_relative_to(root):
+            return "link out of the folder"
+        if path.is_dir():  # it is read where it really is, and links could go round in circles
+            return "link to a folder"
+    if not path.is_dir() and path.suffix.lower() not in READERS:
+        return "not a kind of file that is read"
+    if not path.is_dir() and not path.is_file():  # a pipe, say, would be waited for
+        return "not a regular file"
+    return ""
+
+
+def read_file(path: Path, report: Report) -> Iterator[Document]:
+    """The documents of one file; if it can't be read, or not to its end, that is reported."""
+    try:
+        with open(path, "rb") as file:
+            yield from READERS[path.suffix.lower()](file, name_of(path), report)
+    except LessonsError as error:
+        report(Dropped(error.where, "unreadable", error.what))
+    except OSError as error:
+        report(Dropped(name_of(path), "unreadable", str(error.strerror)))
+
+
+def read_text(file: BinaryIO, source: str, report: Report) -> Iterator[Document]:
+    """The documents of a text file: one, or several when it has more than a million bytes.
+
+    A piece that is not UTF-8 is reported with the place of its first bad byte.
+
+    >>> list(read_text(io.BytesIO("Grüße".encode()), "a.txt", print))
+    [Document(text='Grüße', source='a.txt')]
+    """
+    for place, piece in read_pieces(file):
+        where = f"{source}, byte {place}" if place else source
+        if not piece:
+            report(Dropped(where, "empty"))
+            continue
+        try:
+            yield Document(piece.decode("utf-8"), where)
+        except UnicodeDecodeError as error:
+            report(Dropped(where, "not UTF-8", f"byte {place + error.start}"))
+
+
+def read_pieces(file: BinaryIO) -> Iterator[tuple[int, bytes]]:
+    """The bytes of a file in pieces of at most `MAX_BYTES`, each with its place in the file."""
+    place, held = 0, b""
+    while True:
+        held += file.read(MAX_BYTES + 1 - len(held))
+        if len(held) <= MAX_BYTES:
+            if held or place == 0:
+                yield place, held
+            return
+        end = cut_place(held)
+        yield place, held[:end]
+        place, held = place + end, held[end:]
+
+
+def cut_place(held: bytes) -> int:
+    """Where to end a piece: at the last line break, else at the last space, else at a character.
+
+    Only the second half is searched, so that a short first line doesn't become a document.
+    """
+    for mark in (b"\n", b" "):
+        place = held.rfind(mark, MAX_BYTES // 2, MAX_BYTES)
+        if place >= 0:
+            return place + 1
+    # The bytes 10xxxxxx go on with a character; at most three of them do.
+    starts = (place for place in range(MAX_BYTES, MAX_BYTES - 4, -1) if held[place] >> 6 != 0b10)
+    return next(starts, MAX_BYTES)
+
+
+def read_json_lines(file: BinaryIO, source: str, report: Report) -> Iterator[Document]:
+    """The documents of a .jsonl file: {"text": ...} on each line; bad lines are reported.
+
+    >>> list(read_json_lines(io.BytesIO(b'{"text": "Hello"}'), "a.jsonl", print))
+    [Document(text='Hello', source='a.jsonl, line 1')]
+    """
+    number = 0
+    while line := file.readline(MAX_LINE):
+        number += 1
+        where = f"{source}, line {number}"
+        if len(line) == MAX_LINE and not line.endswith(b"\n"):
+            while line and not line.endswith(b"\n"):
+                line = file.readline(MAX_LINE)
+            report(Dropped(where, "line too long", f"over {MAX_LINE:,} bytes"))
+            continue
+        try:
+            record = json.loads(line.decode("utf-8-sig"))
+        except UnicodeDecodeError as error:
+            report(Dropped(where, "not UTF-8", f"byte {error.start} of the line"))
+        except (ValueError, RecursionError) as error:
+            report(Dropped(where, "not JSON", str(error)))
+        else:
+            yield from read_value(record, where, report)
+
+
+def read_value(record: object, where: str, report: Report) -> Iterator[Document]:
+    """The documents of one JSON object: its "text", cut when it is long."""
+    text = record.get("text") if isinstance(record, dict) else None
+    if not isinstance(text, str):
+        report(Dropped(where, "no text", 'no string under the key "text"'))
+        return
+    # JSON can spell half a character, \ud800; read_text then finds that it is not UTF-8.
+    data = text.encode("utf-8", errors="surrogatepass")
+    yield from read_text(io.BytesIO(data), where, report)
+
+
+def read_parquet(file: BinaryIO, source: str, report: Report) -> Iterator[Document]:
+    """The documents of a parquet file: its column "text", a few rows at a time.
+
+    FineWeb is published so, with further columns. A file that is cut off or damaged, or has no such
+    column of strings, raises `LessonsError`.
+    """
+    import pyarrow  # here, because only this function needs it, and it takes a while
+    import pyarrow.parquet
+
+    row = 0
+    try:
+        # Read as the rows are asked for, not a whole row group ahead.
+        table = pyarrow.parquet.ParquetFile(file, buffer_size=2**16, pre_buffer=False)
+        check_text_column(table, source)
+        for batch in table.iter_batches(batch_size=16, columns=["text"], use_threads=False):
+            # As bytes, because a file can claim that anything is a string.
+            for value in batch.column(0).cast(pyarrow.large_binary()):
+                row += 1
+                data = value.as_py() or b""
+                yield from read_text(io.BytesIO(data), f"{source}, row {row}", report)
+    except LessonsError:
+        raise
+    except (pyarrow.ArrowException, OSError, ValueError) as error:
+        what = f"not a whole parquet file, {row} rows were read: {str(error).splitlines()[0]}"
+        raise LessonsError(what, where=source, remedy="Get the file again.") from None
+
+
+def check_text_column(table, source: str) -> None:
+    """Raise `LessonsError` unless a parquet file has a column "text" that can be read."""
+    import pyarrow
+
+    schema, metadata = table.schema_arrow, table.metadata
+    names = schema.names
+    if names.count("text") != 1:
+        what = f'{names.count("text")} columns "text"; columns: {", ".join(names)[:200]}'
+        raise LessonsError(what, where=source, remedy='Name the column with the texts "text".')
+    kind = schema.field("text").type
+    if kind not in (pyarrow.string(), pyarrow.large_string()):
+        raise LessonsError(f'the column "text" holds {kind}, not strings', where=source)
+    for group in range(metadata.num_row_groups):
+        # Of the group, not of its column: pyarrow ends the process when a column's facts are bad.
+        size = metadata.row_group(group).total_byte_size
+        if size > MAX_ROW_GROUP:
+            what = f"row group {group} holds {size:,} bytes, over {MAX_ROW_GROUP:,}"
+            raise LessonsError(what, where=source, remedy="Write it with smaller row groups.")
+
+
+def name_of(path: Path) -> str:
+    """A path as text that can be written to any file, whatever bytes its name has."""
+    return os.fsencode(path).decode("utf-8", errors="replace")
+
+
+READERS = {
+    ".txt": read_text,
+    ".md": read_text,
+    ".py": read_text,
+    ".jsonl": read_json_lines,
+    ".parquet": read_parquet,
+}
