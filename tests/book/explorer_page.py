@@ -59,6 +59,34 @@ def faint_texts(page, least: float = 4.5) -> list:
     return [found for found in contrasts if found[1] < least]
 
 
+def count_moving(page) -> int:
+    """How many elements of the widget are animated or fade."""
+    return page.evaluate(MOVING)
+
+
+def check_picture_gives_way(page) -> None:
+    """The widget is on the screen, and the static picture in print."""
+    picture, live = page.locator(".tl-fallback"), page.locator(".tl-widget")
+    assert (picture.is_visible(), live.is_visible()) == (False, True)
+    page.emulate_media(media="print")
+    assert (picture.is_visible(), live.is_visible()) == (True, False)
+
+
+def check_without_javascript(browser, address: str) -> None:
+    """The picture is there, and the widget is empty."""
+    context = browser.new_context(java_script_enabled=False)
+    page = context.new_page()
+    page.goto(address)
+    assert page.locator(".tl-fallback").is_visible()
+    assert page.locator(".tl-widget").inner_text() == ""
+    context.close()
+
+
+MOVING = """() => [...document.querySelectorAll(".tl-widget *")].filter((element) => {
+  const style = getComputedStyle(element);
+  return style.animationName !== "none" || style.transitionDuration !== "0s";
+}).length"""
+
 # [text, contrast] of every element that holds text itself, by the formula of WCAG 2. The text of
 # an SVG has its colour in `fill`.
 CONTRASTS = """() => {

@@ -10,7 +10,15 @@ from transformer_lessons.text.bpe_encoding import merge_chunk
 from transformer_lessons.text.bpe_training import learn_merges, learn_merges_naively
 from transformer_lessons.text.splitting import split_text
 
-from .explorer_page import WIDGETS, faint_texts, violations, write_page
+from .explorer_page import (
+    WIDGETS,
+    check_picture_gives_way,
+    check_without_javascript,
+    count_moving,
+    faint_texts,
+    violations,
+    write_page,
+)
 
 TEXT = " ".join(["low"] * 5 + ["lower"] * 2 + ["newest"] * 6 + ["widest"] * 3)
 PIECES = "bpe_pieces.js"
@@ -490,24 +498,12 @@ def test_nothing_moves_by_itself(page, tmp_path):  # SPEC G11
     page.emulate_media(reduced_motion="reduce")
     page.goto(write(tmp_path))
     press(page, "Step")
-    moving = """() => [...document.querySelectorAll(".tl-widget *")].filter((element) => {
-      const style = getComputedStyle(element);
-      return style.animationName !== "none" || style.transitionDuration !== "0s";
-    }).length"""
-    assert page.evaluate(moving) == 0
+    assert count_moving(page) == 0
 
 
 def test_the_static_picture_gives_way_on_screen_and_returns_in_print(widget):  # SPEC G11
-    picture, live = widget.locator(".tl-fallback"), widget.locator(".tl-widget")
-    assert (picture.is_visible(), live.is_visible()) == (False, True)
-    widget.emulate_media(media="print")
-    assert (picture.is_visible(), live.is_visible()) == (True, False)
+    check_picture_gives_way(widget)
 
 
 def test_without_javascript_the_static_picture_stays(browser, tmp_path):  # SPEC G11
-    context = browser.new_context(java_script_enabled=False)
-    page = context.new_page()
-    page.goto(write(tmp_path))
-    assert page.locator(".tl-fallback").is_visible()
-    assert page.locator(".tl-widget").inner_text() == ""
-    context.close()
+    check_without_javascript(browser, write(tmp_path))

@@ -95,8 +95,8 @@ class TokenWindows(Dataset):
     With `alone`, documents are to be told apart: the first token of one is no target. The mask and
     the positions that go with it follow from the inputs, and so are computed where the model is:
 
-        documents = number_documents(inputs, end_of_text)
-        model(inputs[None], document_positions(documents), document_mask(documents))
+        documents = number_documents(inputs, end_of_text)  # a batch: (B, T)
+        model(inputs, document_positions(documents), document_mask(documents)[:, None])
     """
 
     def __init__(self, tokens: TokenFile, context_length: int, alone: bool = False) -> None:
