@@ -314,7 +314,7 @@ def test_a_real_pip_takes_the_wheel_from_a_folder(cache, monkeypatch, tmp_path):
 
 def test_an_unknown_asset_is_refused(cache):  # SPEC S9
     assert str(refusal(lambda: fetch("../words"))) == (
-        "unknown asset '../words'. Known: cl100k_base, words."
+        "unknown asset '../words'. Known: cl100k_base, gpt2_merges, gpt2_ids, words."
     )
 
 
@@ -357,7 +357,8 @@ def test_a_hash_by_the_standard(tmp_path):
 
 def test_the_hashes_are_those_that_the_publisher_names():  # SPEC G9
     public = Path(tiktoken_ext.openai_public.__file__).read_text()
-    assert ASSETS["cl100k_base"].sha256 in public
+    for name in ("cl100k_base", "gpt2_merges", "gpt2_ids"):
+        assert ASSETS[name].sha256 in public
     for asset in ASSETS.values():
         assert len(bytes.fromhex(asset.sha256)) == 32
         assert "==" in asset.wheel

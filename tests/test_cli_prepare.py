@@ -2,8 +2,10 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
+import time
 
 import pytest
 
@@ -72,6 +74,36 @@ def test_a_config_file_gives_the_defaults(data, tmp_path):
     assert done.returncode == 0, done.stderr
     config = json.loads((tmp_path / "out" / "manifest.json").read_text())["config"]
     assert (config["cleaning"], config["seed"], config["test"]) == (["normalize_line_ends"], 5, 0)
+
+
+def test_an_interrupted_run_goes_on(data, tmp_path):  # SPEC S1
+    """Stopped as Ctrl-C stops it, once its second checkpoint is there."""
+    lines = (f'{{"text": "{" ".join(str(n**k) for k in range(40))}"}}\n' for n in range(2, 9000))
+    (data / "d.jsonl").write_text("".join(lines))
+    command = [*COMMAND, data.name, "--out", "out", "--resume"]
+    process = subprocess.Popen(
+        command, cwd=tmp_path, env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    for _ in range(6000):
+        if list(tmp_path.glob("out/.unfinished-*/checkpoint.json")):
+            break
+        time.sleep(0.01)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130, errors
+    assert b"Traceback" not in errors
+    assert not (tmp_path / "out" / "manifest.json").exists()
+    refused = run(data.name, "--out", "out", "--resume", "--data.seed", "1", cwd=tmp_path)
+    assert refused.returncode == 2
+    assert "seed = 1, but it was 0 when the run was interrupted (DataConfig.seed)" in refused.stderr
+    done = run(data.name, "--out", "out", "--resume", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("Going on after ")
+    run(data.name, "--out", "whole", cwd=tmp_path)
+    names = {path.name for path in (tmp_path / "whole").iterdir()}
+    assert names == {path.name for path in (tmp_path / "out").iterdir()}
+    for name in names:
+        assert (tmp_path / "out" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
 
 
 @pytest.mark.parametrize(

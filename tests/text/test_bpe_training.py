@@ -9,12 +9,16 @@ import tokenizers
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from transformer_lessons.text import bpe_training
 from transformer_lessons.text.bpe_training import (
+    EDGE,
     descending_key,
+    find_pairs,
+    join_everywhere,
     join_pair,
+    lay_out,
     learn_merges,
     learn_merges_naively,
-    replace_pair,
 )
 from transformer_lessons.text.corpus import python_documentation
 from transformer_lessons.text.counting import count_chunks
@@ -180,19 +184,86 @@ def test_a_pair_is_joined_from_the_left(word, pair, joined):  # SPEC A1
     word, joined = ([part.encode() for part in text.split()] for text in (word, joined))
     left, right = (part.encode() for part in pair.split())
     assert join_pair(word, (left, right)) == joined
-    numbers = sorted({*word, left, right})
-    ids = [numbers.index(part) for part in word]
-    replaced = replace_pair(ids, (numbers.index(left), numbers.index(right)), len(numbers))
-    assert [[*numbers, left + right][id] for id in replaced] == joined
 
 
-@given(st.lists(st.integers(0, 2), max_size=12), st.tuples(st.integers(0, 2), st.integers(0, 2)))
-def test_replacing_is_joining(word, pair):  # SPEC A1
-    as_bytes = [bytes([id]) for id in word]
-    joined = join_pair(as_bytes, (bytes([pair[0]]), bytes([pair[1]])))
-    replaced = replace_pair(word, pair, 3)
-    assert [bytes(pair) if id == 3 else bytes([id]) for id in replaced] == joined
-    assert replace_pair([], pair, 3) == join_pair([], (b"a", b"b")) == []
+def test_chunks_lie_between_edges_and_those_that_never_occur_are_left_out():  # SPEC A1
+    ids, weights = lay_out({b"ab": 5, b"gone": 0, b"": 3, b"c": 2})
+    assert ids == [EDGE, 97, 98, EDGE, EDGE, 99, EDGE]
+    assert weights == [0, 5, 5, 5, 3, 2, 2]
+    counts, places = find_pairs(*lay_out({b"aaa": 2, b"ba": 3, b"aa": 1}))
+    assert places == {(97, 97): [1, 2, 8], (98, 97): [5]}
+    assert counts == {(97, 97): 2 + 2 + 1, (98, 97): 3}
+
+
+def words_of(ids, tokens):
+    """The chunks of `ids`, a character for each token; a token must end with the id it begins with.
+
+    As text, a word can be joined by `str.replace`, which goes from the left, too.
+    """
+    words, place = [""], 1
+    while place < len(ids) - 1:
+        if ids[place] == EDGE:
+            words.append("")
+            place += 1
+        else:
+            words[-1] += chr(ids[place])
+            place += len(tokens[ids[place]])
+            assert ids[place - 1] == ord(words[-1][-1])
+    return words
+
+
+def pairs_of(words):
+    return Counter(tuple(map(ord, pair)) for word in words for pair in pairwise(word))
+
+
+@given(
+    chunks=st.lists(st.text("ab", max_size=12).map(str.encode), min_size=1, unique=True),
+    choices=st.lists(st.integers(0, 99), max_size=5),
+)
+@settings(max_examples=500)
+def test_joining_in_place_is_replacing(chunks, choices):  # SPEC A1
+    tokens = [bytes([byte]) for byte in range(256)]
+    ids, weights = lay_out(dict.fromkeys(chunks, 1))
+    places = find_pairs(ids, weights)[1]
+    words = [chunk.decode() for chunk in chunks]
+    assert words_of(ids, tokens) == words
+    for choice in choices:
+        if not (pairs := sorted(pairs_of(words))):
+            break
+        left, right = pair = pairs[choice % len(pairs)]
+        expected, new = pairs_of(words), len(tokens)
+        words = [word.replace(chr(left) + chr(right), chr(new)) for word in words]
+        tokens.append(tokens[left] + tokens[right])
+        for lost, made, starts in join_everywhere(ids, places.pop(pair), pair, tokens):
+            expected[lost] -= len(starts)
+            expected[made] += len(starts)
+            assert starts == sorted(starts)
+            assert made not in places
+            places[made] = starts
+        assert words_of(ids, tokens) == words
+        del expected[pair]
+        assert {pair: n for pair, n in expected.items() if n} == pairs_of(words)
+
+
+@pytest.mark.parametrize("text", ["a" * 20_000, "ab" * 10_000, None])
+def test_one_endless_chunk_takes_steps_in_proportion_to_its_length(monkeypatch, text):
+    # SPEC A1
+    text = text or "".join(random.Random(0).choices("abcdef", k=20_000))
+    visited = []
+
+    def counting(ids, starts, pair, tokens):
+        visited.append(len(starts))
+        return join_everywhere(ids, starts, pair, tokens)
+
+    monkeypatch.setattr(bpe_training, "join_everywhere", counting)
+    steps = []
+    for n in (10_000, 20_000):
+        visited.clear()
+        learn_merges({text[:n].encode(): 1}, 500)
+        steps.append(sum(visited))
+    # Rewriting all of it for each merge would be hundreds of times its length.
+    assert 10_000 / 4 < steps[0] < 3 * 10_000
+    assert steps[1] < 2.1 * steps[0]
 
 
 @given(st.lists(st.one_of(st.binary(max_size=4), st.text("ab", max_size=4).map(str.encode))))

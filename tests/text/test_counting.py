@@ -1,15 +1,18 @@
 """Counts of chunks: the same from one process or several, and from any pieces of the text."""
 
 from collections import Counter
+from functools import partial
 
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from transformer_lessons.errors import LessonsError
+from transformer_lessons.text import blocks as blocks_module
 from transformer_lessons.text import counting
+from transformer_lessons.text.blocks import last_safe_cut, safe_blocks
 from transformer_lessons.text.corpus import python_documentation
-from transformer_lessons.text.counting import count_chunks, last_safe_cut, safe_blocks
+from transformer_lessons.text.counting import count_block, count_chunks
 from transformer_lessons.text.splitting import special_pattern, split_text, stream_chunks
 
 PIECES = st.lists(st.text("ab '\n1<|>é", max_size=9), max_size=12)
@@ -19,9 +22,7 @@ WILD = st.lists(st.text("ab <", min_size=1, max_size=4), max_size=4, unique=True
 
 
 def small_blocks(pieces, special_tokens, size):
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(counting, "BLOCK", size)
-        return list(safe_blocks(pieces, special_tokens))
+    return list(safe_blocks(pieces, special_tokens, size))
 
 
 def boundaries(text, pattern, special_tokens):
@@ -57,7 +58,9 @@ def test_counts_are_those_of_a_counter(pattern, text):  # SPEC A1
 
 @given(pieces=PIECES)
 def test_pieces_count_like_the_whole(pieces):  # SPEC A1
-    assert count_chunks(pieces, "gpt4", TAME) == count_chunks(["".join(pieces)], "gpt4", TAME)
+    chunks = stream_chunks(["".join(pieces)], "gpt4", TAME)
+    expected = Counter(chunk.encode() for chunk, is_special in chunks if not is_special)
+    assert count_chunks(pieces, "gpt4", TAME) == expected
 
 
 def blocks_count_like_the_whole(pieces, pattern, special_tokens, size):
@@ -70,8 +73,9 @@ def blocks_count_like_the_whole(pieces, pattern, special_tokens, size):
         assert place in places
     total = Counter()
     for block in blocks:
-        total.update(count_chunks([block], pattern, special_tokens))
-    assert total == count_chunks([text], pattern, special_tokens)
+        total.update(count_block(block, pattern, special_tokens))
+    chunks = stream_chunks([text], pattern, special_tokens)
+    assert total == Counter(chunk.encode() for chunk, is_special in chunks if not is_special)
 
 
 @pytest.mark.parametrize("pattern", ["gpt2", "gpt4"])
@@ -94,12 +98,16 @@ def test_blocks_are_cut_inside_no_special_token_of_any_kind(pieces, size, specia
     [
         ("one two three", [], 7),
         ("one  two", [], 3),
-        ("one, two", [], 3),
-        ("1 2", [], 0),
+        ("one, two", [], 4),
+        ("1 2", [], 1),
+        ("1\t2", [], 1),
+        ("1\n2\r3", [], 0),  # a sign takes the ends of lines behind it along
+        ("  1  ", [], 3),
+        ("-,-", [], 0),
         ("one", [], 0),
         ("don't", [], 3),
         ("one1", [], 3),
-        ("1, 2 one", [], 0),
+        ("1, 2 one", [], 4),
         ("", [], 0),
         ("one two three", ["two three"], 3),  # behind 7 a token could go on
         ("one two three four five", ["two three"], 13),
@@ -134,15 +142,14 @@ def test_text_without_a_safe_cut_is_not_searched_again_and_again(monkeypatch):  
         searched.append(len(text))
         return last_safe_cut(text, special, longest)
 
-    monkeypatch.setattr(counting, "BLOCK", 100)
-    monkeypatch.setattr(counting, "last_safe_cut", counting_search)
-    assert list(safe_blocks("x" for _ in range(50_000))) == ["x" * 50_000]
+    monkeypatch.setattr(blocks_module, "last_safe_cut", counting_search)
+    assert list(safe_blocks(("x" for _ in range(50_000)), size=100)) == ["x" * 50_000]
     assert sum(searched) < 4 * 50_000
 
 
 @pytest.mark.parametrize("special_tokens", [[], ["iterator", "an iterator"]])
 def test_workers_count_like_one_process(monkeypatch, special_tokens):  # SPEC A1
-    monkeypatch.setattr(counting, "BLOCK", 9_000)
+    monkeypatch.setattr(counting, "safe_blocks", partial(safe_blocks, size=9_000))
     text = python_documentation()[:200_000]
     pieces = [text[i : i + 777] for i in range(0, len(text), 777)]
     alone = count_chunks(pieces, special_tokens=special_tokens)

@@ -1,13 +1,15 @@
 """Files of documents as ids: the same as for whole texts, and errors that name the place."""
 
 import json
+from functools import partial
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from transformer_lessons.errors import LessonsError
-from transformer_lessons.text import counting, encoding
+from transformer_lessons.text import encoding
+from transformer_lessons.text.blocks import safe_blocks
 from transformer_lessons.text.bpe import BPETokenizer
 from transformer_lessons.text.byte_tokenizer import ByteTokenizer
 from transformer_lessons.text.encoding import Part, encode_file, group_parts, read_parts
@@ -19,7 +21,7 @@ TEXT = "One and two and three.\n\nThen 1,234 and é€😀 and\r\n  more   words
 def small_blocks(monkeypatch):
     """Blocks of a few bytes, so that a short file has many."""
     monkeypatch.setattr(encoding, "BLOCK", 7)
-    monkeypatch.setattr(counting, "BLOCK", 30)
+    monkeypatch.setattr(encoding, "safe_blocks", partial(safe_blocks, size=30))
 
 
 @pytest.fixture(scope="module")

@@ -198,8 +198,9 @@ def test_the_report_sees_every_document(hostile, tmp_path):
         [hostile], tmp_path / "out", DataConfig(), lambda c: seen.append((c.found, c.characters))
     )
     assert seen == sorted(seen)
+    assert seen[0] == (0, 0)
     assert seen[-1] == (manifest.counts.found, manifest.counts.characters)
-    assert len(seen) == manifest.counts.found
+    assert len(seen) == manifest.counts.found + 1
 
 
 @pytest.mark.parametrize("corpus", [python_topics, python_sources])

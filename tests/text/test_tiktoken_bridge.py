@@ -18,6 +18,7 @@ from transformer_lessons.text.tiktoken_bridge import (
     CL100K_SPECIAL,
     TiktokenTokenizer,
     cl100k_base,
+    gpt2,
     merges_of_ranks,
 )
 
@@ -27,18 +28,29 @@ BYTE_RANKS = {token: byte for byte, token in BYTES.items()}
 ASSIGNED = st.characters(exclude_categories=["Cs", "Cn"])
 
 
+def published_by_tiktoken(make):
+    """An encoding. Where it can't be had the tests are skipped, but where CI is set they fail."""
+    try:
+        return make()
+    except LessonsError as error:
+        (pytest.fail if os.environ.get("CI") else pytest.skip)(f"no {make.__name__}: {error}")
+
+
 @pytest.fixture(scope="module")
 def theirs():
-    """cl100k_base. Where it can't be had the tests are skipped, but where CI is set they fail."""
-    try:
-        return cl100k_base()
-    except LessonsError as error:
-        (pytest.fail if os.environ.get("CI") else pytest.skip)(f"no cl100k_base: {error}")
+    return published_by_tiktoken(cl100k_base)
 
 
 @pytest.fixture(scope="module")
 def ours(theirs):
     return BPETokenizer.from_tiktoken(theirs)
+
+
+@pytest.fixture(scope="module", params=[cl100k_base, gpt2], ids=lambda make: make.__name__)
+def both(request):
+    """Our tokenizer with the ranks of a published one, and the published one."""
+    published = published_by_tiktoken(request.param)
+    return BPETokenizer.from_tiktoken(published), published
 
 
 def random_texts(n, seed):
@@ -66,10 +78,11 @@ def random_texts(n, seed):
     return list(texts)
 
 
-# Import: cl100k_base
+# Import: cl100k_base and gpt2
 
 
-def test_ids_of_10_000_texts_are_those_of_cl100k_base(ours, theirs):  # SPEC A1, A10
+def test_ids_of_10_000_texts_are_the_published_ones(both):  # SPEC A1, A10
+    ours, theirs = both
     texts = random_texts(10_000, seed=0)
     assert len(set(texts)) == 10_000
     expected = theirs.encode_ordinary_batch(texts, num_threads=1)
@@ -83,11 +96,13 @@ def test_ids_of_10_000_texts_are_those_of_cl100k_base(ours, theirs):  # SPEC A1,
 
 @given(text=st.text(ASSIGNED))
 @settings(max_examples=500)
-def test_ids_of_any_text_are_those_of_cl100k_base(ours, theirs, text):  # SPEC A1, A10
+def test_ids_of_any_text_are_the_published_ones(both, text):  # SPEC A1, A10
+    ours, theirs = both
     assert ours.encode_ordinary(text) == theirs.encode_ordinary(text)
 
 
-def test_ids_of_the_documentation_are_those_of_cl100k_base(ours, theirs):  # SPEC A1, A10
+def test_ids_of_the_documentation_are_the_published_ones(both):  # SPEC A1, A10
+    ours, theirs = both
     text = python_documentation()
     ids = ours.encode(text)
     assert ids == theirs.encode(text)
@@ -125,7 +140,32 @@ def test_the_vocabulary_is_that_of_cl100k_base(ours, theirs):  # SPEC A1
     assert all(ranks[left] < ranks[left + right] > ranks[right] for left, right in ours.merges)
 
 
-def test_there_and_back_again(ours, theirs):  # SPEC A1
+def test_published_ids_of_gpt2():  # SPEC A1
+    # Hugging Face's documentation of GPT2Tokenizer, and tiktoken's test_simple_public.py.
+    tokenizer = BPETokenizer.from_tiktoken(published_by_tiktoken(gpt2))
+    assert tokenizer.encode("Hello world") == [15496, 995]
+    assert tokenizer.encode(" Hello world") == [18435, 995]
+    assert tokenizer.encode("hello <|endoftext|>", allowed_special="all") == [31373, 220, 50256]
+    assert tokenizer.special_tokens == {"<|endoftext|>": 50256}
+    assert (tokenizer.n_vocab, len(tokenizer.merges)) == (50_257, 50_000)
+    assert tokenizer.pattern == "gpt2"
+
+
+@pytest.mark.parametrize("make", [cl100k_base, gpt2])
+def test_what_others_left_in_a_shared_folder_is_not_trusted(monkeypatch, tmp_path, make):  # S9
+    """tiktoken keeps copies of what it read in a folder for all; a forged one isn't taken."""
+    expected = published_by_tiktoken(make)._mergeable_ranks
+    monkeypatch.setenv("TIKTOKEN_CACHE_DIR", str(tmp_path))
+    make()
+    copies = list(tmp_path.iterdir())
+    assert len(copies) == {"cl100k_base": 1, "gpt2": 2}[make.__name__]
+    for copy in copies:
+        copy.write_bytes(b"#version: 0.2\n")
+    assert make()._mergeable_ranks == expected
+
+
+def test_there_and_back_again(both):  # SPEC A1
+    ours, theirs = both
     again = ours.to_tiktoken()
     assert again._mergeable_ranks == theirs._mergeable_ranks
     assert again._special_tokens == theirs._special_tokens
@@ -313,8 +353,8 @@ def test_the_published_tokenizer_has_the_methods_of_our_own(published, ours):  #
 def test_the_published_tokenizer_refuses_what_our_own_does(published):  # SPEC A2, S9
     with pytest.raises(LessonsError, match=r"special token '<\|endoftext\|>'"):
         published.encode("x<|endoftext|>")
-    with pytest.raises(LessonsError, match=r"unknown encoding 'gpt2'\. Known: cl100k_base"):
-        TiktokenTokenizer("gpt2")
+    with pytest.raises(LessonsError, match=r"unknown encoding 'gpt9'\. Known: cl100k_base, gpt2"):
+        TiktokenTokenizer("gpt9")
 
 
 @pytest.mark.parametrize(
@@ -336,6 +376,16 @@ def test_both_refuse_in_the_same_words(published, ours, call):  # SPEC A2, S9
             call(tokenizer)
         said.append(str(caught.value))
     assert said[0] == said[1]
+
+
+def test_gpt2_by_name(tmp_path):  # SPEC A2, S2
+    published_by_tiktoken(gpt2)
+    tokenizer = TiktokenTokenizer("gpt2")
+    assert tokenizer.encode("Hello world") == [15496, 995]
+    assert tokenizer.n_vocab == 50_257
+    assert tokenizer.special_tokens == {"<|endoftext|>": 50256}
+    tokenizer.save(tmp_path / "gpt2.json")
+    assert TiktokenTokenizer.load(tmp_path / "gpt2.json").name == "gpt2"
 
 
 def test_the_published_tokenizer_is_saved_by_name(published, tmp_path):  # SPEC A2, S2

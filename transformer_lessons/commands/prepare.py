@@ -1,8 +1,8 @@
 """`prepare`: from files and folders to clean, distinct documents in three splits."""
 
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated
 
@@ -36,7 +36,11 @@ class Prepare:
     corpus: str = "none"
     """What comes with Python goes first: its documentation, or the sources of its library."""
     out: Path = Path("runs/data")
-    """The output folder; it must be new or empty."""
+    """The output folder; it must be new or empty, but for --resume."""
+    resume: bool = False
+    """Go on where a run with the same options was interrupted, and end with the same files.
+
+    Without such a run, start. With --resume, Ctrl-C too leaves a run that can be resumed."""
     config: Path | None = None
     """A JSON file with choices for --data; what it leaves out is as shown here."""
     data: DataConfig = field(default_factory=DataConfig)
@@ -51,16 +55,14 @@ def run(arguments: Sequence[str]) -> int:
         raise LessonsError(f"no corpus {options.corpus!r}", where="--corpus", remedy=remedy)
     if not options.paths and options.corpus == "none":
         raise LessonsError("give files or folders to read, or --corpus documentation")
-    console, start = PlainConsole(), time.perf_counter()
+    console = PlainConsole()
     with Live(console=console, auto_refresh=False, transient=True) as live:
+        progress = ProgressLine(console, live)
+        documents = CORPORA[options.corpus]()
         manifest = prepare(
-            options.paths,
-            options.out,
-            options.data,
-            progress_line(console, live),
-            CORPORA[options.corpus](),
+            options.paths, options.out, options.data, progress, documents, options.resume
         )
-    console.print(summary(manifest, time.perf_counter() - start))
+    console.print(summary(manifest, progress))
     console.print(
         f"Written to {options.out}; what was dropped is in {options.out / 'dropped.jsonl'}",
         soft_wrap=True,
@@ -78,28 +80,39 @@ def parse(arguments: Sequence[str]) -> Prepare:
     return tyro.cli(Prepare, args=arguments, default=Prepare(data=data), prog=prog)
 
 
-def progress_line(console: Console, live: Live) -> Callable[[Counts], None]:
+class ProgressLine:
     """Shows the counts so far: refreshed in a terminal, else as a line now and then."""
-    start = shown = time.perf_counter()
 
-    def show(counts: Counts) -> None:
-        nonlocal shown
+    def __init__(self, console: Console, live: Live) -> None:
+        self.console, self.live = console, live
+        self.start = self.shown = time.perf_counter()
+        self.before: Counts | None = None  # what an interrupted run had done
+
+    def __call__(self, counts: Counts) -> None:
+        """Show `counts`; the first ones are those that the run starts from."""
+        if self.before is None:
+            self.before = replace(counts)
+            if counts.found:
+                self.console.print(f"Going on after {counts.found:,} documents")
         now = time.perf_counter()
-        if now - shown < REFRESH * (1 if console.is_terminal else 50):
+        if now - self.shown < REFRESH * (1 if self.console.is_terminal else 50):
             return
-        shown = now
-        rate = counts.characters / 1e6 / (now - start)
+        self.shown = now
         kept = sum(counts.kept.values())
-        line = f"{counts.found:,} found, {kept:,} kept, {rate:.1f} million characters/s"
-        if console.is_terminal:
-            live.update(Text(line), refresh=True)
+        line = f"{counts.found:,} found, {kept:,} kept, {self.rate(counts.characters)}"
+        if self.console.is_terminal:
+            self.live.update(Text(line), refresh=True)
         else:
-            console.print(line)
+            self.console.print(line)
 
-    return show
+    def rate(self, characters: int) -> str:
+        """How fast it went since the start, up to the number of `characters`."""
+        before = self.before.characters if self.before else characters
+        seconds = time.perf_counter() - self.start
+        return f"{(characters - before) / 1e6 / seconds:.1f} million characters/s"
 
 
-def summary(manifest: Manifest, seconds: float) -> Table:
+def summary(manifest: Manifest, progress: ProgressLine) -> Table:
     """What the run came to, as a table."""
     counts = manifest.to_dict()["counts"]
     table = Table("", "documents", "bytes", box=None)
@@ -112,6 +125,6 @@ def summary(manifest: Manifest, seconds: float) -> Table:
         )
     for step, n in counts["changed"].items():
         table.add_row(f"changed by {step}", f"{n:,}")
-    rate = counts["characters"] / 1e6 / seconds
-    table.add_row("time", f"{seconds:.1f} s", f"{rate:.1f} million characters/s")
+    seconds, rate = time.perf_counter() - progress.start, progress.rate(counts["characters"])
+    table.add_row("time", f"{seconds:.1f} s", rate)
     return table

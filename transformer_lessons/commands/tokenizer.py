@@ -8,13 +8,14 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import tyro
-from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from transformer_lessons.commands import PlainConsole
 from transformer_lessons.commands.tokenizer_tables import (
+    export_table,
     header_of,
     longest_table,
+    progress,
     sample_text,
     size_of,
     token_file_table,
@@ -28,17 +29,17 @@ from transformer_lessons.text.corpus import python_documentation
 from transformer_lessons.text.encoding import read_parts
 from transformer_lessons.text.splitting import PATTERNS
 from transformer_lessons.text.tiktoken_bridge import TiktokenTokenizer
-from transformer_lessons.text.token_files import (
-    END_OF_TEXT,
-    hash_source,
-    tokenize_file,
-)
+from transformer_lessons.text.token_files import END_OF_TEXT, hash_source, tokenize_file
 from transformer_lessons.text.tokenizer import Tokenizer, fingerprint, load_tokenizer
 
 
 @dataclass(frozen=True)
 class Train:
-    """Learn byte-pair encoding from .txt and .jsonl files, or from Python's documentation."""
+    """Learn byte-pair encoding from .txt and .jsonl files, or from Python's documentation.
+
+    It can't be resumed: it takes seconds, and more where there is much text to read, for which
+    --n-workers helps. What it has counted is in memory until the tokenizer is written.
+    """
 
     texts: Annotated[tuple[Path, ...], tyro.conf.Positional] = ()
     """Files to learn from: .txt, or .jsonl with {"text": …} lines."""
@@ -60,18 +61,21 @@ class Train:
 class Encode:
     """Turn a .txt or .jsonl file into a token file, which training maps into memory.
 
-    A token file that is there already, of the same text and tokenizer, is kept. One that was
-    interrupted leaves nothing behind and starts anew.
+    A token file that is there already, of the same text and tokenizer, is kept.
     """
 
     tokenizer: Annotated[str, tyro.conf.Positional]
-    """A tokenizer's .json file, or one of the names bytes and cl100k_base."""
+    """A tokenizer's .json file, or one of the names bytes, gpt2 and cl100k_base."""
     text: Annotated[Path, tyro.conf.Positional]
     """One document as .txt, or many as .jsonl with {"text": …} lines."""
     out: Path | None = None
     """The token file; the text's name with .tokens at its end, unless said otherwise."""
     n_workers: int = 1
     """Processes that encode."""
+    resume: bool = False
+    """Go on where a run of the same text and tokenizer was interrupted, and end with the same file.
+
+    Without such a run, start. With --resume, Ctrl-C too leaves a run that can be resumed."""
 
 
 @dataclass(frozen=True)
@@ -79,7 +83,7 @@ class Inspect:
     """Show what a tokenizer or a token file is made of."""
 
     file: Annotated[str, tyro.conf.Positional]
-    """A tokenizer's .json file, one of the names bytes and cl100k_base, or a token file."""
+    """A tokenizer's .json file, one of the names bytes, gpt2 and cl100k_base, or a token file."""
     text: Path | None = None
     """Measure compression on this .txt or .jsonl file, not on Python's documentation."""
     longest: int = 10
@@ -91,7 +95,7 @@ class Export:
     """Write a tokenizer in the format of another library; ids stay the same."""
 
     tokenizer: Annotated[str, tyro.conf.Positional]
-    """A tokenizer's .json file, or cl100k_base."""
+    """A tokenizer's .json file, or one of the names gpt2 and cl100k_base."""
     out: Path
     """The file to write; there must be nothing yet."""
     format: Literal["tiktoken", "huggingface"] = "huggingface"
@@ -164,10 +168,13 @@ def encode(options: Encode, console: PlainConsole) -> None:
             out,
             options.n_workers,
             report=lambda n_read, n_tokens: bars.update(task, completed=n_read),
+            resume=options.resume,
         )
     seconds = time.perf_counter() - start
     table = token_file_table(tokens.header)
-    table.add_row("time", f"{seconds:.1f} s, {tokens.header.n_bytes / 1e6 / seconds:.1f} MB/s")
+    # Of a resumed run, only a part was done in this time.
+    rate = "" if options.resume else f", {tokens.header.n_bytes / 1e6 / seconds:.1f} MB/s"
+    table.add_row("time", f"{seconds:.1f} s{rate}")
     console.print(table)
     console.print(f"Saved: {out}", soft_wrap=True)
 
@@ -203,14 +210,15 @@ def export(options: Export, console: PlainConsole) -> None:
         console.print("This format holds neither the pattern nor the special tokens:")
         console.print(f"pat_str={PATTERNS[tokenizer.pattern]!r}", soft_wrap=True)
         console.print(f"special_tokens={tokenizer.special_tokens}", soft_wrap=True)
+    console.print(export_table(tokenizer, options.format, options.out))
     console.print(f"Saved: {options.out}\nOpen it with {opens}", soft_wrap=True)
 
 
 def find_tokenizer(name: str) -> Tokenizer:
-    """The tokenizer called bytes or cl100k_base, or the one in a file."""
+    """The tokenizer called bytes, gpt2 or cl100k_base, or the one in a file."""
     if name == "bytes":
         return ByteTokenizer()
-    return TiktokenTokenizer(name) if name == "cl100k_base" else load_tokenizer(name)
+    return TiktokenTokenizer(name) if name in ("gpt2", "cl100k_base") else load_tokenizer(name)
 
 
 def pieces(texts: Sequence[Path], apart: str, report: Callable[[int], None]) -> Iterator[str]:
@@ -240,10 +248,3 @@ def check_workers(n_workers: int) -> None:
     """Raise `LessonsError` for a number of processes that can't be started."""
     if not 1 <= n_workers <= 256:
         raise LessonsError(f"n_workers = {n_workers} is not from 1 to 256", where="--n-workers")
-
-
-def progress(console: PlainConsole) -> Progress:
-    """Bars with a share and the time left, while someone is watching."""
-    columns = (TextColumn("{task.description}"), BarColumn(bar_width=24), TaskProgressColumn())
-    left = TimeRemainingColumn(compact=True)
-    return Progress(*columns, left, console=console, disable=not console.is_terminal)

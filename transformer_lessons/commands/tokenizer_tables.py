@@ -3,8 +3,10 @@
 from contextlib import suppress
 from pathlib import Path
 
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 from rich.table import Column, Table
 
+from transformer_lessons.commands import PlainConsole
 from transformer_lessons.display import visible
 from transformer_lessons.errors import LessonsError
 from transformer_lessons.text.bpe import BPETokenizer
@@ -54,6 +56,16 @@ def tokenizer_table(tokenizer: Tokenizer, name: str, text: str) -> Table:
     return table
 
 
+def export_table(tokenizer: BPETokenizer, format: str, path: Path) -> Table:
+    """What was written to `path`, as a table."""
+    table = Table(f"in {format}'s format", "", box=None)
+    table.add_row("vocabulary", f"{tokenizer.n_vocab:,}")
+    table.add_row("merges", f"{len(tokenizer.merges):,}")
+    table.add_row("special tokens", ", ".join(tokenizer.special_tokens) or "none")
+    table.add_row("bytes of the file", f"{size_of(path):,}")
+    return table
+
+
 def longest_table(tokenizer: Tokenizer, n: int) -> Table:
     """The `n` longest tokens, as a table."""
     table = Table(Column("longest tokens", no_wrap=True), "id", "bytes", box=None)
@@ -92,3 +104,10 @@ def size_of(path: Path) -> int:
         return path.stat().st_size
     except OSError as error:
         raise LessonsError(f"can't read it: {error.strerror}", where=str(path)) from None
+
+
+def progress(console: PlainConsole) -> Progress:
+    """Bars with a share and the time left, while someone is watching."""
+    columns = (TextColumn("{task.description}"), BarColumn(bar_width=24), TaskProgressColumn())
+    left = TimeRemainingColumn(compact=True)
+    return Progress(*columns, left, console=console, disable=not console.is_terminal)

@@ -3,7 +3,8 @@
 A window of T + 1 tokens makes T inputs and T targets: each target is the token after its input.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -53,6 +54,42 @@ def consecutive_windows(
         yield from zip(whole_inputs, whole_targets, strict=True)
     if n_whole < len(inputs):
         yield inputs[None, n_whole:], targets[None, n_whole:]
+
+
+class CountedBatches:
+    """Batches of an iterator that always starts alike, with a place in them that can be restored.
+
+    `make()` returns the iterator. To go on after `n_taken` batches, they are drawn once more and
+    thrown away: right for batches that cost little, like those of `random_windows`.
+
+    >>> batches = CountedBatches(lambda: iter("abcd"))
+    >>> next(iter(batches)), batches.state_dict()
+    ('a', {'n_taken': 1})
+    >>> batches.load_state_dict({"n_taken": 2})
+    >>> next(iter(batches))
+    'c'
+    """
+
+    def __init__(self, make: Callable[[], Iterator[Any]]) -> None:
+        self.make, self.n_taken = make, 0
+
+    def __iter__(self) -> Iterator[Any]:
+        batches = self.make()
+        for _ in range(self.n_taken):
+            next(batches)
+        for batch in batches:
+            self.n_taken += 1  # before it is handed out: then it counts as taken
+            yield batch
+
+    def state_dict(self) -> dict[str, int]:
+        """How many batches were handed out."""
+        return {"n_taken": self.n_taken}
+
+    def load_state_dict(self, state: dict[str, int]) -> None:
+        """Go on where `state` was taken."""
+        if set(state) != {"n_taken"} or type(state["n_taken"]) is not int or state["n_taken"] < 0:
+            raise LessonsError(f"{state!r} is no place in these batches", where="CountedBatches")
+        self.n_taken = state["n_taken"]
 
 
 def check_long_enough(tokens: Tensor, needed: int) -> None:

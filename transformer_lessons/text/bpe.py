@@ -15,6 +15,7 @@ from transformer_lessons.text.bpe_vocabulary import add_special_tokens, check_vo
 from transformer_lessons.text.byte_tokenizer import utf8_bytes
 from transformer_lessons.text.counting import count_chunks
 from transformer_lessons.text.huggingface_export import write_huggingface
+from transformer_lessons.text.quick_split import find_chunks
 from transformer_lessons.text.splitting import special_pattern, split_pattern, stream_chunks
 from transformer_lessons.text.tiktoken_bridge import encoding_parts, make_encoding
 
@@ -48,7 +49,8 @@ class BPETokenizer:
         special = set(self.special_tokens.values())
         self.ids = {token: id for id, token in self.vocab.items() if id not in special}
         self.ranks = {left + right: rank for rank, (left, right) in enumerate(self.merges)}
-        self.split, self.special = split_pattern(pattern), special_pattern(self.special_tokens)
+        split_pattern(pattern)  # an unknown one is refused here, not when it is first used
+        self.special = special_pattern(self.special_tokens)
         self.encode_cached = lru_cache(CACHED_CHUNKS)(self.encode_chunk)
 
     def __reduce__(self) -> tuple:
@@ -111,7 +113,7 @@ class BPETokenizer:
     def encode_ordinary(self, text: str) -> list[int]:
         """The ids of `text`, in which special tokens have no special meaning."""
         utf8_bytes(text)
-        chunks = self.split.findall(text)
+        chunks = find_chunks(text, self.pattern)
         encode = self.encode_cached
         if max(map(len, chunks), default=0) > LONGEST_CACHED:
             encode = self.encode_any

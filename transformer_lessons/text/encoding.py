@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
 from transformer_lessons.errors import LessonsError
+from transformer_lessons.text.blocks import safe_blocks
 from transformer_lessons.text.byte_tokenizer import utf8_bytes
-from transformer_lessons.text.counting import safe_blocks
 from transformer_lessons.text.tokenizer import Tokenizer, load_tokenizer
 
 BLOCK = 1 << 20  # bytes read, and characters encoded, at a time
@@ -37,17 +37,39 @@ class Encoded(NamedTuple):
 
 
 def encode_file(
-    source: Path, tokenizer: Tokenizer, end_of_text: int | None = None, n_workers: int = 1
+    source: Path,
+    tokenizer: Tokenizer,
+    end_of_text: int | None = None,
+    n_workers: int = 1,
+    n_documents: int = 0,
+    n_bytes: int = 0,
 ) -> Iterator[Encoded]:
     """The ids of the documents of `source`, each followed by `end_of_text`, if that is given.
 
-    The same for any number of worker processes.
+    The same for any number of worker processes. What was encoded before, so many documents and
+    bytes of text, is passed over.
     """
-    groups = group_parts(read_parts(source))
+    groups = group_parts(pass_over(read_parts(source), n_documents + n_bytes, str(source)))
     if n_workers > 1:
         yield from encode_in_parallel(groups, tokenizer, end_of_text, n_workers)
     else:
         yield from (encode_parts(group, tokenizer, end_of_text) for group in groups)
+
+
+def pass_over(parts: Iterable[Part], n_done: int, where: str) -> Iterator[Part]:
+    """The parts after those that have `n_done` bytes of text and ends of documents, together.
+
+    >>> list(pass_over([Part("ab", True, 3), Part("c", True, 5)], 3, "a.txt"))
+    [Part(text='c', is_end=True, n_read=5)]
+    """
+    for part in parts:
+        if n_done == 0:
+            yield part
+        else:
+            n_done -= len(utf8_bytes(part.text)) + part.is_end
+        if n_done < 0:
+            remedy = "To start anew, leave out --resume."
+            raise LessonsError("cut into other parts than before", where=where, remedy=remedy)
 
 
 def encode_parts(parts: list[Part], tokenizer: Tokenizer, end_of_text: int | None) -> Encoded:

