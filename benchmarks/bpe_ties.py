@@ -1,0 +1,51 @@
+"""Do two programs learn the same merges? Up to the first tie, which each settles in its own way."""
+
+import json
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
+from typing import Any
+
+from transformer_lessons.text.bpe_encoding import merge_chunk
+from transformer_lessons.text.bpe_training import Pair
+from transformer_lessons.text.huggingface_export import byte_characters
+from transformer_lessons.text.tiktoken_bridge import merges_of_ranks
+
+
+def merges_of_rustbpe(tokenizer: Any) -> list[Pair]:
+    """The merges of a trained rustbpe tokenizer."""
+    return merges_of_ranks({bytes(token): rank for token, rank in tokenizer.get_mergeable_ranks()})
+
+
+def merges_of_huggingface(tokenizer: Any) -> list[Pair]:
+    """The merges of a trained byte-level `tokenizers.Tokenizer`."""
+    byte_of = {character: byte for byte, character in enumerate(byte_characters())}
+    merges = json.loads(tokenizer.to_str())["model"]["merges"]
+    return [tuple(bytes(byte_of[c] for c in half) for half in pair) for pair in merges]
+
+
+def pair_count(chunks: Mapping[bytes, int], merges: Sequence[Pair], pair: Pair) -> int:
+    """How often `pair` occurs in the chunks once `merges` are applied.
+
+    >>> pair_count({b"lowlow": 3}, [(b"l", b"o")], (b"lo", b"w"))
+    6
+    """
+    ranks = {left + right: rank for rank, (left, right) in enumerate(merges)}
+    return sum(n * list(pairwise(merge_chunk(c, ranks))).count(pair) for c, n in chunks.items())
+
+
+def agree_until_a_tie(
+    chunks: Mapping[bytes, int], ours: Sequence[Pair], theirs: Sequence[Pair]
+) -> int:
+    """At which merge the two lists part; `ValueError` unless both choices are equally frequent.
+
+    >>> agree_until_a_tie({b"ab": 1, b"cd": 1}, [(b"c", b"d")], [(b"a", b"b")])
+    0
+    """
+    both = list(zip(ours, theirs, strict=True))
+    place = next((i for i, (a, b) in enumerate(both) if a != b), len(both))
+    if place < len(both):
+        counts = [pair_count(chunks, ours[:place], pair) for pair in both[place]]
+        if counts[0] != counts[1]:
+            what = f"merge {place} is {both[place]}, {counts} times"
+            raise ValueError(f"the programs part where nothing is tied: {what}")
+    return place
