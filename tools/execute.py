@@ -6,7 +6,9 @@ The result depends on nothing but the notebook and the package: no timings and n
 machine's tools are recorded, so that executing twice gives the same bytes.
 """
 
+import base64
 import hashlib
+import io
 import json
 import os
 import subprocess
@@ -23,6 +25,14 @@ from nbformat import NotebookNode
 from notebook_files import notebook_text, read_notebook, write_if_changed
 
 CELL_TIMEOUT = 120  # seconds
+# Without JUPYTER_PREFER_ENV_PATH, a kernel that the user has installed elsewhere could run.
+KERNEL_ENVIRONMENT = {"OMP_NUM_THREADS": "1", "JUPYTER_PREFER_ENV_PATH": "1"}
+NOWHERE = "http://127.0.0.1:9"  # no one listens there: every download fails at once
+OFFLINE = {
+    name: value
+    for proxy in ("http_proxy", "https_proxy", "all_proxy")
+    for name, value in ((proxy, NOWHERE), (proxy.upper(), NOWHERE))
+} | {"no_proxy": "", "NO_PROXY": "", "HF_HUB_OFFLINE": "1"}
 
 
 @dataclass(frozen=True)
@@ -47,9 +57,8 @@ def execute_apart(
     `ExecutionFailed` when a cell does; then `destination` is not written.
     """
     command = [sys.executable, str(Path(__file__).resolve()), str(source), str(destination)]
-    # Without JUPYTER_PREFER_ENV_PATH, a kernel that the user has installed elsewhere could run.
-    ours = {"OMP_NUM_THREADS": "1", "JUPYTER_PREFER_ENV_PATH": "1", **(environment or {})}
-    done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, **ours})
+    environment = {**os.environ, **KERNEL_ENVIRONMENT, **(environment or {})}
+    done = subprocess.run(command, capture_output=True, text=True, env=environment)
     if done.returncode != 0:
         raise ExecutionFailed(f"{source}:\n{done.stderr}")
     return Cost(**json.loads(done.stdout.splitlines()[-1]))
@@ -92,7 +101,25 @@ def normalise(notebook: NotebookNode) -> NotebookNode:
         cell.metadata.pop("execution", None)
         if cell.cell_type == "code":
             cell.outputs = merge_streams(cell.outputs)
+            for output in cell.outputs:
+                if "image/png" in output.get("data", {}):
+                    output.data["image/png"] = smaller_png(output.data["image/png"])
     return notebook
+
+
+def smaller_png(encoded: str) -> str:
+    """A PNG in base64 with at most 256 colours, which is enough for drawings and half the size."""
+    # Imported here: memory that this process holds counts as the kernel's when it starts one.
+    from PIL import Image
+
+    before = base64.b64decode(encoded)
+    with Image.open(io.BytesIO(before)) as image:
+        colours = image.convert("RGB").quantize(256, dither=Image.Dither.NONE)
+    after = io.BytesIO()
+    colours.save(after, "png", optimize=True)
+    if after.tell() >= len(before):
+        return encoded
+    return base64.b64encode(after.getvalue()).decode()
 
 
 def merge_streams(outputs: list[NotebookNode]) -> list[NotebookNode]:

@@ -22,7 +22,7 @@ from problems import Problem
 MAX_CELL_OUTPUT = 300_000  # bytes of JSON
 MAX_NOTEBOOK = 1_000_000
 MIN_ALT = 30  # characters: fewer name a figure, and don't describe it
-RUN = "Run: python tools/notebooks.py"
+RUN = "Run: python tools/run_notebooks.py"
 DESCRIBE = f"Describe what it shows in at least {MIN_ALT} characters"
 # Calls that always show something. Of other calls, the text doesn't tell.
 SHOWING = {"print", "display", "check", "hint", "plt.show"}

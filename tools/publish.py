@@ -1,4 +1,4 @@
-"""Copy what the lessons made into the book's static folder. Run it after tools/notebooks.py.
+"""Copy what the lessons made into the book's static folder. Run it after tools/run_notebooks.py.
 
     python tools/publish.py
 

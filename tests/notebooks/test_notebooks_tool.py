@@ -10,8 +10,7 @@ import pytest
 from execute import ExecutionFailed, execute_apart, normalise
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_output
 from notebook_files import read_notebook
-
-from notebooks import main
+from run_notebooks import main
 
 
 def test_executing_twice_gives_the_same_bytes(  # SPEC G2

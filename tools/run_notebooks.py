@@ -1,7 +1,7 @@
 """Write the listings of the notebooks, execute them in place, and print what each one takes.
 
-    python tools/notebooks.py                         every notebook
-    python tools/notebooks.py notebooks/01_….ipynb    some of them
+    python tools/run_notebooks.py                         every notebook
+    python tools/run_notebooks.py notebooks/01_….ipynb    some of them
 
 A notebook that fails stays as it was.
 """
