@@ -16,12 +16,14 @@ BOOK_SOURCES := _config.yml _toc.yml $(call sources,book notebooks)
 ALL_SOURCES  := $(BOOK_SOURCES) Makefile README.md pyproject.toml \
                 $(call sources,transformer_lessons tests tools)
 
-.PHONY: help install book test lint notebooks train train-quick generate demo clean
+.PHONY: help install book test faults lint notebooks bench bench-bpe bench-training train train-quick python-small generate demo clean
 
 help:
 	@sed -n 's/^# \{0,1\}//p;/^$$/q' Makefile
 	@echo "  make demo       watch the 2,656-parameter model learn in the terminal"
 	@echo "  make notebooks  write the listings and run every notebook again"
+	@echo "  make bench      measure the package beside its peers (about an hour)"
+	@echo "  make faults     kill, fill and damage what training writes, thousands of times"
 	@echo "  make train      train on Python's own documentation (about two minutes)"
 
 install: $(VENV)/installed
@@ -32,7 +34,7 @@ $(VENV)/installed: requirements.txt pyproject.toml
 	$(BIN)/pip install --quiet torch==2.13.0
 	$(BIN)/pip install --quiet -r requirements.txt
 	$(BIN)/pip install --quiet --no-deps --no-build-isolation --editable .
-	$(BIN)/python -c "from transformer_lessons.assets import fetch; fetch('cl100k_base')"
+	$(BIN)/python -c "from transformer_lessons.assets import ASSETS, fetch; [fetch(name) for name in ASSETS]"
 	@touch $@
 
 book: $(BOOK)
@@ -52,19 +54,50 @@ _build/tests-passed: $(BOOK) $(ALL_SOURCES)
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadfile --junitxml=_build/tests.xml
 	@date "+%Y-%m-%d %H:%M; nothing has changed since" > $@
 
+# The faults that depend on luck, tried far more often than in the suite: half an hour.
+faults: $(VENV)/installed
+	FAULTS=full OMP_NUM_THREADS=1 $(BIN)/pytest -s tests/faults
+
 lint: $(VENV)/installed
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
 notebooks: $(VENV)/installed
-	$(BIN)/python tools/notebooks.py
+	$(BIN)/python tools/run_notebooks.py
 	$(BIN)/python tools/publish.py
+
+# The figures are of use from a quiet machine only. A part: make bench-bpe, make bench-training
+# LitGPT has an environment of its own, for it needs other versions; without it, its rows are empty.
+bench: bench-bpe bench-training
+
+bench-bpe: $(VENV)/installed
+	$(BIN)/pip install --quiet --no-deps -r benchmarks/requirements.txt
+	$(BIN)/python -m benchmarks.bpe_run
+
+bench-training: $(VENV)/installed
+	test -x _build/litgpt/bin/python || { $(PYTHON) -m venv _build/litgpt.new && \
+	  _build/litgpt.new/bin/pip install --quiet torch==2.13.0 && \
+	  _build/litgpt.new/bin/pip install --quiet -r benchmarks/requirements-litgpt.txt && \
+	  mv _build/litgpt.new _build/litgpt; } || echo "LitGPT can't be installed here: left out."
+	$(BIN)/python -m benchmarks.training_run
 
 demo: $(VENV)/installed
 	$(BIN)/python -m transformer_lessons demo
 
 train: $(VENV)/installed
 	$(BIN)/python -m transformer_lessons train --preset bytes-1m --corpus --out runs/documentation
+
+# The model that ships with the package: about an hour on two quiet cores.
+SMALL := runs/python-small
+TL    := $(BIN)/python -m transformer_lessons
+python-small: $(VENV)/installed
+	$(TL) prepare --corpus sources --out $(SMALL)/data
+	$(TL) tokenizer train $(SMALL)/data/train.jsonl --vocab-size 4096 --out $(SMALL)/tokenizer.json
+	for split in train validation; do $(TL) tokenizer encode $(SMALL)/tokenizer.json \
+	  $(SMALL)/data/$$split.jsonl --out $(SMALL)/$$split.tokens || exit; done
+	$(TL) train --preset python-small --tokens $(SMALL)/train.tokens \
+	  --held-out $(SMALL)/validation.tokens --tokenizer $(SMALL)/tokenizer.json --out $(SMALL)/run
+	$(BIN)/python tools/ship_python_small.py $(SMALL)
 
 train-quick: $(VENV)/installed
 	$(BIN)/python -m transformer_lessons train --preset bytes-1m --corpus --training.steps 50 --out runs/quick

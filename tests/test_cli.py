@@ -203,7 +203,7 @@ def test_a_run_folder_is_not_overwritten(trained):
     before = (folder / "my run" / "log.jsonl").read_bytes()
     done = run("train", "--pairs", "pairs.tsv", "--out", "my run", cwd=folder)
     assert done.returncode == 2
-    assert "there is a checkpoint here already" in done.stderr
+    assert "there is a run here already" in done.stderr
     assert (folder / "my run" / "log.jsonl").read_bytes() == before
 
 

@@ -267,7 +267,7 @@ def test_an_unknown_preset_names_the_known_ones(name):
     with pytest.raises(LessonsError) as caught:
         preset(name)
     assert caught.value.what == f"unknown preset {name!r}"
-    assert "fluctlight, bytes-1m, llama, gpt, gpt2" in caught.value.remedy
+    assert "fluctlight, bytes-1m, python-small, llama, gpt, gpt2" in caught.value.remedy
 
 
 @pytest.mark.parametrize(

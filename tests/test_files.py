@@ -60,8 +60,8 @@ def test_the_name_has_the_old_content_until_the_new_is_on_the_disk(tmp_path, mon
     replace_file(path, "old")
 
     def looking(file):
-        (unfinished,) = [name for name in os.listdir(tmp_path) if name != "a.json"]
-        seen.append((path.read_bytes(), (tmp_path / unfinished).read_bytes()))
+        for unfinished in set(os.listdir(tmp_path)) - {"a.json"}:
+            seen.append((path.read_bytes(), (tmp_path / unfinished).read_bytes()))
         sync(file)
 
     monkeypatch.setattr(os, "fsync", looking)

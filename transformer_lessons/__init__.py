@@ -25,19 +25,24 @@ from transformer_lessons.training.checkpoint import (
     load_checkpoint,
     save_checkpoint,
 )
+from transformer_lessons.training.clipping import clip_grad_norm
 from transformer_lessons.training.config import TrainConfig
 from transformer_lessons.training.evaluate import evaluate
 from transformer_lessons.training.loss import cross_entropy
+from transformer_lessons.training.optimizer import AdamW, Muon
 from transformer_lessons.training.schedule import cosine_schedule
 from transformer_lessons.training.trainer import Trainer
+from transformer_lessons.weights.shipped import load_shipped
 
 __all__ = [
+    "AdamW",
     "BPETokenizer",
     "ByteTokenizer",
     "DataConfig",
     "Decoder",
     "LessonsError",
     "ModelConfig",
+    "Muon",
     "RopeScaling",
     "Sampler",
     "TiktokenTokenizer",
@@ -47,6 +52,7 @@ __all__ = [
     "attend",
     "attention_patterns",
     "best_device",
+    "clip_grad_norm",
     "cosine_schedule",
     "count_parameters",
     "cross_entropy",
@@ -55,6 +61,7 @@ __all__ = [
     "latest_checkpoint",
     "layer_norm",
     "load_checkpoint",
+    "load_shipped",
     "preset",
     "rms_norm",
     "save_checkpoint",

@@ -14,13 +14,15 @@ USAGE = """usage: python -m transformer_lessons COMMAND [--help] ...
 
 commands:
   demo      watch the model with 2,656 parameters learn "ababab…", then let it write
+  download  fetch FineWeb's documents, to be read without a network
   prepare   clean documents, drop bad ones and duplicates, and split them
-  train     train a model on pairs, on a text file, or on Python's documentation
+  train     train a model on pairs, a text, Python's documentation, or token files
+  evaluate  compare trained models on the same text
   generate  let a trained model continue a prompt
   inspect   show what a checkpoint is made of
   tokenizer train a tokenizer, encode text with it, inspect it, export it
 """
-COMMANDS = ("demo", "prepare", "train", "generate", "inspect", "tokenizer")
+COMMANDS = ("demo", "download", "prepare", "train", "evaluate", "generate", "inspect", "tokenizer")
 
 
 def main(arguments: Sequence[str]) -> int:

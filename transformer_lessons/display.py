@@ -7,6 +7,8 @@ import math
 import time
 from collections.abc import Callable, Sequence
 
+import psutil
+import torch
 from rich.console import Console, Group
 from rich.live import Live
 from rich.panel import Panel
@@ -29,7 +31,8 @@ CURVE_WIDTH, CURVE_HEIGHT = 48, 9
 class TrainingDisplay:
     """Shows a run of `steps` steps. Use it as a context manager and as `on_step` of a `Trainer`.
 
-    `sample()` is asked now and then for what the model writes; `levels` are losses to mark.
+    `sample()` is asked now and then for what the model writes; `levels` are losses to mark;
+    `losses` are those of the steps before, if the run goes on with an earlier one.
     """
 
     def __init__(
@@ -39,10 +42,12 @@ class TrainingDisplay:
         sample: Callable[[], str],
         levels: dict[str, float],
         pause: float = 0.0,
+        losses: Sequence[float] = (),
     ) -> None:
         self.console, self.steps, self.sample = console, steps, sample
         self.levels, self.pause = levels, pause
-        self.losses: list[float] = []
+        self.losses = list(losses)
+        self.validation = ""  # the last look at the held-out text, in words
         self.seconds, self.n_targets = 0.0, 0
         self.progress = progress_line(console, steps)
         self.live = Live(console=console, auto_refresh=False)
@@ -59,32 +64,44 @@ class TrainingDisplay:
         self.losses.append(report.loss)
         self.seconds += report.seconds
         self.n_targets += report.n_targets
+        if report.validation is not None:
+            self.validation = f", held out {report.validation:.4f}{' (best)' * report.is_best}"
         every = max(self.steps // (REFRESHES if self.console.is_terminal else 10), 1)
-        if report.step not in (1, self.steps) and report.step % every != 0:
+        is_rare = report.step % every != 0 and report.validation is None
+        if report.step not in (1, self.steps) and is_rare:
             return
         rate = self.n_targets / self.seconds
         if self.console.is_terminal:
-            self.progress.update(TaskID(0), completed=report.step, rate=rate)
+            facts = f"{rate:,.0f} tokens/s, {memory_in_use()}{self.validation}, left"
+            self.progress.update(TaskID(0), completed=report.step, facts=facts)
             curve = loss_curve(self.losses, self.steps, self.levels)
             self.live.update(picture(self.progress, curve, self.sample()), refresh=True)
             time.sleep(self.pause)
         else:
             line = f"step {report.step:>5}/{self.steps}  loss {report.loss:.4f}"
-            print(f"{line}  {rate:,.0f} tokens/s  {self.sample()}", flush=True)
+            print(f"{line}{self.validation}  {rate:,.0f} tokens/s  {self.sample()}", flush=True)
 
 
 def progress_line(console: Console, steps: int) -> Progress:
-    """Steps done, a bar, tokens per second, and the time left."""
+    """Steps done, a bar, facts such as tokens per second, and the time left."""
     progress = Progress(
         TextColumn("step"),
         MofNCompleteColumn(),
         BarColumn(bar_width=24),
-        TextColumn("{task.fields[rate]:,.0f} tokens/s, left"),
+        TextColumn("{task.fields[facts]}"),
         TimeRemainingColumn(compact=True),
         console=console,
     )
-    progress.add_task("training", total=steps, rate=0.0)
+    progress.add_task("training", total=steps, facts="")
     return progress
+
+
+def memory_in_use() -> str:
+    """What this process holds, and what it holds on the GPU, if there is one."""
+    used = f"{psutil.Process().memory_info().rss / 1e6:,.0f} MB"
+    if torch.cuda.is_available():
+        used += f" (GPU {torch.cuda.memory_allocated() / 1e6:,.0f} MB)"
+    return used
 
 
 def picture(progress: Progress, curve: str, sample: str) -> Group:

@@ -27,9 +27,21 @@ def replace_file(path: Path, content: str | bytes) -> None:
             file.flush()
             os.fsync(file.fileno())
         os.replace(unfinished, path)
+        sync_folder(path.parent)
     except (OSError, ValueError) as error:  # ValueError: half a surrogate pair, a NUL in the path
         with suppress(OSError, ValueError):
             unfinished.unlink()
         what = f"can't write it: {getattr(error, 'strerror', None) or error}"
         remedy = "Choose another place, or make its folder first."
         raise LessonsError(what, where=str(path), remedy=remedy) from None
+
+
+def sync_folder(folder: Path) -> None:
+    """Have the names in `folder` on the disk, and not only in memory, when this returns."""
+    if os.name != "posix":  # Windows can't open a folder, and writes names without being asked
+        return
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -18,6 +18,17 @@ PRESETS = {
         256, 16, d_model=4, n_layers=2, n_heads=2, d_ff=8, adaptive_norm=True
     ),
     "bytes-1m": ModelConfig(256, 128, d_model=128, n_layers=4, n_heads=4, d_ff=512),
+    "python-small": ModelConfig(
+        4096,
+        256,
+        d_model=192,
+        n_layers=6,
+        n_heads=6,
+        n_kv_heads=2,
+        d_ff=512,
+        dropout=0.1,
+        **LLAMA,
+    ),
     "llama": ModelConfig(
         4096, 256, d_model=256, n_layers=6, n_heads=8, n_kv_heads=2, d_ff=688, **LLAMA
     ),
@@ -57,8 +68,8 @@ PRESETS = {
 def preset(name: str) -> ModelConfig:
     """The config of a model with a name; an unknown name raises `LessonsError`.
 
-    The book's own are `fluctlight` (2,656 parameters), `bytes-1m`, `llama` and `gpt`; `gpt2`,
-    `smollm2-135m` and `llama3.2-1b` are published models.
+    The book's own are `fluctlight` (2,656 parameters), `bytes-1m`, `python-small` (which ships
+    trained), `llama` and `gpt`; `gpt2`, `smollm2-135m` and `llama3.2-1b` are published models.
     Sources: Radford et al. 2019; Allal et al. 2025, "SmolLM2"; Grattafiori et al. 2024, "The
     Llama 3 Herd of Models".
 

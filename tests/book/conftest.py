@@ -44,7 +44,7 @@ def page(browser):
     """A fresh page of 1000 x 800; the test fails if it logs an error or leaves this machine."""
     context = browser.new_context(viewport={"width": 1000, "height": 800})
     page = context.new_page()
-    page.set_default_timeout(5_000)
+    page.set_default_timeout(30_000)  # a page loads in less; a busy machine takes longer
     troubles = []
     page.on("console", lambda entry: entry.type == "error" and troubles.append(entry.text))
     page.on("pageerror", lambda error: troubles.append(str(error)))

@@ -16,6 +16,7 @@ from transformer_lessons.training.loss import cross_entropy
 FIRST_LOSS = {
     "fluctlight": 0.01,
     "bytes-1m": 0.05,
+    "python-small": 0.1,
     "llama": 0.1,
     "gpt": 0.2,
     "gpt2": 0.4,

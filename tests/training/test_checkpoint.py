@@ -1,6 +1,8 @@
 """Checkpoints: exact, and complete or absent."""
 
+import hashlib
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -100,7 +102,13 @@ def test_special_numbers_survive(tmp_path):
 def test_the_files_are_json_and_safetensors(saved):  # SPEC S2
     assert sorted(path.name for path in saved.iterdir()) == ["checkpoint.json", "model.safetensors"]
     about = json.loads((saved / "checkpoint.json").read_text(encoding="utf-8"))
-    assert about == {"format": 1, "step": 5, "model": preset("fluctlight").to_dict()}
+    data = (saved / "model.safetensors").read_bytes()
+    assert about == {
+        **{"format": 2, "step": 5, "model": preset("fluctlight").to_dict(), "training": None},
+        "files": {
+            "model.safetensors": {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+        },
+    }
     assert load_file(saved / "model.safetensors").keys() == make_model().state_dict().keys()
 
 
@@ -114,7 +122,7 @@ def test_a_run_folder_means_its_latest_checkpoint(tmp_path):
 
 def test_latest_is_by_number_and_other_files_are_passed_over(tmp_path):
     names = ["step-00000009", "step-99999999", "step-100000000", "step-notes", "stepping-stone"]
-    for name in [*names, ".unfinished-999999999-1"]:
+    for name in [*names, ".unfinished-999999999"]:
         (tmp_path / name).mkdir()
     assert latest_checkpoint(tmp_path) == tmp_path / "step-100000000"
 
@@ -129,21 +137,75 @@ def test_no_checkpoint_is_said(tmp_path, name):
         assert caught.value.where == str(tmp_path / name)
 
 
-def fails_on_rename_to(name, real=Path.rename):
-    def rename(self, target):
-        if Path(target).name == name and self.name.startswith(".unfinished"):
+def test_the_state_of_a_training_comes_back_as_it_was(tmp_path):  # SPEC E9 A7
+    state = {
+        "optimizers": [{"0": {"step": torch.tensor(3.0), "exp_avg": torch.randn(2, 3).T}}],
+        "random": {"torch": torch.get_rng_state(), "python": [3, [1, 2**32 - 1], None]},
+        "best": [0.1, 40, 2],
+        "empty": {"tensor": torch.zeros(0), "list": []},
+    }
+    path = save_checkpoint(tmp_path, 7, make_model(), state)
+    names = sorted(file.name for file in path.iterdir())
+    assert names == ["checkpoint.json", "model.safetensors", "training.safetensors"]
+    loaded = load_checkpoint(path).training
+    assert str(loaded) == str(state)  # the same numbers, to the last digit that is shown
+    average = loaded["optimizers"][0]["0"]["exp_avg"]
+    assert torch.equal(average, state["optimizers"][0]["0"]["exp_avg"])
+    assert loaded["random"]["torch"].dtype == torch.uint8
+
+
+def test_loading_draws_no_random_number(saved):  # SPEC E9
+    before = torch.get_rng_state()
+    load_checkpoint(saved)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+# Complete and on the disk, or not there
+
+
+def watch(monkeypatch, fail_at=None):
+    """The system calls that make a save safe, in their order; the one numbered `fail_at` fails."""
+    calls = []
+    real_fsync, real_replace = os.fsync, os.replace
+
+    def note(call):
+        calls.append(call)
+        if len(calls) - 1 == fail_at:
             raise OSError(28, "No space left on device")
-        return real(self, target)
 
-    return rename
+    def fsync(handle):
+        note(("fsync", Path(os.readlink(f"/proc/self/fd/{handle}")).name))
+        real_fsync(handle)
+
+    def replace(source, target):
+        note(("replace", Path(source).name, Path(target).name))
+        real_replace(source, target)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    monkeypatch.setattr(os, "replace", replace)
+    return calls
 
 
-@pytest.mark.parametrize("step", [5, 6])
-def test_an_interrupted_save_leaves_the_old_one(saved, monkeypatch, step):  # SPEC E9
+def test_all_is_on_the_disk_before_it_gets_its_name(tmp_path, monkeypatch):  # SPEC E9
+    calls = watch(monkeypatch)
+    save_checkpoint(tmp_path / "run", 6, make_model(), {"random": torch.zeros(3)})
+    unfinished = ".unfinished-00000006"
+    assert sorted(calls[:2]) == [("fsync", "model.safetensors"), ("fsync", "training.safetensors")]
+    assert calls[2:] == [
+        ("fsync", "checkpoint.json"),
+        ("fsync", unfinished),  # the names in it
+        ("replace", unfinished, "step-00000006"),
+        ("fsync", "run"),  # its own name
+    ]
+
+
+@pytest.mark.parametrize("fail_at", range(5))
+def test_a_save_that_fails_anywhere_leaves_the_old_one(saved, monkeypatch, fail_at):  # SPEC E9
     run = saved.parent
-    monkeypatch.setattr(Path, "rename", fails_on_rename_to(f"step-{step:08d}"))
-    with pytest.raises(LessonsError, match=r"can't save the checkpoint: .*No space left"):
-        save_checkpoint(run, step, make_model(seed=9))
+    calls = watch(monkeypatch, fail_at)
+    with pytest.raises(LessonsError, match=r"^can't save the checkpoint: .*No space left.*Free sp"):
+        save_checkpoint(run, 6, make_model(seed=9), {"random": torch.zeros(3)})
+    assert len(calls) == fail_at + 1
     assert [path.name for path in run.iterdir()] == ["step-00000005"]
     loaded = load_checkpoint(run)
     assert loaded.step == 5
@@ -151,25 +213,37 @@ def test_an_interrupted_save_leaves_the_old_one(saved, monkeypatch, step):  # SP
 
 
 @pytest.mark.parametrize("error", [OSError(28, "disk full"), SafetensorError("disk full")])
-def test_a_full_disk_leaves_the_old_one(saved, monkeypatch, error):  # SPEC E9
-    run = saved.parent
+@pytest.mark.parametrize("name", ["model.safetensors", "training.safetensors"])
+def test_a_half_written_file_leaves_the_old_one(saved, monkeypatch, error, name):  # SPEC E9
+    run, real = saved.parent, checkpoint.save_file
 
     def save_half(tensors, path):
+        if path.name != name:
+            return real(tensors, path)
         path.write_bytes(b"half of it")
         raise error
 
     monkeypatch.setattr(checkpoint, "save_file", save_half)
-    with pytest.raises(LessonsError, match=r"can't save the checkpoint: .*disk full"):
-        save_checkpoint(run, 6, make_model(seed=9))
+    with pytest.raises(LessonsError, match=r"^can't save the checkpoint: .*disk full"):
+        save_checkpoint(run, 6, make_model(seed=9), {"random": torch.zeros(3)})
     assert [path.name for path in run.iterdir()] == ["step-00000005"]
     assert_same(load_checkpoint(run).model, make_model())
 
 
-def test_saving_a_step_again_replaces_it(saved):
+def test_what_a_killed_save_left_behind_goes_with_the_next(saved):  # SPEC E9
     run = saved.parent
-    save_checkpoint(run, 5, make_model(seed=9))
-    assert [path.name for path in run.iterdir()] == ["step-00000005"]
-    assert_same(load_checkpoint(run).model, make_model(seed=9))
+    for step in (4, 6, 7):
+        (run / f".unfinished-{step:08d}").mkdir()
+        (run / f".unfinished-{step:08d}" / "model.safetensors").write_bytes(b"half of it")
+    save_checkpoint(run, 6, make_model(seed=6))
+    assert sorted(path.name for path in run.iterdir()) == ["step-00000005", "step-00000006"]
+    assert_same(load_checkpoint(run).model, make_model(seed=6))
+
+
+def test_saving_a_step_that_is_there_is_refused(saved):
+    with pytest.raises(LessonsError, match=r"^this checkpoint is there already \(.*step-00000005"):
+        save_checkpoint(saved.parent, 5, make_model(seed=9))
+    assert_same(load_checkpoint(saved).model, make_model())
 
 
 def test_a_file_in_the_way_is_named(tmp_path):

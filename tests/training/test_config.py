@@ -9,18 +9,29 @@ import pytest
 from transformer_lessons.errors import LessonsError
 from transformer_lessons.training.config import TrainConfig, train_preset
 
-BAD = [(name, value) for name in ("steps", "batch_size") for value in (0, -1, 1.5, "4", None, True)]
-BAD += [(name, value) for name in ("warmup_steps", "seed") for value in (-1, 1.0, "4", None, False)]
-BAD += [
-    (name, value)
-    for name in ("learning_rate", "clip_norm")
-    for value in (0, -1e-3, math.nan, math.inf, "1", None, True)
-]
-BAD += [
-    (name, value)
-    for name in ("min_learning_rate", "weight_decay")
-    for value in (-1e-9, math.nan, math.inf, "1", None, True)
-]
+WRONG = {
+    "1 or more": (0, -1, 1.5, "4", None, True),
+    "0 or more": (-1, 1.0, "4", None, False),
+    "above 0": (0, -1e-3, math.nan, math.inf, "1", None, True),
+    "not negative": (-1e-9, math.nan, math.inf, "1", None, True),
+    "below 1": (-1e-9, 1, 1.0, math.nan, "1", None, True),
+    "a seed": (-1, 2**63, 1.0, "4", None, False),
+    "a word": ("", "Cosine", "adam", "fp8", None, 1, ["bf16"]),
+    "a switch": (0, 1, "true", None),
+    "rows": (0, -3, 1.5, "4", True),
+}
+FIELDS = {
+    "1 or more": ("steps", "batch_size", "accumulation", "keep"),
+    "0 or more": ("warmup_steps", "eval_every", "patience", "save_every"),
+    "above 0": ("learning_rate", "clip_norm"),
+    "not negative": ("min_learning_rate", "weight_decay"),
+    "below 1": ("beta1", "beta2"),
+    "a seed": ("seed",),
+    "a word": ("schedule", "optimizer", "precision"),
+    "a switch": ("compile", "fused"),
+    "rows": ("loss_rows",),
+}
+BAD = [(name, value) for kind in FIELDS for name in FIELDS[kind] for value in WRONG[kind]]
 
 
 @pytest.mark.parametrize(("name", "value"), BAD)
@@ -38,8 +49,10 @@ def test_every_field_is_in_the_list_above():  # SPEC S7
 @pytest.mark.parametrize(
     ("name", "value"),
     [
-        *[("steps", 1), ("batch_size", 1), ("warmup_steps", 0), ("seed", 0)],
+        *[("steps", 1), ("batch_size", 1), ("warmup_steps", 0), ("seed", 0), ("seed", 2**63 - 1)],
         *[("min_learning_rate", 0), ("weight_decay", 0.0), ("learning_rate", 1e-9)],
+        *[("beta1", 0), ("beta2", 0.999999), ("loss_rows", 1), ("loss_rows", None), ("keep", 1)],
+        *[("schedule", "wsd"), ("optimizer", "muon"), ("precision", "fp16"), ("compile", True)],
     ],
 )
 def test_the_ends_of_each_range_are_allowed(name, value):  # SPEC S7
@@ -47,9 +60,18 @@ def test_the_ends_of_each_range_are_allowed(name, value):  # SPEC S7
 
 
 def test_json_and_back():  # SPEC A4
-    config = TrainConfig(7, 3, 0.1, 0.01, 2, 0.3, 0.4, 5)
-    assert list(config.to_dict().values()) == [7, 3, 0.1, 0.01, 2, 0.3, 0.4, 5]
-    assert TrainConfig.from_dict(json.loads(json.dumps(config.to_dict()))) == config
+    values = {
+        **{"steps": 7, "batch_size": 3, "accumulation": 2, "learning_rate": 0.1},
+        **{"min_learning_rate": 0.01, "warmup_steps": 2, "schedule": "wsd", "optimizer": "muon"},
+        **{"beta1": 0.5, "beta2": 0.6, "weight_decay": 0.3, "clip_norm": 0.4},
+        **{"precision": "bf16", "compile": True, "fused": True, "loss_rows": 9},
+        **{"eval_every": 5, "patience": 6, "save_every": 7, "keep": 8, "seed": 9},
+    }
+    assert set(values) == {field.name for field in fields(TrainConfig)}
+    config = TrainConfig.from_dict(json.loads(json.dumps(values)))
+    assert config.to_dict() == values
+    assert TrainConfig.from_dict(config.to_dict()) == config
+    assert not set(values.items()) & set(TrainConfig().to_dict().items())  # none is the default
 
 
 def test_an_unknown_key_is_refused_by_name():  # SPEC A4

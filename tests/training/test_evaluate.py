@@ -12,7 +12,17 @@ from torch.nn import functional
 from transformer_lessons.config import ModelConfig
 from transformer_lessons.errors import LessonsError
 from transformer_lessons.text.batches import IGNORE, consecutive_windows
-from transformer_lessons.training.evaluate import Evaluation, evaluate, unigram_loss
+from transformer_lessons.text.bpe import BPETokenizer
+from transformer_lessons.text.byte_tokenizer import ByteTokenizer
+from transformer_lessons.training.evaluate import (
+    Evaluation,
+    drop_unfinished,
+    evaluate,
+    is_python,
+    parse_rate,
+    token_lengths,
+    unigram_loss,
+)
 
 CONFIG = ModelConfig(20, context_length=8, d_model=8, n_layers=1, n_heads=2, d_ff=4)
 
@@ -94,3 +104,90 @@ def test_unigram_loss_equals_counting_by_hand(train, held_out):
     tokens = torch.tensor(train, dtype=torch.long)
     got = unigram_loss(tokens, torch.tensor(held_out), vocab_size=7)
     assert got == pytest.approx(expected, rel=1e-12)
+
+
+PAIRS = {b"th": 256, b"e ": 257, b"the ": 258}
+BPE = BPETokenizer(
+    {**{i: bytes([i]) for i in range(256)}, **{i: pair for pair, i in PAIRS.items()}},
+    [(b"t", b"h"), (b"e", b" "), (b"th", b"e ")],
+    ["<|endoftext|>"],
+)
+
+
+def test_the_bytes_of_all_targets_are_the_text(random_model):  # SPEC E5
+    """Whatever the tokenizer: so the bits are shared out among the same number of bytes."""
+    text = "the cat, the hat and the ümlaut. " * 3
+    for tokenizer in (ByteTokenizer(), BPE):
+        model = random_model(ModelConfig(tokenizer.n_vocab, 8, 8, 1, 2, 4))
+        ids = torch.tensor(tokenizer.encode_ordinary(text))
+        lengths = token_lengths(tokenizer)
+        result = evaluate(model, consecutive_windows(ids, 8, 3), lengths)
+        assert result.n_targets == len(ids) - 1
+        assert result.n_bytes == len(text.encode()) - int(lengths[ids[0]])  # the first is no target
+        bits = result.loss * (len(ids) - 1) / math.log(2)
+        assert result.bits_per_byte == pytest.approx(bits / result.n_bytes, rel=1e-12)
+
+
+def test_a_sure_guess_costs_the_same_bits_with_either_tokenizer():  # SPEC E5
+    """4 bits for "the " as one token of ln 16 nats, or as four bytes of 1 bit each."""
+    one = Evaluation(math.log(16), n_targets=100, n_bytes=400)
+    four = Evaluation(math.log(2), n_targets=400)
+    assert one.bits_per_byte == pytest.approx(four.bits_per_byte) == pytest.approx(1.0)
+    assert one.perplexity != pytest.approx(four.perplexity)
+
+
+def test_special_tokens_are_no_text():  # SPEC E5
+    lengths = token_lengths(BPE)
+    assert lengths.tolist() == [1] * 256 + [2, 2, 4, 0]
+
+
+def test_a_loss_beyond_all_bounds_has_a_perplexity():
+    assert Evaluation(700.0, 1).perplexity == pytest.approx(math.exp(700))
+    assert Evaluation(1e6, 1).perplexity == math.inf
+    assert math.isnan(Evaluation(math.nan, 1).perplexity)
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        *("", "x = 1", "def f():\n    return 1\n", "x = '\\d'", "# a comment", "é = 1"),
+        *("match x:\n    case 1: pass", "async def f(): await g()"),
+    ],
+)
+def test_python_is_python(source):  # SPEC E5
+    assert is_python(source)
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        *("x = ", "def f(:", "  x = 1\ny = 2\n y", "print 'x'", "'", "x\0", "\ud800", "§"),
+        *("(" * 100_000, "-" * 100_000 + "1", "[" * 150 + "]" * 150 + ")", "if x:\n\ty\n        z"),
+    ],
+)
+def test_what_is_not_python_is_not(source):  # SPEC E5
+    assert not is_python(source)
+
+
+def test_nothing_is_run(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert is_python("open('ran', 'w')")
+    assert not (tmp_path / "ran").exists()
+
+
+def test_the_share_that_parses():  # SPEC E5
+    assert parse_rate(["x = 1", "x = ", "y", "("]) == 0.5
+
+
+@pytest.mark.parametrize(
+    ("source", "kept"),
+    [
+        ("x = 1\ny = (2", "x = 1\n"),
+        ("import a\n\n\ndef f(x):\n    if x:\n        ret", "import a\n\n\n"),
+        ("x = 1", ""),
+        ("", ""),
+        ("    indented", ""),
+    ],
+)
+def test_an_unfinished_statement_is_dropped(source, kept):
+    assert drop_unfinished(source) == kept

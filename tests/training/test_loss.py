@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.nn import functional
 
-from transformer_lessons.training.loss import cross_entropy
+from transformer_lessons.training.loss import cross_entropy, total_surprise
 
 
 def random_case(*shape, n_classes=11, size=3.0, seed=0):
@@ -68,3 +68,33 @@ def test_the_gradient_is_probability_minus_one_hot():
     cross_entropy(logits, targets).backward()
     expected = logits.detach().softmax(-1) - functional.one_hot(targets, 11)
     torch.testing.assert_close(logits.grad, expected / 6, rtol=0, atol=1e-12)
+
+
+def test_the_sum_counts_only_real_targets():  # SPEC F7
+    logits, targets = random_case(3, 5)
+    targets[1] = -100
+    targets[0, 2] = -100
+    expected = functional.cross_entropy(logits.flatten(0, 1), targets.flatten(), reduction="sum")
+    torch.testing.assert_close(total_surprise(logits, targets), expected, rtol=1e-12, atol=1e-12)
+
+
+def test_without_a_real_target_the_sum_is_nothing_and_the_mean_undefined():  # SPEC F7
+    logits, targets = random_case(4)
+    logits.requires_grad_()
+    targets[:] = -100
+    total = total_surprise(logits, targets)
+    total.backward()
+    assert total.item() == 0.0
+    assert not logits.grad.any()
+    assert cross_entropy(logits, targets).isnan()  # as PyTorch's
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_narrow_logits_are_summed_in_float32(dtype):  # SPEC S5
+    logits, targets = random_case(64, 32, size=2.0)
+    narrow = logits.to(dtype)
+    got = total_surprise(narrow, targets)
+    exact = functional.cross_entropy(narrow.double().flatten(0, 1), targets.flatten()) * 2048
+    assert got.dtype == torch.float32
+    # A bfloat16 sum of 2,048 terms would be off by about one part in 256.
+    torch.testing.assert_close(got.double(), exact, rtol=1e-6, atol=0)

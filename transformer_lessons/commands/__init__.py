@@ -3,7 +3,6 @@
 import torch
 from rich.console import Console
 
-from transformer_lessons.config import ModelConfig
 from transformer_lessons.device import best_device
 from transformer_lessons.errors import LessonsError
 
@@ -17,13 +16,6 @@ class PlainConsole(Console):
     def on_broken_pipe(self) -> None:
         """Let `cli.main` decide; rich would exit at once, and training would save nothing."""
         raise  # rich calls this while it handles the BrokenPipeError
-
-
-def check_reads_bytes(config: ModelConfig, where: str) -> None:
-    """Raise `LessonsError` unless the model's tokens are the 256 bytes."""
-    if config.vocab_size != 256:
-        what = f"vocab_size = {config.vocab_size}, but the tokens are bytes"
-        raise LessonsError(what, where=where, remedy="Use a vocab_size of 256.")
 
 
 def check_seed(seed: int) -> None:

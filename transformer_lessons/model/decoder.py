@@ -53,15 +53,21 @@ class Decoder(nn.Module):
             x = x + sinusoidal_table(positions, self.config.d_model).to(x.dtype)
         return dropout(x, self.config.dropout * self.config.size_scale, self.training)
 
-    def forward(
+    def hidden(
         self, tokens: Tensor, positions: Tensor | None = None, mask: Tensor | None = None
     ) -> Tensor:
+        """What the head reads: (B, T, D), after the final norm."""
         check_tokens(self.config, tokens)
         positions, mask, rope = attention_inputs(self.config, tokens, positions, mask)
         x = self.embed(tokens, positions)  # (B, T, D)
         for block in self.blocks:
             x = block(x, mask, rope)
-        return self.head(self.final_norm(x))  # (B, T, V)
+        return self.final_norm(x)
+
+    def forward(
+        self, tokens: Tensor, positions: Tensor | None = None, mask: Tensor | None = None
+    ) -> Tensor:
+        return self.head(self.hidden(tokens, positions, mask))  # (B, T, V)
 
 
 def attention_inputs(

@@ -1,7 +1,8 @@
-"""A model on disk: its numbers as safetensors, everything else as JSON. Never code.
+"""A model on disk, and what training needs to go on: safetensors and JSON, never code.
 
-A run folder holds one folder a checkpoint, `step-00000400/`, with `model.safetensors` and
-`checkpoint.json`. A checkpoint appears under its name only when it is complete.
+A run folder holds one folder a checkpoint, `step-00000400/`, with `model.safetensors`,
+`checkpoint.json` and, for a run that is to go on, `training.safetensors`. A checkpoint appears
+under its name only when it is complete and on the disk.
 """
 
 import json
@@ -9,95 +10,199 @@ import os
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from transformer_lessons.assets import sha256
 from transformer_lessons.config import ModelConfig, read_json
 from transformer_lessons.errors import LessonsError
+from transformer_lessons.files import sync_folder
+from transformer_lessons.model.accounting import parameter_counts
 from transformer_lessons.model.decoder import Decoder
+from transformer_lessons.training.state import put_back_tensors, take_out_tensors
+
+FORMAT = 2
+KEYS = {"format", "step", "model", "training", "files"}
+LARGEST_JSON = 16 * 2**20  # bytes: a checkpoint.json of 40,000 tensors; read, it is 20 times that
+UNFINISHED = ".unfinished-"  # how the name of a folder starts that is being written
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A loaded checkpoint: the model and the step it was saved at."""
+    """A loaded checkpoint: the model, the step it was saved at, and the state of the training."""
 
     model: Decoder
     step: int
+    training: dict[str, Any] | None = None  # of `trainer_state`; None: only the model was saved
 
 
-def save_checkpoint(directory: Path | str, step: int, model: Decoder) -> Path:
-    """Write `directory/step-…` for `model` and return its path; it is complete or not there.
+def save_checkpoint(
+    directory: Path | str, step: int, model: Decoder, training: dict[str, Any] | None = None
+) -> Path:
+    """Write `directory/step-…` and return its path; it is complete and on the disk, or not there.
 
-    A failure (a full disk, say) raises `LessonsError` and leaves the folder as it was.
+    It is written under another name, flushed, and renamed. What a killed run left behind is
+    removed. A failure (a full disk, a step that is there already) raises `LessonsError`, and what
+    was there stays as it was. Only one process may save to a folder.
     """
     directory = Path(directory)
-    final = directory / f"step-{step:08d}"
-    unfinished = directory / f".unfinished-{step:08d}-{os.getpid()}"
-    replaced = directory / f".replaced-{step:08d}-{os.getpid()}"
-    about = {"format": 1, "step": step, "model": model.config.to_dict()}
-    tensors = {name: tensor.contiguous() for name, tensor in own_tensors(model).items()}
+    final, unfinished = directory / f"step-{step:08d}", directory / f"{UNFINISHED}{step:08d}"
+    if final.exists():
+        remedy = "Save to another folder, or remove it first."
+        raise LessonsError("this checkpoint is there already", where=str(final), remedy=remedy)
     try:
+        for leftover in directory.glob(f"{UNFINISHED}*"):
+            shutil.rmtree(leftover)
         unfinished.mkdir(parents=True)
-        save_file(tensors, unfinished / "model.safetensors")
-        text = json.dumps(about, indent=2) + "\n"
-        (unfinished / "checkpoint.json").write_text(text, encoding="utf-8")
-        if final.exists():  # the old one steps aside, and is only deleted once it is replaced
-            final.rename(replaced)
-        unfinished.rename(final)
+        write_checkpoint(unfinished, step, model, training)
+        os.replace(unfinished, final)
+        sync_folder(directory)
     except (OSError, SafetensorError) as error:
         shutil.rmtree(unfinished, ignore_errors=True)
-        if replaced.exists():
-            replaced.rename(final)
         what = f"can't save the checkpoint: {error}"
         remedy = "Free space or choose another folder."
         raise LessonsError(what, where=str(directory), remedy=remedy) from None
-    shutil.rmtree(replaced, ignore_errors=True)
     return final
+
+
+def write_checkpoint(
+    folder: Path, step: int, model: Decoder, training: dict[str, Any] | None
+) -> None:
+    """Write the files of a checkpoint; `checkpoint.json` has the size and hash of the others."""
+    tensors: dict[str, Tensor] = {}
+    plain = take_out_tensors(training, "training", tensors)
+    weights = {name: tensor.contiguous() for name, tensor in own_tensors(model).items()}
+    save_file(weights, folder / "model.safetensors")
+    if training is not None:
+        save_file(tensors, folder / "training.safetensors")
+    files = {}
+    for path in sorted(folder.iterdir()):
+        sync_file(path)
+        files[path.name] = {"bytes": path.stat().st_size, "sha256": sha256(path)}
+    about = {"format": FORMAT, "step": step, "model": model.config.to_dict()}
+    about |= {"training": plain, "files": files}
+    path = folder / "checkpoint.json"
+    path.write_text(json.dumps(about, indent=2) + "\n", encoding="utf-8")
+    sync_file(path)
+    sync_folder(folder)
+
+
+def sync_file(path: Path) -> None:
+    """Have the contents of a file on the disk, and not only in memory, when this returns."""
+    with path.open("rb+") as file:
+        os.fsync(file.fileno())
 
 
 def latest_checkpoint(directory: Path | str) -> Path:
     """The checkpoint of a run folder with the highest step; `LessonsError` if there is none."""
-    found = [path for path in Path(directory).glob("step-*") if path.name[5:].isdecimal()]
+    found = checkpoints(directory)
     if not found:
         remedy = "Train a model first, or give the folder that --out named."
         raise LessonsError("no checkpoint here", where=str(directory), remedy=remedy)
     return max(found, key=lambda path: int(path.name[5:]))
 
 
+def checkpoints(directory: Path | str) -> list[Path]:
+    """The checkpoints of a run folder, in no order."""
+    return [path for path in Path(directory).glob("step-*") if path.name[5:].isdecimal()]
+
+
 def load_checkpoint(path: Path | str) -> Checkpoint:
     """Read a checkpoint, or the latest one of a run folder. The model comes back on the CPU.
 
-    Everything must fit: a missing, unknown or misshapen tensor raises `LessonsError`.
+    Everything must fit: a file that was changed, and a missing, unknown or misshapen tensor, raise
+    `LessonsError`.
     """
     path = Path(path)
-    if not (path / "checkpoint.json").exists():
+    if not (path / "checkpoint.json").is_file():
         path = latest_checkpoint(path)
-    about = read_json(path / "checkpoint.json")
-    where = str(path / "checkpoint.json")
-    if not isinstance(about, dict) or set(about) != {"format", "step", "model"}:
-        raise LessonsError("a checkpoint has the keys format, step and model", where=where)
-    if about["format"] != 1:
-        raise LessonsError(f"format {about['format']!r} is not 1", where=where)
-    if type(about["step"]) is not int or about["step"] < 0:
-        raise LessonsError(f"step = {about['step']!r} is not a step number", where=where)
-    config = ModelConfig.from_dict(about["model"], where=where)
+    about = read_about(path / "checkpoint.json")
+    check_files(path, about["files"], with_training=about["training"] is not None)
+    config = ModelConfig.from_dict(about["model"], where=str(path / "checkpoint.json"))
+    check_size(config, path / "model.safetensors")
     with torch.device("meta"):  # names and shapes only: every number comes from the file
         model = Decoder(config)
     load_weights(model, path / "model.safetensors")
-    return Checkpoint(model, about["step"])
+    training = about["training"]
+    if training is not None:
+        tensors = read_tensors(path / "training.safetensors")
+        try:
+            training = put_back_tensors(training, tensors)
+        except RecursionError:
+            raise LessonsError("nested too deep", where=str(path / "checkpoint.json")) from None
+    return Checkpoint(model, about["step"], training)
+
+
+def read_about(path: Path) -> dict[str, Any]:
+    """The contents of `checkpoint.json`, whose own keys have been checked."""
+    where = str(path)
+    if path.is_file() and path.stat().st_size > LARGEST_JSON:
+        raise LessonsError(f"a checkpoint.json of over {LARGEST_JSON:,} bytes", where=where)
+    about = read_json(path)
+    if not isinstance(about, dict) or set(about) != KEYS:
+        raise LessonsError(f"a checkpoint has the keys {', '.join(sorted(KEYS))}", where=where)
+    if about["format"] != FORMAT:
+        raise LessonsError(f"format {about['format']!r} is not {FORMAT}", where=where)
+    if type(about["step"]) is not int or about["step"] < 0:
+        raise LessonsError(f"step = {about['step']!r} is not a step number", where=where)
+    if about["training"] is not None and not isinstance(about["training"], dict):
+        raise LessonsError("training is neither null nor a JSON object", where=where)
+    return about
+
+
+def check_files(folder: Path, files: Any, with_training: bool) -> None:
+    """Raise `LessonsError` for the first file that is not the one that was saved."""
+    names = {"model.safetensors"} | ({"training.safetensors"} if with_training else set())
+    if not isinstance(files, dict) or set(files) != names:
+        what = f"files doesn't name {' and '.join(sorted(names))}"
+        raise LessonsError(what, where=str(folder / "checkpoint.json"))
+    for name, facts in files.items():
+        if not is_as_saved(folder / name, facts):
+            what = "the file is not the one that was saved: size or checksum differ"
+            remedy = "Use an older checkpoint; this one is damaged."
+            raise LessonsError(what, where=str(folder / name), remedy=remedy)
+
+
+def is_as_saved(path: Path, facts: Any) -> bool:
+    """Whether `path` has the size and the hash in `facts`; of another size, it isn't read."""
+    if not path.is_file() or not isinstance(facts, dict):  # reading a pipe might never end
+        return False
+    size = path.stat().st_size
+    return facts.get("bytes") == size and facts == {"bytes": size, "sha256": sha256(path)}
+
+
+def check_size(config: ModelConfig, path: Path) -> None:
+    """Raise `LessonsError` unless `path` can hold a model of `config`, before any is built."""
+    n_parameters = sum(parameter_counts(config).values())
+    if n_parameters > path.stat().st_size:  # a number takes a byte at least
+        what = "the configuration means more parameters than the file can hold"
+        raise LessonsError(what, where=str(path))
 
 
 def load_weights(model: Decoder, path: Path) -> None:
-    """Give `model` the tensors of a safetensors file; names and shapes must match exactly."""
-    try:
-        tensors = load_file(path)
-    except (OSError, SafetensorError) as error:
-        raise LessonsError(f"not a readable safetensors file: {error}", where=str(path)) from None
+    """Give `model` the tensors of a safetensors file; names and shapes must match exactly.
+
+    Numbers of two bytes save room on the disk only: they are widened to float32.
+    """
+    tensors = read_tensors(path)
+    for name, tensor in tensors.items():
+        if not tensor.is_floating_point():
+            raise LessonsError(f"tensor {name!r} is {tensor.dtype}, no fractions", where=str(path))
+    tensors = {name: t.float() if t.element_size() < 4 else t for name, t in tensors.items()}
     check_tensors(model, {name: tensor.shape for name, tensor in tensors.items()}, str(path))
     assign_tensors(model, tensors)
+
+
+def read_tensors(path: Path) -> dict[str, Tensor]:
+    """The tensors of a safetensors file, by name."""
+    try:
+        return load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise LessonsError(f"not a readable safetensors file: {error}", where=str(path)) from None
 
 
 def own_tensors(model: Decoder) -> dict[str, Tensor]:

@@ -1,7 +1,10 @@
 """How good a model is on text it was not trained on."""
 
+import ast
 import math
-from collections.abc import Iterable
+import warnings
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 import torch
@@ -11,47 +14,106 @@ from transformer_lessons.errors import LessonsError
 from transformer_lessons.model.decoder import Decoder
 from transformer_lessons.model.inference import inference
 from transformer_lessons.text.batches import IGNORE
-from transformer_lessons.training.loss import cross_entropy
+from transformer_lessons.text.tokenizer import Tokenizer
+from transformer_lessons.training.loss import total_surprise
 
 
 @dataclass(frozen=True)
 class Evaluation:
     """A loss in nats per token over `n_targets` tokens, and two other ways to say it.
 
+    `n_bytes` is how much text the targets are; None: a byte each.
+
     >>> result = Evaluation(loss=math.log(8), n_targets=100)
     >>> round(result.perplexity, 6), round(result.bits_per_byte, 6)
     (8.0, 3.0)
+    >>> round(Evaluation(math.log(8), n_targets=100, n_bytes=300).bits_per_byte, 6)
+    1.0
     """
 
     loss: float
     n_targets: int
+    n_bytes: int | None = None
 
     @property
     def perplexity(self) -> float:
         """e ** loss: as unsure as a fair choice among this many tokens."""
-        return math.exp(self.loss)
+        return math.inf if self.loss > 709 else math.exp(self.loss)  # floats end at e ** 709.8
 
     @property
     def bits_per_byte(self) -> float:
-        """loss / ln 2, for a model whose tokens are bytes."""
-        return self.loss / math.log(2)
+        """All surprise together, in bits, shared out among the bytes of the text.
+
+        Unlike loss and perplexity, it compares models with different tokenizers.
+        """
+        n_bytes = self.n_targets if self.n_bytes is None else self.n_bytes
+        return self.loss * self.n_targets / math.log(2) / n_bytes
 
 
-def evaluate(model: Decoder, batches: Iterable[tuple[Tensor, Tensor]]) -> Evaluation:
-    """The mean loss over every real target of `batches`, each target counting the same."""
+def evaluate(
+    model: Decoder, batches: Iterable[tuple[Tensor, Tensor]], lengths: Tensor | None = None
+) -> Evaluation:
+    """The mean loss over every real target of `batches`, each target counting the same.
+
+    `lengths` (V,) has the number of bytes of each token; None: tokens are bytes.
+    """
     device = next(model.parameters()).device
-    total, n_targets = 0.0, 0
+    total, n_targets, n_bytes = 0.0, 0, 0
     with inference(model):
         for inputs, targets in batches:
-            n_real = int((targets != IGNORE).sum())
-            if n_real == 0:  # the mean over nothing is not a number
-                continue
-            loss = cross_entropy(model(inputs.to(device)), targets.to(device))
-            total += loss.item() * n_real
-            n_targets += n_real
+            real = targets[targets != IGNORE]
+            total += total_surprise(model(inputs.to(device)), targets.to(device)).item()
+            n_targets += len(real)
+            n_bytes += len(real) if lengths is None else int(lengths[real].sum())
     if n_targets == 0:
         raise LessonsError("no targets to evaluate on", remedy="Give at least one batch.")
-    return Evaluation(total / n_targets, n_targets)
+    return Evaluation(total / n_targets, n_targets, n_bytes)
+
+
+def token_lengths(tokenizer: Tokenizer) -> Tensor:
+    """The number of bytes (V,) that each token stands for; special tokens stand for no text.
+
+    >>> from transformer_lessons.text.byte_tokenizer import ByteTokenizer
+    >>> token_lengths(ByteTokenizer())[:3]
+    tensor([1, 1, 1])
+    """
+    special = set(tokenizer.special_tokens.values())
+    lengths = torch.zeros(tokenizer.n_vocab, dtype=torch.long)
+    for token in range(tokenizer.n_vocab):
+        if token not in special:
+            with suppress(LessonsError):  # some vocabularies have gaps: no token, no text
+                lengths[token] = len(tokenizer.decode_bytes([token]))
+    return lengths
+
+
+def drop_unfinished(source: str) -> str:
+    """`source` without its last statement, which the end of a sample may have cut in two.
+
+    >>> drop_unfinished("x = 1\\nif x:\\n    y = (2")
+    'x = 1\\n'
+    """
+    lines = source.splitlines(keepends=True)
+    starts = [n for n, line in enumerate(lines) if line[:1].strip()]  # lines that aren't indented
+    return "".join(lines[: starts[-1]]) if starts else ""
+
+
+def parse_rate(sources: Sequence[str]) -> float:
+    """The share of `sources` that Python's own parser accepts; nothing is run.
+
+    >>> parse_rate(["x = 1", "x = ="])
+    0.5
+    """
+    return sum(map(is_python, sources)) / len(sources)
+
+
+def is_python(source: str) -> bool:
+    """Whether Python's parser accepts `source`."""
+    try:
+        with warnings.catch_warnings(action="ignore"):  # "\\d" is a doubtful string, but Python
+            ast.parse(source)
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return False
+    return True
 
 
 def unigram_loss(train_tokens: Tensor, held_out: Tensor, vocab_size: int) -> float:

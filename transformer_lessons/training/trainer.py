@@ -2,17 +2,26 @@
 
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
 
 from transformer_lessons.errors import LessonsError
 from transformer_lessons.text.batches import IGNORE
+from transformer_lessons.training.clipping import clip_grad_norm
 from transformer_lessons.training.config import TrainConfig
-from transformer_lessons.training.loss import cross_entropy
-from transformer_lessons.training.schedule import cosine_schedule
+from transformer_lessons.training.evaluate import Evaluation
+from transformer_lessons.training.head_loss import total_surprise_of_head
+from transformer_lessons.training.loss import total_surprise
+from transformer_lessons.training.optimizer import make_optimizers
+from transformer_lessons.training.precision import LossScaler, product_precision
+from transformer_lessons.training.schedule import learning_rate_at
+
+Batch = tuple[Tensor, Tensor]  # inputs and targets, (B, T) each
 
 
 @dataclass(frozen=True)
@@ -25,56 +34,56 @@ class StepReport:
     grad_norm: float  # length of the gradient of all parameters, before clipping
     n_targets: int
     seconds: float
+    validation: float | None = None  # nats per target of the held-out text, after the step
+    is_best: bool = False  # the lowest validation so far
 
 
-def train_step(
-    model: nn.Module,
-    optimizer: torch.optim.Optimizer,
-    inputs: Tensor,
-    targets: Tensor,
-    clip_norm: float,
-    where: str = "train_step",
-) -> tuple[float, float]:
-    """One step: loss, gradient, gradient cut to length `clip_norm`, update. Returns both numbers.
+class Position(Protocol):
+    """Where the data stands: what a checkpoint keeps of it."""
 
-    A loss that is not a finite number raises `LessonsError` before anything is changed.
+    def state_dict(self) -> dict[str, Any]: ...
+    def load_state_dict(self, state: dict[str, Any]) -> None: ...
+
+
+def batch_surprise(
+    model: nn.Module, inputs: Tensor, targets: Tensor, loss_rows: int | None = None
+) -> Tensor:
+    """The sum of the surprise over all real targets of one batch, in nats.
+
+    With `loss_rows`, head and loss are computed for so many tokens at a time.
     """
-    loss = cross_entropy(model(inputs), targets)
-    if not math.isfinite(loss.item()):
-        remedy = "Lower the learning rate, or look at the data of this step."
-        raise LessonsError(f"the loss is {loss.item()}", where=where, remedy=remedy)
-    optimizer.zero_grad()
-    loss.backward()
-    grad_norm = nn.utils.clip_grad_norm_(model.parameters(), clip_norm)
-    optimizer.step()
-    return loss.item(), grad_norm.item()
+    if loss_rows is None:
+        return total_surprise(model(inputs), targets)
+    head = model.head
+    return total_surprise_of_head(model.hidden(inputs), head.weight, head.bias, targets, loss_rows)
 
 
-def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict]:
-    """Matrices, which shrink a little at every step, and vectors (biases, norms), which don't."""
-    matrices = [p for p in model.parameters() if p.ndim >= 2]
-    vectors = [p for p in model.parameters() if p.ndim < 2]
-    return [
-        {"params": matrices, "weight_decay": weight_decay},
-        {"params": vectors, "weight_decay": 0.0},
-    ]
+def accumulate_gradients(
+    surprise: Callable[[Tensor, Tensor], Tensor], batches: Sequence[Batch], scale: float = 1.0
+) -> tuple[float, int]:
+    """Add to the gradients those of `scale` times the mean loss over all `batches` together.
 
-
-def learning_rate_at(config: TrainConfig, step: int) -> float:
-    """The learning rate of step `step`, counted from 0, as `config` plans it."""
-    return cosine_schedule(
-        step,
-        config.learning_rate,
-        config.min_learning_rate,
-        config.warmup_steps,
-        config.steps,
-    )
+    Each batch counts by its real targets, so the result is that of one large batch, also when
+    padding is uneven. `surprise(inputs, targets)` is the sum over a batch. Returns the mean loss
+    and the number of real targets.
+    """
+    n_targets = sum(int((targets != IGNORE).sum()) for _, targets in batches)
+    if n_targets == 0:
+        raise LessonsError("a batch without a single real target", remedy="Look at the data.")
+    loss = 0.0
+    for inputs, targets in batches:
+        part = surprise(inputs, targets) / n_targets
+        (part * scale).backward()
+        loss += part.item()
+    return loss, n_targets
 
 
 class Trainer:
-    """Runs `config.steps` training steps of AdamW on `batches`, an endless iterator.
+    """Trains `model` on `batches`, an endless iterable, until step `config.steps`.
 
-    `on_step` gets a `StepReport` after every step: to print, to draw, to save.
+    `position` says where the data stands, for checkpoints. `validate()` evaluates the model on
+    held-out text. `on_step` gets a `StepReport` after every step: to print, to draw, to save.
+
     >>> from transformer_lessons.presets import preset
     >>> from transformer_lessons.model.decoder import Decoder
     >>> from transformer_lessons.text.batches import random_windows
@@ -88,31 +97,112 @@ class Trainer:
         self,
         model: nn.Module,
         config: TrainConfig,
-        batches: Iterator[tuple[Tensor, Tensor]],
+        batches: Iterable[Batch],
         on_step: Callable[[StepReport], None] = lambda report: None,
+        validate: Callable[[], Evaluation] | None = None,
+        position: Position | None = None,
     ) -> None:
-        self.model, self.config, self.batches, self.on_step = model, config, batches, on_step
-        groups = parameter_groups(model, config.weight_decay)
-        self.optimizer = torch.optim.AdamW(groups, lr=config.learning_rate)
+        self.model, self.config, self.batches = model, config, batches
+        self.on_step, self.validate, self.position = on_step, validate, position
+        self.device = next(model.parameters()).device
+        self.optimizers = make_optimizers(model, config)
+        self.scaler = LossScaler() if config.precision == "fp16" else None
+        surprise = partial(batch_surprise, model, loss_rows=config.loss_rows)
+        self.surprise = torch.compile(surprise) if config.compile else surprise
+        self.n_steps = 0  # done
+        self.best, self.best_step = math.inf, 0  # the lowest validation, and after which step
+        self.n_waiting = 0  # looks at the held-out text since then
+        self.stop = False  # True: `fit` ends after the present step
 
     def fit(self) -> list[StepReport]:
+        """Train to the end, or until `stop` is set or patience runs out."""
         self.model.train()
-        return [self.step(number) for number in range(1, self.config.steps + 1)]
+        batches, reports = iter(self.batches), []
+        while self.n_steps < self.config.steps and not self.stop:
+            report = self.step(batches)
+            reports.append(report)
+            self.on_step(report)
+        return reports
 
-    def step(self, number: int) -> StepReport:
-        """Training step `number`, counted from 1."""
-        config, device = self.config, next(self.model.parameters()).device
-        start = time.perf_counter()
-        learning_rate = learning_rate_at(config, number - 1)
-        for group in self.optimizer.param_groups:
-            group["lr"] = learning_rate
-        inputs, targets = next(self.batches)
-        inputs, targets = inputs.to(device), targets.to(device)
-        loss, grad_norm = train_step(
-            self.model, self.optimizer, inputs, targets, config.clip_norm, where=f"step {number}"
-        )
-        n_targets = int((targets != IGNORE).sum())
+    def step(self, batches: Iterator[Batch]) -> StepReport:
+        """The next training step, with as many of `batches` as one update takes."""
+        config, start = self.config, time.perf_counter()
+        learning_rate = learning_rate_at(config, self.n_steps)
+        taken = [self.take(batches) for _ in range(config.accumulation)]
+        for optimizer in self.optimizers:
+            optimizer.zero_grad()
+        with product_precision(self.device, config.precision):
+            scale = self.scaler.scale if self.scaler else 1.0
+            loss, n_targets = accumulate_gradients(self.surprise, taken, scale)
+        grad_norm = self.update(loss, learning_rate)
+        self.n_steps += 1
         seconds = time.perf_counter() - start
-        report = StepReport(number, loss, learning_rate, grad_norm, n_targets, seconds)
-        self.on_step(report)
-        return report
+        validation, is_best = self.look_at_held_out()
+        return StepReport(
+            self.n_steps,
+            loss,
+            learning_rate,
+            grad_norm,
+            n_targets,
+            seconds,
+            validation,
+            is_best,
+        )
+
+    def take(self, batches: Iterator[Batch]) -> Batch:
+        """The next batch, on the model's device."""
+        batch = next(batches, None)
+        if batch is None:
+            remedy = "Give Trainer batches that don't end."
+            raise LessonsError("the data is used up", where=self.where, remedy=remedy)
+        inputs, targets = (tensor.to(self.device, non_blocking=True) for tensor in batch)
+        return inputs, targets
+
+    def update(self, loss: float, learning_rate: float) -> float:
+        """Clip the gradients and take the step; returns their length before.
+
+        A loss or a gradient that is not finite raises before anything is changed. Only with a
+        scaled loss is such a gradient no more than a step left out.
+        """
+        self.check_finite("loss", loss)
+        parameters = list(self.model.parameters())
+        if self.scaler:
+            for parameter in parameters:
+                if parameter.grad is not None:
+                    parameter.grad /= self.scaler.scale
+        grad_norm = clip_grad_norm(parameters, self.config.clip_norm).item()
+        if self.scaler:
+            self.scaler.update(math.isfinite(grad_norm))
+            if not math.isfinite(grad_norm):
+                return grad_norm
+        self.check_finite("gradient's length", grad_norm)
+        for optimizer in self.optimizers:
+            for group in optimizer.param_groups:
+                group["lr"] = learning_rate
+            optimizer.step()
+        return grad_norm
+
+    def check_finite(self, name: str, value: float) -> None:
+        """Raise `LessonsError`, with the step, for infinity and for what is not a number."""
+        if not math.isfinite(value):
+            remedy = "Lower the learning rate, or look at the data of this step."
+            raise LessonsError(f"the {name} is {value}", where=self.where, remedy=remedy)
+
+    @property
+    def where(self) -> str:
+        """The step that is being taken, for messages."""
+        return f"step {self.n_steps + 1}"
+
+    def look_at_held_out(self) -> tuple[float | None, bool]:
+        """Evaluate, when it is time to: the loss, and whether it is the lowest so far."""
+        every = self.config.eval_every
+        if self.validate is None or not every or self.n_steps % every:
+            return None, False
+        loss = self.validate().loss
+        is_best = loss < self.best
+        if is_best:
+            self.best, self.best_step = loss, self.n_steps
+        self.n_waiting = 0 if is_best else self.n_waiting + 1
+        if self.n_waiting == self.config.patience > 0:
+            self.stop = True
+        return loss, is_best

@@ -1,0 +1,384 @@
+"""The exercises of lesson 12: the training loop."""
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from transformer_lessons.exercises.exercise import Exercise, WrongAnswer
+
+
+def _piece_weights(counts: Sequence[int]) -> list[float]:
+    """By what the mean loss of each piece is multiplied, so that the sum is the mean of all."""
+    return [count / sum(counts) for count in counts]
+
+
+PIECE_WEIGHTS = Exercise(
+    id="12.piece_weights",
+    cases=(([1, 3],), ([4, 4],), ([26, 1, 1, 4],), ([5],), ([2, 0, 6],)),
+    reference=_piece_weights,
+    wrong_answers=(
+        WrongAnswer(
+            lambda counts: [1 / len(counts) for _ in counts],
+            "This is the mean of means: a piece with one target counts as much as one with many.",
+        ),
+        WrongAnswer(
+            lambda counts: [1.0 for _ in counts],
+            "This adds the means up: the gradient grows with the number of pieces.",
+        ),
+        WrongAnswer(
+            lambda counts: [1 / sum(counts) for _ in counts],
+            "That would be right for sums of losses: a piece's mean has been divided already.",
+        ),
+        WrongAnswer(
+            lambda counts: [count / max(counts) for count in counts],
+            "These shares don't add up to 1: divide by all targets, not by the largest piece.",
+        ),
+        WrongAnswer(
+            lambda counts: [float(count) for count in counts],
+            "This makes a sum over all targets of the means: the mean is still to be taken.",
+        ),
+    ),
+    hints=(
+        "Turn each mean back into a sum. By what do you multiply it for that?",
+        "What all those sums together have to be divided by is the same for every piece.",
+    ),
+)
+
+
+def _clip(gradient: Tensor, limit: float) -> Tensor:
+    return gradient * min(1.0, limit / max(gradient.norm().item(), 1e-12))
+
+
+def _clipped_sum(parts: Sequence[Tensor], limit: float) -> Tensor:
+    """The gradients of all pieces added up, shortened to `limit` if they are longer together."""
+    gradient = torch.stack(tuple(parts)).sum(dim=0)
+    return gradient * min(1.0, limit / max(gradient.norm().item(), 1e-12))
+
+
+def _clip_while_adding(parts: Sequence[Tensor], limit: float) -> Tensor:
+    gradient = torch.zeros_like(parts[0])
+    for part in parts:
+        gradient = _clip(gradient + part, limit)
+    return gradient
+
+
+CLIPPED_SUM = Exercise(
+    id="12.clipped_sum",
+    cases=(
+        ([torch.tensor([3.0, 4.0])], 1.0),
+        ([torch.tensor([30.0, 0.0]), torch.tensor([0.0, 1.0])], 1.0),
+        ([torch.tensor([0.3, 0.0]), torch.tensor([0.0, 0.4])], 1.0),
+        ([torch.tensor([6.0, 0.0]), torch.tensor([0.0, 8.0]), torch.tensor([6.0, 8.0])], 2.0),
+    ),
+    reference=_clipped_sum,
+    wrong_answers=(
+        WrongAnswer(
+            lambda parts, limit: sum(_clip(part, limit) for part in parts),
+            "Each piece is clipped before the sum: the direction changes, and it can be too long.",
+        ),
+        WrongAnswer(
+            _clip_while_adding,
+            "The running sum is clipped after each piece: the first pieces are shortened twice.",
+        ),
+        WrongAnswer(
+            lambda parts, limit: sum(parts) * limit / sum(parts).norm(),
+            "A gradient that is short enough must stay as it is: this makes it longer.",
+        ),
+        WrongAnswer(
+            lambda parts, limit: sum(parts).clamp(-limit, limit),
+            "This limits each number by itself, so the direction changes. Shorten all together.",
+        ),
+        WrongAnswer(
+            lambda parts, limit: _clip(sum(parts) / len(parts), limit),
+            "The pieces are parts of one gradient: they are added, not averaged.",
+        ),
+    ),
+    hints=(
+        "First make one gradient out of all pieces. Only then ask how long it is.",
+        "All its numbers are multiplied by one factor, which is never above 1.",
+    ),
+)
+
+
+def _round_to_bits(x: float, n_bits: int) -> float:
+    fraction, exponent = math.frexp(x)  # x = fraction * 2**exponent, with 1/2 <= |fraction| < 1
+    return math.ldexp(round(math.ldexp(fraction, n_bits)), exponent - n_bits)
+
+
+def _to_bfloat16(x: float) -> float:
+    """The number nearest to x with 8 significant bits; of two as near, the one with even bits."""
+    fraction, exponent = math.frexp(x)
+    return math.ldexp(round(math.ldexp(fraction, 8)), exponent - 8)
+
+
+def _cut_to_bfloat16(x: float) -> float:
+    fraction, exponent = math.frexp(x)
+    return math.ldexp(math.trunc(math.ldexp(fraction, 8)), exponent - 8)
+
+
+def _half_away(x: float) -> float:
+    fraction, exponent = math.frexp(abs(x))
+    return math.copysign(math.ldexp(math.floor(math.ldexp(fraction, 8) + 0.5), exponent - 8), x)
+
+
+TO_BFLOAT16 = Exercise(
+    id="12.to_bfloat16",
+    cases=(
+        (1.0,),
+        (1.003,),
+        (1.006,),
+        (257.0,),
+        (259.0,),
+        (math.pi,),
+        (-0.1,),
+        (1e-20,),
+        (0.0,),
+    ),
+    reference=_to_bfloat16,
+    wrong_answers=(
+        WrongAnswer(
+            _cut_to_bfloat16,
+            "The last bits are cut off: bfloat16 products are rounded to the nearest number.",
+        ),
+        WrongAnswer(
+            lambda x: _round_to_bits(x, 7),
+            "One bit is missing: 7 bits are stored, and the leading 1 before them is not.",
+        ),
+        WrongAnswer(
+            lambda x: _round_to_bits(x, 11),
+            "These are float16's 11 bits: bfloat16 has 8, and a wider range in exchange.",
+        ),
+        WrongAnswer(
+            lambda x: round(x * 128) / 128,
+            "The marks are 1/128 apart only from 1 to 2: they are denser below and sparser above.",
+        ),
+        WrongAnswer(
+            _half_away,
+            "Halfway between two numbers the one with an even last bit is taken: 257 becomes 256.",
+        ),
+    ),
+    hints=(
+        "math.frexp splits a number into a fraction from 1/2 to 1 and a power of two; math.ldexp "
+        "puts them together.",
+        "Scale the fraction so that 8 bits stand before the point. Python's own rounding is to "
+        "even, as here.",
+    ),
+    tolerance=0.0,
+)
+
+
+def _follow_scale(finite: Sequence[bool], scale: float, patience: int) -> list[float]:
+    """The scale after each step: halved by a bad one, doubled by `patience` good ones in a row."""
+    scales, good = [], 0
+    for is_finite in finite:
+        good = good + 1 if is_finite else 0
+        if not is_finite:
+            scale /= 2
+        elif good == patience:
+            scale, good = scale * 2, 0
+        scales.append(scale)
+    return scales
+
+
+def _follow(
+    finite: Sequence[bool],
+    scale: float,
+    patience: int,
+    reset_bad: bool = True,
+    reset_doubled: bool = True,
+    late: bool = False,
+    fall: float = 2,
+) -> list[float]:
+    scales, good = [], 0
+    for is_finite in finite:
+        if late:
+            scales.append(scale)
+        if is_finite:
+            good += 1
+            if good >= patience:
+                scale *= 2
+                good = 0 if reset_doubled else good
+        else:
+            scale /= fall
+            good = 0 if reset_bad else good
+        if not late:
+            scales.append(scale)
+    return scales
+
+
+FOLLOW_SCALE = Exercise(
+    id="12.follow_scale",
+    cases=(
+        ([False], 8.0, 2),
+        ([True, True], 8.0, 2),
+        ([True, False, True, True], 8.0, 2),
+        ([True, True, True, True, True], 1.0, 2),
+        ([True, True, True, True, True, True, True, False, True, True, True, True], 16.0, 3),
+        ([False, False, True, False, True, True, True], 64.0, 3),
+    ),
+    reference=_follow_scale,
+    wrong_answers=(
+        WrongAnswer(
+            lambda finite, scale, patience: _follow(finite, scale, patience, reset_bad=False),
+            "A bad step must start the count again: the good steps have to be in a row.",
+        ),
+        WrongAnswer(
+            lambda finite, scale, patience: _follow(finite, scale, patience, reset_doubled=False),
+            "After doubling, the count starts again; here every further good step doubles.",
+        ),
+        WrongAnswer(
+            lambda finite, scale, patience: _follow(finite, scale, 1),
+            "Every good step doubles the scale: it has to wait for `patience` of them.",
+        ),
+        WrongAnswer(
+            lambda finite, scale, patience: _follow(finite, scale, patience, late=True),
+            "These are the scales before each step: asked for are those after it.",
+        ),
+        WrongAnswer(
+            lambda finite, scale, patience: _follow(finite, scale, patience, fall=1),
+            "A step that was not finite must halve the scale, or the next one fails as well.",
+        ),
+    ),
+    hints=(
+        "Keep two numbers: the scale, and how many good steps there were since anything changed.",
+        "Both kinds of change, halving and doubling, put the count back to 0.",
+    ),
+)
+
+
+def _stop_early(losses: Sequence[float], patience: int) -> tuple[int, int]:
+    """How many looks are taken, and which of them, from 0, was the best."""
+    best, waiting = 0, 0
+    for look in range(1, len(losses)):
+        is_better = losses[look] < losses[best]
+        best, waiting = (look, 0) if is_better else (best, waiting + 1)
+        if waiting == patience:
+            return look + 1, best
+    return len(losses), best
+
+
+def _compare_with_last(losses: Sequence[float], patience: int) -> tuple[int, int]:
+    worse = 0
+    for look in range(1, len(losses)):
+        worse = 0 if losses[look] < losses[look - 1] else worse + 1
+        if worse == patience:
+            return look + 1, min(range(look + 1), key=losses.__getitem__)
+    return len(losses), min(range(len(losses)), key=losses.__getitem__)
+
+
+def _count_all_bad(losses: Sequence[float], patience: int) -> tuple[int, int]:
+    best, bad = 0, 0
+    for look in range(1, len(losses)):
+        if losses[look] < losses[best]:
+            best = look
+        else:
+            bad += 1
+        if bad == patience:
+            return look + 1, best
+    return len(losses), best
+
+
+def _equal_is_better(losses: Sequence[float], patience: int) -> tuple[int, int]:
+    best, waiting = 0, 0
+    for look in range(1, len(losses)):
+        best, waiting = (look, 0) if losses[look] <= losses[best] else (best, waiting + 1)
+        if waiting == patience:
+            return look + 1, best
+    return len(losses), best
+
+
+STOP_EARLY = Exercise(
+    id="12.stop_early",
+    cases=(
+        ([3.0, 2.0, 1.0], 1),
+        ([3.0, 2.0, 2.5, 1.0], 1),
+        ([3.0, 2.0, 2.5, 2.4, 1.9, 1.0], 2),
+        ([3.0, 2.0, 2.5, 1.0, 1.5, 0.5, 0.6, 0.4], 2),
+        ([2.0, 2.0, 2.0, 2.0, 1.0], 3),
+        ([5.0, 4.0, 4.5, 4.4, 4.3, 4.2, 3.0], 3),
+    ),
+    reference=_stop_early,
+    wrong_answers=(
+        WrongAnswer(
+            _compare_with_last,
+            "Compare with the best so far, not with the last look: slow recovery isn't a new best.",
+        ),
+        WrongAnswer(
+            _count_all_bad,
+            "A new best must set the count back to 0: patience is about looks in a row.",
+        ),
+        WrongAnswer(
+            _equal_is_better,
+            "An equal loss is no new best: a model that stands still would never be stopped.",
+        ),
+        WrongAnswer(
+            lambda losses, patience: _stop_early(losses, patience + 1),
+            "This stops one look too late: after `patience` looks without a new best, it is over.",
+        ),
+        WrongAnswer(
+            lambda losses, patience: (
+                (n := _stop_early(losses, patience)[0]),
+                n - 1,
+            ),
+            "The last look is not the best one: keep the number of the look with the lowest loss.",
+        ),
+    ),
+    hints=(
+        "Two things are remembered: which look was the best, and how many came since.",
+        "When a look is not better than the best one, the count grows. What sets it back?",
+    ),
+)
+
+
+def _bits_per_byte(loss: float, n_tokens: int, n_bytes: int) -> float:
+    """All surprise of the text, in bits, for each of its bytes."""
+    return loss * n_tokens / (math.log(2) * n_bytes)
+
+
+BITS_PER_BYTE = Exercise(
+    id="12.bits_per_byte",
+    cases=(
+        (math.log(2), 8, 8),
+        (math.log(4), 50, 100),
+        (3.9, 20_000, 54_823),
+        (2.0, 300, 100),
+    ),
+    reference=_bits_per_byte,
+    wrong_answers=(
+        WrongAnswer(
+            lambda loss, n_tokens, n_bytes: loss * n_tokens / n_bytes,
+            "These are nats for each byte: a bit is ln 2 nats.",
+        ),
+        WrongAnswer(
+            lambda loss, n_tokens, n_bytes: loss / math.log(2),
+            "These are bits for each token: tokens are longer than bytes.",
+        ),
+        WrongAnswer(
+            lambda loss, n_tokens, n_bytes: loss * n_bytes / n_tokens / math.log(2),
+            "The ratio is turned over: longer tokens would make a model look worse.",
+        ),
+        WrongAnswer(
+            lambda loss, n_tokens, n_bytes: loss * n_tokens * math.log(2) / n_bytes,
+            "From nats to bits one divides by ln 2: there are more bits than nats.",
+        ),
+        WrongAnswer(
+            lambda loss, n_tokens, n_bytes: math.exp(loss) * n_tokens / n_bytes,
+            "Perplexities can't be shared out among bytes: surprises add up, perplexities don't.",
+        ),
+    ),
+    hints=(
+        "How many nats is the whole text worth? How many bits is that?",
+        "The result for a model that knows each byte to one of two is 1.",
+    ),
+)
+
+EXERCISES = (
+    PIECE_WEIGHTS,
+    CLIPPED_SUM,
+    TO_BFLOAT16,
+    FOLLOW_SCALE,
+    STOP_EARLY,
+    BITS_PER_BYTE,
+)

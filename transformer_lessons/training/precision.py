@@ -1,0 +1,66 @@
+"""Fewer bits for the products: faster, and exact enough if the sums keep all of theirs.
+
+Weights, averages and sums stay in float32; matrix products take rounded copies. bfloat16 has the
+range of float32 and 8 bits of precision. float16 has 11 bits, but nothing below 6e-8: small
+gradients would become zero, so the loss is multiplied by a large number first.
+Source: Micikevicius et al. 2018, "Mixed Precision Training".
+"""
+
+import math
+from contextlib import AbstractContextManager, nullcontext
+
+import torch
+
+from transformer_lessons.errors import LessonsError
+
+DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+def product_precision(device: torch.device, precision: str) -> AbstractContextManager:
+    """A context in which matrix products run in "fp32", "bf16" or "fp16".
+
+    >>> with product_precision(torch.device("cpu"), "bf16"):
+    ...     (torch.ones(2, 2) @ torch.ones(2, 2)).dtype
+    torch.bfloat16
+    """
+    if precision == "fp32":
+        return nullcontext()
+    return torch.autocast(device.type, DTYPES[precision])
+
+
+class LossScaler:
+    """The number that the loss is multiplied by, so that float16 can hold its gradients.
+
+    It starts at 65,536. A step whose gradients are not finite is left out, and halves it; 2,000
+    good steps in a row double it.
+
+    >>> scaler = LossScaler()
+    >>> scaler.update(is_finite=False)
+    >>> scaler.scale
+    32768.0
+    """
+
+    def __init__(self, scale: float = 2.0**16) -> None:
+        self.scale, self.n_good = scale, 0
+
+    def update(self, is_finite: bool) -> None:
+        """Learn from a step; a scale below 1 means that the model itself is broken."""
+        self.n_good = self.n_good + 1 if is_finite else 0
+        if not is_finite:
+            self.scale /= 2
+        elif self.n_good == 2000:
+            self.scale, self.n_good = self.scale * 2, 0
+        if self.scale < 1:
+            remedy = "Lower the learning rate, or train in bf16 or fp32."
+            raise LessonsError("no loss scale makes the gradients finite", remedy=remedy)
+
+    def state_dict(self) -> dict[str, float]:
+        """Where it stands."""
+        return {"scale": self.scale, "n_good": self.n_good}
+
+    def load_state_dict(self, state: dict[str, float]) -> None:
+        """Go on where `state` was taken."""
+        scale, n_good = float(state["scale"]), int(state["n_good"])
+        if not (1 <= scale < math.inf and 0 <= n_good < 2000):
+            raise LessonsError(f"{state!r} is no state of a scale", where="LossScaler")
+        self.scale, self.n_good = scale, n_good

@@ -1,0 +1,22 @@
+"""The trained model that comes with the package, so that lessons after training run at once."""
+
+from pathlib import Path
+
+from transformer_lessons.model.decoder import Decoder
+from transformer_lessons.text.tokenizer import Tokenizer
+from transformer_lessons.training.checkpoint import load_checkpoint
+from transformer_lessons.training.run_folder import run_tokenizer
+
+SHIPPED = Path(__file__).parent.parent / "python_small"
+
+
+def load_shipped() -> tuple[Decoder, Tokenizer]:
+    """`python-small`, 3.1 million parameters, trained on Python's library, and its tokenizer.
+
+    How it was made is in `python_small/manifest.json`, and how it went in `log.jsonl` beside it.
+
+    >>> model, tokenizer = load_shipped()
+    >>> model.config.vocab_size == tokenizer.n_vocab == 4096
+    True
+    """
+    return load_checkpoint(SHIPPED).model, run_tokenizer(SHIPPED)
