@@ -13,7 +13,7 @@ import tyro
 from rich.console import Console
 from rich.table import Table
 
-from transformer_lessons.commands import PlainConsole, check_seed, choose_device
+from transformer_lessons.commands import PlainConsole, choose_device
 from transformer_lessons.commands.train_data import Data, Source, load_data
 from transformer_lessons.config import ModelConfig, read_json
 from transformer_lessons.display import TrainingDisplay, visible
@@ -64,7 +64,6 @@ class Train:
 def run(arguments: Sequence[str]) -> int:
     """Train and save; returns the exit code, 130 after Ctrl-C, 143 when told to end."""
     options = parse(arguments)
-    check_seed(options.training.seed)
     data = load_data(options.data, options.model, options.training, options.workers)
     device = choose_device(options.device)
     if options.resume and not checkpoints(options.out):

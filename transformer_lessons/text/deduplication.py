@@ -105,9 +105,13 @@ class NearDuplicates:
             its = np.frombuffer(b"".join(self.signatures[earlier]), np.uint32)
             if similarity(own, its) >= self.threshold:
                 return self.sources[earlier]
+        self.remember(keys, source)
+        return None
+
+    def remember(self, keys: list[bytes], source: str) -> None:
+        """Know the text from `source`, whose signature has the bands `keys`, from now on."""
         for band, key in zip(self.bands, keys, strict=True):
             # The first text with this band stands for all: no input can make one `add` slow.
             band.setdefault(key, len(self.sources))
         self.sources.append(source)
         self.signatures.append(keys)
-        return None

@@ -56,11 +56,7 @@ class RecordedNear(NearDuplicates):
         self.file = file
         for line in file.lines():
             rows = np.frombuffer(bytes.fromhex(line["signature"]), np.uint32).reshape(N_BANDS, -1)
-            keys = [row.tobytes() for row in rows]
-            for band, key in zip(self.bands, keys, strict=True):
-                band.setdefault(key, len(self.sources))
-            self.sources.append(line["source"])
-            self.signatures.append(keys)
+            self.remember([row.tobytes() for row in rows], line["source"])
 
     def add(self, text: str, source: str) -> str | None:
         """The source of an earlier text much like this one; None, and written down, if new."""
