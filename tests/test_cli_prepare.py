@@ -82,7 +82,13 @@ def test_an_interrupted_run_goes_on(data, tmp_path):  # SPEC S1
     (data / "d.jsonl").write_text("".join(lines))
     command = [*COMMAND, data.name, "--out", "out", "--resume"]
     process = subprocess.Popen(
-        command, cwd=tmp_path, env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        command,
+        cwd=tmp_path,
+        env=ENVIRONMENT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        # Whoever runs the tests in the background has Ctrl-C ignored, also by their children.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     for _ in range(6000):
         if list(tmp_path.glob("out/.unfinished-*/checkpoint.json")):
