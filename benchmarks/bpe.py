@@ -18,8 +18,10 @@ PIECE = 100_000  # characters: how training text is handed to peers, which share
 
 
 def pieces_of(text: str) -> list[str]:
-    """`text` in pieces, for programs that work on several texts at once."""
-    return [text[i : i + PIECE] for i in range(0, len(text), PIECE)]
+    """`text` in pieces, for programs that work on several texts at once; no chunk is cut."""
+    from transformer_lessons.text.blocks import safe_blocks
+
+    return list(safe_blocks([text], size=PIECE))
 
 
 def digest(ids: Iterable[int]) -> str:

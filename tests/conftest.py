@@ -11,7 +11,7 @@ settings.register_profile("repeatable", derandomize=True, deadline=None, max_exa
 settings.load_profile("repeatable")
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def random_model():
     """Makes a float64 decoder in which every number, norms and biases too, is random and large.
 

@@ -147,7 +147,7 @@ def test_in_float64_the_two_agree_to_the_last_digits(page, tmp_path, random_mode
     [result] = page.evaluate(RUN, [exported(model, tmp_path / "m.json"), [prompt.tolist()]])
     positions = torch.arange(len(prompt), dtype=torch.float64)
     with torch.no_grad():
-        logits = model.double()(prompt[None], positions)[0]
+        logits = model.double()(prompt[None], positions=positions)[0]
     found = torch.tensor(result["logits"], dtype=torch.float64)
     torch.testing.assert_close(found, logits, rtol=1e-11, atol=1e-11)
 

@@ -162,7 +162,7 @@ def test_equals_a_second_implementation(random_model, config):  # SPEC F1, F2, F
     positions = exact_positions(config.context_length)
     if config.position == "learned":
         positions = positions.long()
-    got = model(tokens, positions)
+    got = model(tokens, positions=positions)
     # The second implementation knows no scaling: linear scaling is a division of positions.
     divided = positions / (config.rope_scaling.factor if config.rope_scaling else 1)
     for row in range(2):
@@ -227,7 +227,9 @@ def test_any_mixture_equals_the_second_implementation(data):  # SPEC A3, E1
     tokens = random_tokens(config, 1, 7)
     positions = torch.arange(7) if position == "learned" else exact_positions(7)
     expected = reference_logits(model, tokens[0], positions)
-    torch.testing.assert_close(model(tokens, positions)[0], expected, rtol=1e-9, atol=1e-9)
+    torch.testing.assert_close(
+        model(tokens, positions=positions)[0], expected, rtol=1e-9, atol=1e-9
+    )
 
 
 @pytest.mark.parametrize("config", [BASE, CONFIGS["sliding_window"]], ids=["all", "window"])
@@ -396,9 +398,9 @@ def test_each_text_of_a_batch_can_have_its_own_positions_and_mask(random_model, 
     positions = torch.tensor([[0, 1, 2, 0, 1, 2], [0, 0, 1, 2, 3, 4]])
     documents = torch.tensor([[0, 0, 0, 1, 1, 1], [0, 1, 1, 1, 1, 1]])
     masks = (documents[:, :, None] == documents[:, None, :]).tril()
-    together = model(tokens, positions, masks[:, None])
+    together = model(tokens, positions=positions, mask=masks[:, None])
     for row in range(2):
-        alone = model(tokens[row : row + 1], positions[row], masks[row])[0]
+        alone = model(tokens[row : row + 1], positions=positions[row], mask=masks[row])[0]
         torch.testing.assert_close(together[row], alone, rtol=1e-10, atol=1e-10)
         for number in (0, 1):  # and each document as if there were no other
             part = documents[row] == number

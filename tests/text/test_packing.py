@@ -107,8 +107,8 @@ def test_packed_documents_are_computed_as_if_alone(random_model, name):  # SPEC 
     positions, mask = document_positions(documents), document_mask(documents)
     with torch.no_grad():
         alone = torch.cat([model(torch.tensor([document]))[0] for document in DOCUMENTS])
-        packed = model(WINDOW[None], positions, mask)[0]
-        no_mask = model(WINDOW[None], positions)[0]
+        packed = model(WINDOW[None], positions=positions, mask=mask)[0]
+        no_mask = model(WINDOW[None], positions=positions)[0]
         plain = model(WINDOW[None])[0]
     torch.testing.assert_close(packed, alone, rtol=0, atol=1e-12)
     # Only the first document is right without a mask; and the mask is not the positions' work.
@@ -133,10 +133,10 @@ def test_the_fused_kernel_takes_the_mask(random_model):
     documents = number_documents(WINDOW, END)
     positions, mask = document_positions(documents), document_mask(documents)
     with torch.no_grad():
-        explicit = model(WINDOW[None], positions, mask)
+        explicit = model(WINDOW[None], positions=positions, mask=mask)
         for block in model.blocks:
             block.attention.attend = fused_attend
-        torch.testing.assert_close(model(WINDOW[None], positions, mask), explicit)
+        torch.testing.assert_close(model(WINDOW[None], positions=positions, mask=mask), explicit)
 
 
 def test_the_loss_of_a_packed_window_is_the_documents_loss(random_model):
@@ -144,7 +144,9 @@ def test_the_loss_of_a_packed_window_is_the_documents_loss(random_model):
     inputs, targets = WINDOW[:-1], hide_boundaries(WINDOW[:-1], WINDOW[1:], END)
     documents = number_documents(inputs, END)
     with torch.no_grad():
-        logits = model(inputs[None], document_positions(documents), document_mask(documents))
+        logits = model(
+            inputs[None], positions=document_positions(documents), mask=document_mask(documents)
+        )
         sums = [0.0, 0]
         for document in DOCUMENTS:
             if len(document) > 1:

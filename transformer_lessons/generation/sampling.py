@@ -1,12 +1,17 @@
 """From scores to a choice: which token comes next."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.nn.functional import one_hot
 
+from transformer_lessons.config import check_field
 from transformer_lessons.errors import LessonsError
+from transformer_lessons.generation.filters import keep_min_p, keep_top_k, keep_top_p
+from transformer_lessons.generation.penalties import penalize_frequency, penalize_repetition
 
 
 def temperature_softmax(logits: Tensor, temperature: float) -> Tensor:
@@ -25,28 +30,88 @@ def temperature_softmax(logits: Tensor, temperature: float) -> Tensor:
 class Sampler:
     """How to choose the next token: the most likely one (`greedy`), or at random by probability.
 
+    In this order: penalties, temperature, top-k, top-p, min-p; what is left is drawn from.
+
     >>> Sampler(greedy=True)(torch.tensor([1.0, 3.0, 2.0]), torch.Generator())
     1
+    >>> Sampler(top_k=2).probabilities(torch.tensor([0.5, 0.2, 0.3]).log())
+    tensor([0.6250, 0.0000, 0.3750])
     """
 
-    temperature: float = 1.0
-    greedy: bool = False
+    temperature: float = 1.0  # below 1 surer, above 1 more varied
+    greedy: bool = False  # True: always the most likely; of equal ones, the lowest id
+    top_k: int | None = None  # only the k most likely tokens
+    top_p: float = 1.0  # only the most likely tokens that sum to p
+    min_p: float = 0.0  # only tokens at least p times as likely as the most likely one
+    repetition_penalty: float = 1.0  # scores of tokens that occurred are divided by this
+    frequency_penalty: float = 0.0  # and lowered by this for each time that they occurred
 
     def __post_init__(self) -> None:
-        # Below 0.001 the division can overflow; the choice is greedy long before that.
-        if not 0.001 <= self.temperature < math.inf:
-            raise LessonsError(
-                f"temperature = {self.temperature!r} is not at least 0.001 and finite",
-                where="Sampler.temperature",
-                remedy="Use 0.1 to 2, or ask for the most likely token with greedy.",
-            )
+        check_sampler(self)
 
-    def __call__(self, logits: Tensor, generator: torch.Generator) -> int:
-        """Choose from the scores (V,) of all tokens; `generator` supplies the randomness."""
-        if not logits.max().isfinite():  # the largest of numbers among which is a NaN is NaN
-            remedy = "The model has diverged: train it again with a lower learning rate."
-            raise LessonsError("the scores are not all finite", remedy=remedy)
+    def probabilities(self, logits: Tensor, history: Sequence[int] = ()) -> Tensor:
+        """What the next token is drawn from: (V,), from the scores (V,) of the model.
+
+        `history` is the text so far, which the penalties look at.
+        """
+        check_scores(logits)
+        if self.repetition_penalty != 1:
+            logits = penalize_repetition(logits, history, self.repetition_penalty)
+        if self.frequency_penalty:
+            logits = penalize_frequency(logits, history, self.frequency_penalty)
         if self.greedy:
-            return int(logits.argmax())
-        probabilities = temperature_softmax(logits, self.temperature)
+            return one_hot(logits.argmax(), len(logits)).to(logits.dtype)
+        logits = logits / self.temperature
+        if self.top_k is not None:
+            logits = keep_top_k(logits, self.top_k)
+        if self.top_p < 1:
+            logits = keep_top_p(logits, self.top_p)
+        if self.min_p:
+            logits = keep_min_p(logits, self.min_p)
+        return logits.softmax(dim=-1)
+
+    def __call__(
+        self, logits: Tensor, generator: torch.Generator, history: Sequence[int] = ()
+    ) -> int:
+        """Choose from the scores (V,) of all tokens; `generator` supplies the randomness."""
+        probabilities = self.probabilities(logits, history)
+        if self.greedy:
+            return int(probabilities.argmax())
         return int(torch.multinomial(probabilities, 1, generator=generator))
+
+
+def check_scores(logits: Tensor) -> None:
+    """Raise `LessonsError` for a NaN or an infinite score; -inf, "never", may be among others."""
+    if not logits.max().isfinite():  # the largest of numbers among which is a NaN is NaN
+        remedy = "The model has diverged: train it again with a lower learning rate."
+        raise LessonsError("the scores are not all finite", remedy=remedy)
+
+
+def check_sampler(sampler: Sampler) -> None:
+    """Raise `LessonsError` for the first impossible value, with field, value and range."""
+    # Below 0.001 the division can overflow; the choice is greedy long before that.
+    if not 0.001 <= sampler.temperature < math.inf:
+        raise LessonsError(
+            f"temperature = {sampler.temperature!r} is not at least 0.001 and finite",
+            where="Sampler.temperature",
+            remedy="Use 0.1 to 2, or ask for the most likely token with greedy.",
+        )
+    check_field(sampler, "greedy", bool, "true or false", lambda v: True)
+    if sampler.top_k is not None:
+        check_field(sampler, "top_k", int, "null or an integer of at least 1", lambda v: v >= 1)
+    check_field(sampler, "top_p", float, "above 0, at most 1", lambda v: 0 < v <= 1)
+    check_field(sampler, "min_p", float, "from 0 to 1", lambda v: 0 <= v <= 1)
+    allowed = "from 1 (no penalty) to 10"
+    check_field(sampler, "repetition_penalty", float, allowed, lambda v: 1 <= v <= 10)
+    allowed = "from 0 (no penalty) to 10"
+    check_field(sampler, "frequency_penalty", float, allowed, lambda v: 0 <= v <= 10)
+
+
+# Named choices, from the surest to the most varied.
+SAMPLERS = {
+    "greedy": Sampler(greedy=True),
+    "sure": Sampler(0.2, top_p=0.95),  # for code: Chen et al. 2021, "Evaluating … Code"
+    "balanced": Sampler(0.7, top_p=0.9),
+    "varied": Sampler(1.0, min_p=0.05),
+    "plain": Sampler(),  # the model's own distribution
+}

@@ -16,6 +16,9 @@ from transformer_lessons.config import ModelConfig
 from transformer_lessons.model.norm import make_norm
 from transformer_lessons.model.rope import rotate
 
+Rope = tuple[Tensor, Tensor]  # cosine and sine of `rope_table`
+Extend = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]  # new k and v -> all that are kept
+
 
 def causal_mask(
     n_tokens: int, window: int | None = None, device: torch.device | str = "cpu"
@@ -118,7 +121,7 @@ class CausalAttention(nn.Module):
         self.q_norm = make_norm(config, config.head_width) if config.qk_norm else nn.Identity()
         self.k_norm = make_norm(config, config.head_width) if config.qk_norm else nn.Identity()
 
-    def project(self, x: Tensor, rope: tuple[Tensor, Tensor] | None) -> tuple[Tensor, ...]:
+    def project(self, x: Tensor, rope: Rope | None) -> tuple[Tensor, ...]:
         """Queries (B, H, T, d), keys and values (B, K, T, d), from `x` (B, T, D).
 
         `rope` is the cosine and sine of `rope_table`, or None to leave everything unturned.
@@ -132,8 +135,12 @@ class CausalAttention(nn.Module):
                 v = v + self.rope_v_scale * (rotate(v, *rope) - v)
         return q, k, v
 
-    def forward(self, x: Tensor, mask: Tensor, rope: tuple[Tensor, Tensor] | None = None) -> Tensor:
+    def forward(
+        self, x: Tensor, mask: Tensor, rope: Rope | None = None, extend: Extend | None = None
+    ) -> Tensor:
         q, k, v = self.project(x, rope)
+        if extend is not None:
+            k, v = extend(k, v)  # those of the tokens before, kept in a cache, and these
         n_times = self.n_heads // self.kv_heads
         k, v = repeat_heads(k, n_times), repeat_heads(v, n_times)
         return self.out(merge_heads(self.attend(q, k, v, mask)))  # (B, T, D)

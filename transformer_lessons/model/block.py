@@ -6,7 +6,7 @@ from torch import Tensor, nn
 from torch.nn.functional import dropout
 
 from transformer_lessons.config import ModelConfig
-from transformer_lessons.model.attention import CausalAttention, attend
+from transformer_lessons.model.attention import CausalAttention, Extend, Rope, attend
 from transformer_lessons.model.feedforward import make_feedforward
 from transformer_lessons.model.norm import make_norm
 
@@ -29,11 +29,13 @@ class Block(nn.Module):
         self.feedforward_norm = make_norm(config)
         self.feedforward = make_feedforward(config)
 
-    def forward(self, x: Tensor, mask: Tensor, rope: tuple[Tensor, Tensor] | None = None) -> Tensor:
+    def forward(
+        self, x: Tensor, mask: Tensor, rope: Rope | None = None, extend: Extend | None = None
+    ) -> Tensor:
         if self.pre_norm:
-            x = x + self.drop(self.attention(self.attention_norm(x), mask, rope))
+            x = x + self.drop(self.attention(self.attention_norm(x), mask, rope, extend))
             return x + self.drop(self.feedforward(self.feedforward_norm(x)))  # (B, T, D)
-        x = self.attention_norm(x + self.drop(self.attention(x, mask, rope)))
+        x = self.attention_norm(x + self.drop(self.attention(x, mask, rope, extend)))
         return self.feedforward_norm(x + self.drop(self.feedforward(x)))  # (B, T, D)
 
     def drop(self, x: Tensor) -> Tensor:

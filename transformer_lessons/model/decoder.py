@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -11,6 +12,7 @@ from transformer_lessons.config import ModelConfig
 from transformer_lessons.errors import LessonsError
 from transformer_lessons.model.attention import attend, causal_mask
 from transformer_lessons.model.block import Block
+from transformer_lessons.model.cache import KVCache
 from transformer_lessons.model.embedding import Embedding, sinusoidal_table
 from transformer_lessons.model.initialization import initialize
 from transformer_lessons.model.norm import make_norm
@@ -23,7 +25,8 @@ class Decoder(nn.Module):
     `model(tokens)` maps token ids (B, T) to logits (B, T, V), one score for each token that could
     come next. Each position sees itself and what is before it, unless `mask` (T, T) says otherwise;
     `positions` (T,) replaces 0, 1, 2, … Tokens outside the vocabulary, or more than the context
-    holds, raise `LessonsError`. `attend` is the function that attends.
+    holds, raise `LessonsError`. With a `cache` the tokens are what comes after those it has seen;
+    positions and mask are then the cache's. `attend` is the function that attends.
 
     >>> config = ModelConfig(256, context_length=16, d_model=4, n_layers=2, n_heads=2, d_ff=8)
     >>> Decoder(config)(torch.tensor([[97, 98]])).shape
@@ -54,20 +57,33 @@ class Decoder(nn.Module):
         return dropout(x, self.config.dropout * self.config.size_scale, self.training)
 
     def hidden(
-        self, tokens: Tensor, positions: Tensor | None = None, mask: Tensor | None = None
+        self,
+        tokens: Tensor,
+        cache: KVCache | None = None,
+        positions: Tensor | None = None,
+        mask: Tensor | None = None,
     ) -> Tensor:
         """What the head reads: (B, T, D), after the final norm."""
         check_tokens(self.config, tokens)
+        if cache is not None:
+            check_unset(positions, mask)
+            positions, mask = cache.next_inputs(tokens)
         positions, mask, rope = attention_inputs(self.config, tokens, positions, mask)
         x = self.embed(tokens, positions)  # (B, T, D)
-        for block in self.blocks:
-            x = block(x, mask, rope)
+        for layer, block in enumerate(self.blocks):
+            x = block(x, mask, rope, None if cache is None else partial(cache.extend, layer))
+        if cache is not None:
+            cache.length += tokens.shape[1]
         return self.final_norm(x)
 
     def forward(
-        self, tokens: Tensor, positions: Tensor | None = None, mask: Tensor | None = None
+        self,
+        tokens: Tensor,
+        cache: KVCache | None = None,
+        positions: Tensor | None = None,
+        mask: Tensor | None = None,
     ) -> Tensor:
-        return self.head(self.hidden(tokens, positions, mask))  # (B, T, V)
+        return self.head(self.hidden(tokens, cache, positions, mask))  # (B, T, V)
 
 
 def attention_inputs(
@@ -108,6 +124,13 @@ def check_tokens(config: ModelConfig, tokens: Tensor) -> None:
             remedy="Give it fewer tokens, or make a model with a longer context_length.",
         )
     check_ids(tokens, config.vocab_size, "token", "vocab_size")
+
+
+def check_unset(positions: Tensor | None, mask: Tensor | None) -> None:
+    """Raise `LessonsError` if positions or a mask were given beside a cache, which has its own."""
+    if positions is not None or mask is not None:
+        what = "positions and mask are the cache's own, when there is a cache"
+        raise LessonsError(what, where="Decoder", remedy="Leave them away.")
 
 
 def check_ids(ids: Tensor, size: int, kind: str, field: str) -> None:

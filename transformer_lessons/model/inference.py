@@ -18,10 +18,12 @@ def inference(model: nn.Module) -> Iterator[None]:
     >>> model.training
     True
     """
-    was_training = model.training
-    model.eval()
+    training = [module for module in model.modules() if module.training]
+    for module in training:
+        module.training = False
     try:
         with torch.inference_mode():
             yield
     finally:
-        model.train(was_training)
+        for module in training:
+            module.training = True

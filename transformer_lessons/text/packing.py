@@ -96,7 +96,8 @@ class TokenWindows(Dataset):
     the positions that go with it follow from the inputs, and so are computed where the model is:
 
         documents = number_documents(inputs, end_of_text)  # a batch: (B, T)
-        model(inputs, document_positions(documents), document_mask(documents)[:, None])
+        positions, mask = document_positions(documents), document_mask(documents)
+        model(inputs, positions=positions, mask=mask[:, None])
     """
 
     def __init__(self, tokens: TokenFile, context_length: int, alone: bool = False) -> None:

@@ -1,0 +1,161 @@
+"""Texts side by side, with a cache: each goes on as if it were alone, whatever the others do."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from transformer_lessons.config import ModelConfig, RopeScaling
+from transformer_lessons.errors import LessonsError
+from transformer_lessons.generation import decoding as decoding_module
+from transformer_lessons.generation.decoding import Decoding, last_logits, prefill
+from transformer_lessons.generation.generate import generate, stream
+from transformer_lessons.generation.sampling import Sampler
+from transformer_lessons.model.cache import KVCache
+
+CONTEXT = 12
+BASE = ModelConfig(20, CONTEXT, d_model=24, n_layers=2, n_heads=4, d_ff=7)
+CONFIGS = {
+    "base": BASE,
+    "learned, grouped": replace(BASE, position="learned", n_kv_heads=2),
+    "sinusoidal": replace(BASE, position="sinusoidal"),
+    "window": replace(BASE, sliding_window=3),
+    "dynamic": replace(
+        BASE, rope_scaling=RopeScaling("dynamic", factor=2.0, original_context_length=6)
+    ),
+}
+TEXTS = st.lists(st.lists(st.integers(0, 19), min_size=1, max_size=16), min_size=1, max_size=4)
+GREEDY = Sampler(greedy=True)
+
+
+def uncached(model, prompt, n_new, sampler, seed, stop=()):
+    """The definition: look at the last `context_length` tokens, choose, append."""
+    tokens, generator = list(prompt), torch.Generator().manual_seed(seed)
+    for _ in range(n_new):
+        with torch.no_grad():
+            scores = model(torch.tensor([tokens[-CONTEXT:]]))[0, -1].float()
+        tokens.append(sampler(scores, generator, tokens))
+        if tokens[-1] in stop:
+            break
+    return tokens[len(prompt) :]
+
+
+@given(prompts=TEXTS, n_new=st.integers(0, 16), name=st.sampled_from(sorted(CONFIGS)))
+def test_a_batch_equals_each_text_alone_and_without_a_cache(random_model, prompts, n_new, name):
+    # SPEC G7, E3: ragged prompts, texts that outgrow the context, every kind of position.
+    model = random_model(CONFIGS[name])
+    for sampler in (GREEDY, Sampler(0.8, top_p=0.9, repetition_penalty=1.3)):
+        expected = [
+            uncached(model, prompt, n_new, sampler, 5 + row) for row, prompt in enumerate(prompts)
+        ]
+        assert generate(model, prompts, n_new, sampler, seed=5) == expected
+
+
+@given(prompts=TEXTS, name=st.sampled_from(sorted(CONFIGS)), chunk=st.integers(1, 16))
+def test_the_scores_are_those_of_each_text_alone(random_model, prompts, name, chunk):  # SPEC G7
+    config = CONFIGS[name]
+    if name == "dynamic":
+        prompts = [prompt[:6] for prompt in prompts]
+    model, prompts = random_model(config), [prompt[:CONTEXT] for prompt in prompts]
+    capacity = 6 if name == "dynamic" else CONTEXT
+    cache = KVCache(config, len(prompts), capacity, chunk=chunk, dtype=torch.float64)
+    got = prefill(model, prompts, cache)
+    for scores, prompt in zip(got, prompts, strict=True):
+        expected = model(torch.tensor([prompt]))[0, -1]
+        torch.testing.assert_close(scores, expected, rtol=1e-10, atol=1e-10)
+
+
+def test_a_text_that_made_a_stop_token_leaves_and_costs_nothing(random_model, monkeypatch):
+    model, prompts, stop = random_model(BASE, seed=3), [[1], [2, 3], [4, 5, 6], [7]], {0, 9, 13}
+    expected = [uncached(model, p, 9, Sampler(), 40 + i, stop) for i, p in enumerate(prompts)]
+    lengths = [len(tokens) for tokens in expected]
+    assert min(lengths) < 9  # some stop,
+    assert len(set(lengths)) > 1  # and not all together
+    rows = []
+
+    def counting(model, tokens, cache=None):
+        rows.append(len(tokens))
+        return last_logits(model, tokens, cache)
+
+    monkeypatch.setattr(decoding_module, "last_logits", counting)
+    got = generate(model, prompts, 9, seed=40, stop=stop, step=counting)
+    assert got == expected
+    # One reading of all, and from then on the rows that go on.
+    alive = [sum(length > n for length in lengths) for n in range(1, max(lengths))]
+    assert rows == [4, *alive]
+
+
+def test_all_stop(random_model):
+    model = random_model(BASE)
+    assert generate(model, [[1], [2]], 9, stop=range(20)) == [
+        uncached(model, [token], 1, Sampler(), i) for i, token in enumerate((1, 2))
+    ]
+
+
+def test_samples_share_the_reading_of_their_prompt(random_model, monkeypatch):  # SPEC E4
+    model, prompts, rows = random_model(BASE), [[1, 2], [3, 4, 5]], []
+    read = decoding_module.prefill
+
+    def counting(model, texts, cache):
+        rows.append(len(texts))
+        return read(model, texts, cache)
+
+    monkeypatch.setattr(decoding_module, "prefill", counting)
+    got = generate(model, prompts, 5, seed=7, n_samples=3)
+    order = [prompt for prompt in prompts for _ in range(3)]
+    assert got == [uncached(model, prompt, 5, Sampler(), 7 + i) for i, prompt in enumerate(order)]
+    assert len({tuple(tokens) for tokens in got}) == 6
+    assert rows == [2]
+
+
+def test_stream_stops_too(random_model):
+    model = random_model(BASE, seed=3)
+    for seed in range(8):
+        expected = uncached(model, [1, 2], 9, Sampler(), seed, {0, 9, 13})
+        assert list(stream(model, [1, 2], 9, seed=seed, stop={0, 9, 13})) == expected
+
+
+def test_the_cache_saves_work_until_the_context_is_full(random_model, monkeypatch):  # SPEC E3
+    model, sizes = random_model(BASE), []
+    hidden = type(model).hidden
+
+    def counting(self, tokens, *arguments):
+        sizes.append(tokens.shape[1])
+        return hidden(self, tokens, *arguments)
+
+    monkeypatch.setattr(type(model), "hidden", counting)
+    generate(model, [[1, 2, 3]], 12)
+    assert sizes == [3] + [1] * 9 + [CONTEXT] * 2  # then the window slides and is read again
+
+
+# torch warns of its own code when its compiler is first imported.
+@pytest.mark.filterwarnings("ignore:`torch.jit.script_method` is deprecated:DeprecationWarning")
+def test_compiled_equals_eager(random_model):
+    model, compiled = random_model(BASE).float(), torch.compile(last_logits, dynamic=False)
+    prompts, options = [[1, 2, 3], [4]], {"sampler": Sampler(0.7), "seed": 2}
+    expected = generate(model, prompts, 11, **options)
+    assert generate(model, prompts, 11, step=compiled, **options) == expected
+    steps = Decoding(model, prompts, 5, compiled), Decoding(model, prompts, 5)
+    for token in (3, 1, 2):
+        for step in steps:
+            step.append([token, token])
+        torch.testing.assert_close(steps[0].logits, steps[1].logits, rtol=0, atol=1e-4)
+
+
+def test_selecting_texts_goes_on_with_those(random_model):
+    model = random_model(BASE)
+    decoding = Decoding(model, [[1, 2], [3, 4, 5], [6]], 6)
+    decoding.append([7, 8, 9])
+    decoding.select([2, 0, 2])
+    decoding.append([1, 2, 3])
+    assert decoding.texts == [[6, 9, 1], [1, 2, 7, 2], [6, 9, 3]]
+    for scores, text in zip(decoding.logits, decoding.texts, strict=True):
+        expected = model(torch.tensor([text]))[0, -1]
+        torch.testing.assert_close(scores, expected, rtol=1e-10, atol=1e-10)
+
+
+def test_no_samples_are_refused(random_model):
+    with pytest.raises(LessonsError, match="n_samples = 0 is below 1"):
+        generate(random_model(BASE), [[1]], 3, n_samples=0)
