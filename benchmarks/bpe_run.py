@@ -92,7 +92,7 @@ def rows_of(results: Mapping[str, Results], base: str, n_bytes: int) -> list[lis
             [
                 name,
                 middle_and_range(seconds),
-                f"{n_bytes / median(seconds) / 1e6:.1f}",
+                f"{n_bytes / median(seconds) / 1e6:.2g}",
                 f"{median(run.cpu for run in result.runs):.2f}",
                 middle_and_range(ratios("wall", result.runs, base_runs)),
                 f"{median(ratios('cpu', result.runs, base_runs)):.2f}",

@@ -12,8 +12,11 @@ def middle_and_range(values: Sequence[float]) -> str:
 
     >>> middle_and_range([1.0, 3.0, 2.0])
     '2.00 (1.00–3.00)'
+    >>> middle_and_range([0.004, 0.005, 0.006])
+    '0.005 (0.004–0.006)'
     """
-    return f"{median(values):.2f} ({min(values):.2f}–{max(values):.2f})"
+    digits = 2 if min(values) >= 0.1 else 3
+    return f"{median(values):.{digits}f} ({min(values):.{digits}f}–{max(values):.{digits}f})"
 
 
 def ratios(of: str, runs: Sequence[Run], others: Sequence[Run]) -> list[float]:

@@ -130,10 +130,10 @@ def sections(tiny: bool) -> dict[str, Callable[[], str]]:
             for precision in ("bf16", "fp32"):
                 arguments = (measured, precision, way == "compiled", n_rounds)
                 found[f"training-{size}-{way}-{precision}"] = partial(contest_table, *arguments)
-        for way in ("compiled", "eager"):
-            arguments = (measured, way == "compiled", n_rounds)
-            found[f"training-{size}-{way}-choices"] = partial(choices_table, *arguments)
         found[f"training-{size}-profile"] = partial(profile_table, measured, LOSS_ROWS)
+    for way in ("compiled", "eager"):
+        arguments = ("tiny" if tiny else "S", way == "compiled", n_rounds)
+        found[f"training-S-{way}-choices"] = partial(choices_table, *arguments)
     return found
 
 
