@@ -147,11 +147,36 @@ def test_a_window_can_only_go_back_as_far_as_nothing_was_overwritten(random_mode
     model, cache = random_model(WINDOW), KVCache(WINDOW, chunk=4, dtype=torch.float64)
     for piece in texts(1, 12).split(4, dim=1):
         model(piece, cache)
-    with pytest.raises(LessonsError, match=r"^can't go back by 5 of 12 places .* back by 4\.$"):
+    with pytest.raises(LessonsError, match=r"^can't go back by 5 of 12 places .* last 4 was partly"):
         cache.rewind(5)
     cache.rewind(4)
+    with pytest.raises(LessonsError, match="can't go back by 1 of 8 places .* last 0 was partly"):
+        cache.rewind(1)
     tokens = texts(1, 12)
     torch.testing.assert_close(model(tokens[:, 8:], cache), model(tokens)[:, 8:])
+
+
+@given(
+    steps=st.lists(st.integers(-8, 4).filter(bool), min_size=1, max_size=12),
+    name=st.sampled_from(["base", "window", "window of one", "window, grouped, learned"]),
+)
+def test_going_back_again_and_again(random_model, steps, name):
+    # Each step reads some tokens or goes back by some; whatever is allowed is right.
+    model, text = random_model(CONFIGS[name]), texts(1)[:, :0]
+    cache = KVCache(model.config, chunk=4, dtype=torch.float64)
+    for number, step in enumerate(steps):
+        if step < 0:
+            try:
+                cache.rewind(-step)
+            except LessonsError:
+                continue
+            text = text[:, :step]
+        elif text.shape[1] + step <= N_TOKENS:
+            text = torch.cat([text, texts(1, step, seed=number)], dim=1)
+            expected = model(text)[:, -step:]
+            got = model(text[:, -step:], cache)
+            torch.testing.assert_close(got, expected, rtol=1e-11, atol=1e-11)
+        assert len(cache) == text.shape[1]
 
 
 @pytest.mark.parametrize("n_back", [-1, 4])

@@ -50,6 +50,7 @@ class KVCache:
         self.values = [torch.zeros_like(keys) for keys in self.keys]
         self.length = torch.zeros((), dtype=torch.int64, device=device)  # places filled so far
         self.starts: Tensor | None = None
+        self.furthest = 0  # the most places that were filled before a `rewind`
 
     def __len__(self) -> int:
         return int(self.length)
@@ -122,11 +123,13 @@ class KVCache:
 
     def rewind(self, n_tokens: int) -> None:
         """Forget the last `n_tokens` places, as if they had never been read."""
-        room = self.n_slots if self.window is None else self.n_slots - self.window + 1
-        overwritten = len(self) > self.n_slots and n_tokens > room
-        if not 0 <= n_tokens <= len(self) or overwritten:
+        self.furthest = max(self.furthest, len(self))
+        n_lost = max(self.furthest - self.n_slots, 0)  # places that others were written over
+        # With a window W, the next token at place p looks back to place p - W + 1.
+        room = len(self) if n_lost == 0 else len(self) - n_lost - self.window + 1
+        if not 0 <= n_tokens <= room:
             what = f"can't go back by {n_tokens} of {len(self)} places"
-            remedy = f"A window's cache can go back by {room}." if overwritten else ""
+            remedy = f"What is before the last {room} was partly overwritten." if n_lost else ""
             raise LessonsError(what, where="KVCache.rewind", remedy=remedy)
         self.length -= n_tokens
 
