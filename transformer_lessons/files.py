@@ -36,6 +36,12 @@ def replace_file(path: Path, content: str | bytes) -> None:
         raise LessonsError(what, where=str(path), remedy=remedy) from None
 
 
+def sync_file(path: Path) -> None:
+    """Have the contents of a file on the disk, and not only in memory, when this returns."""
+    with path.open("rb+") as file:
+        os.fsync(file.fileno())
+
+
 def sync_folder(folder: Path) -> None:
     """Have the names in `folder` on the disk, and not only in memory, when this returns."""
     if os.name != "posix":  # Windows can't open a folder, and writes names without being asked

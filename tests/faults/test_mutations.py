@@ -13,7 +13,7 @@ from transformer_lessons.config import ModelConfig
 from transformer_lessons.errors import LessonsError
 from transformer_lessons.model.decoder import Decoder
 from transformer_lessons.text.batches import CountedBatches, random_windows
-from transformer_lessons.training.checkpoint import load_checkpoint
+from transformer_lessons.training.checkpoint import contents_sha256, load_checkpoint
 from transformer_lessons.training.config import TrainConfig
 from transformer_lessons.training.evaluate import Evaluation
 from transformer_lessons.training.randomness import random_state, set_random_state
@@ -98,6 +98,7 @@ def vouch_for(saved):
             data = (saved / name).read_bytes()
             hashed = hashlib.sha256(data).hexdigest()
             about["files"][name] = {"bytes": len(data), "sha256": hashed}
+        about["sha256"] = contents_sha256(about)
     except (ValueError, KeyError, TypeError, OSError, RecursionError):
         return
     (saved / "checkpoint.json").write_text(json.dumps(about))

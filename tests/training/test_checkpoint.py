@@ -16,6 +16,7 @@ from transformer_lessons.model.decoder import Decoder
 from transformer_lessons.presets import preset
 from transformer_lessons.training import checkpoint
 from transformer_lessons.training.checkpoint import (
+    checkpoints,
     latest_checkpoint,
     load_checkpoint,
     save_checkpoint,
@@ -103,8 +104,11 @@ def test_the_files_are_json_and_safetensors(saved):  # SPEC S2
     assert sorted(path.name for path in saved.iterdir()) == ["checkpoint.json", "model.safetensors"]
     about = json.loads((saved / "checkpoint.json").read_text(encoding="utf-8"))
     data = (saved / "model.safetensors").read_bytes()
+    own = about.pop("sha256")
+    said = json.dumps(about, sort_keys=True).encode()
+    assert own == hashlib.sha256(said).hexdigest()
     assert about == {
-        **{"format": 2, "step": 5, "model": preset("fluctlight").to_dict(), "training": None},
+        **{"format": 3, "step": 5, "model": preset("fluctlight").to_dict(), "training": None},
         "files": {
             "model.safetensors": {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
         },
@@ -125,6 +129,8 @@ def test_latest_is_by_number_and_other_files_are_passed_over(tmp_path):
     for name in [*names, ".unfinished-999999999"]:
         (tmp_path / name).mkdir()
     assert latest_checkpoint(tmp_path) == tmp_path / "step-100000000"
+    found = {9: names[0], 99_999_999: names[1], 100_000_000: names[2]}
+    assert checkpoints(tmp_path) == {step: tmp_path / name for step, name in found.items()}
 
 
 @pytest.mark.parametrize("name", ["", "absent", "file.txt"])

@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import pickle
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,11 @@ from safetensors.torch import load_file, save_file
 from transformer_lessons.errors import LessonsError
 from transformer_lessons.model.decoder import Decoder
 from transformer_lessons.presets import preset
-from transformer_lessons.training.checkpoint import load_checkpoint, save_checkpoint
+from transformer_lessons.training.checkpoint import (
+    contents_sha256,
+    load_checkpoint,
+    save_checkpoint,
+)
 
 FLUCTLIGHT = preset("fluctlight").to_dict()
 
@@ -32,8 +37,11 @@ def change_tensors(saved, change):
 
 
 def change_json(saved, **changes):
+    """Change `checkpoint.json`, and make its own checksum right again."""
     path = saved / "checkpoint.json"
     about = {**json.loads(path.read_text(encoding="utf-8")), **changes}
+    with suppress(RecursionError):  # so deep that it has no checksum
+        about["sha256"] = contents_sha256(about)
     path.write_text(json.dumps(about), encoding="utf-8")
 
 
@@ -81,13 +89,14 @@ def test_tensors_must_fit_exactly(saved, change, message):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"extra": 1}, "has the keys files, format, model, step, training"),
+        ({"extra": 1}, "has the keys files, format, model, sha256, step, training"),
         ({"step": None}, "step = None is not a step number"),
         ({"step": -1}, "step = -1 is not a step number"),
         ({"step": True}, "step = True is not a step number"),
         ({"step": 1e3}, "step = 1000.0 is not a step number"),
-        ({"format": 1}, "format 1 is not 2"),
-        ({"format": None}, "format None is not 2"),
+        ({"format": 1}, "format 1 is not 3"),
+        ({"format": None}, "format None is not 3"),
+        ({"format": 2, "extra": 1}, "format 2 is not 3"),  # said first: it explains the keys
         ({"training": 5}, "training is neither null nor a JSON object"),
         ({"training": {"a": {"tensor": "training.u"}}}, "tensor 'training.u' is missing"),
         ({"training": {"a": {"tensor": ["x"]}}}, r"tensor \['x'\] is missing"),
@@ -115,7 +124,7 @@ def test_the_json_must_fit_exactly(saved, change, message):  # SPEC S9
         load_checkpoint(saved)
 
 
-@pytest.mark.parametrize("key", ["format", "step", "model", "training", "files"])
+@pytest.mark.parametrize("key", ["format", "step", "model", "training", "files", "sha256"])
 def test_a_missing_key_is_refused(saved, key):
     path = saved / "checkpoint.json"
     about = json.loads(path.read_text(encoding="utf-8"))
@@ -133,6 +142,8 @@ def test_deep_nesting_is_refused(saved, depth, opening, closing):  # SPEC S9
     start, end = text.index('"training"'), text.index('"files"')
     text = f'{text[:start]}"training": {{"a": {nest}}}, {text[end:]}'
     (saved / "checkpoint.json").write_text(text, encoding="utf-8")
+    with suppress(RecursionError):
+        change_json(saved)
     if depth == 100:
         assert set(load_checkpoint(saved).training) == {"a"}  # strange, but it does no harm
         return
@@ -179,6 +190,23 @@ def test_one_flipped_bit_is_found(saved, name):  # SPEC E9
         load_checkpoint(saved)
     vouch_for(saved)
     assert load_checkpoint(saved).step == 5
+
+
+def test_one_changed_character_of_the_json_is_found(saved):  # SPEC E9
+    """Every digit, also of a number that nothing else would contradict, and every letter."""
+    path = saved / "checkpoint.json"
+    text = path.read_text(encoding="utf-8")
+    for place, character in enumerate(text):
+        if character.isalnum():
+            other = chr(ord(character) ^ 1)  # 4 and 5, b and c: one bit
+            path.write_text(f"{text[:place]}{other}{text[place + 1 :]}", encoding="utf-8")
+            with pytest.raises(LessonsError, match=r"checkpoint\.json"):
+                load_checkpoint(saved)
+    path.write_text(text.replace('"step": 5', '"step": 4'), encoding="utf-8")
+    with pytest.raises(LessonsError, match=r"^the file is not the one .* its own checksum differs"):
+        load_checkpoint(saved)
+    path.write_text(json.dumps(json.loads(text), sort_keys=True), encoding="utf-8")
+    assert load_checkpoint(saved).step == 5  # the same contents in another layout
 
 
 def test_files_of_another_checkpoint_are_found(saved):  # SPEC E9

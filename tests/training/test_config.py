@@ -50,13 +50,22 @@ def test_every_field_is_in_the_list_above():  # SPEC S7
     ("name", "value"),
     [
         *[("steps", 1), ("batch_size", 1), ("warmup_steps", 0), ("seed", 0), ("seed", 2**63 - 1)],
-        *[("min_learning_rate", 0), ("weight_decay", 0.0), ("learning_rate", 1e-9)],
+        *[("min_learning_rate", 0), ("weight_decay", 0.0), ("learning_rate", 0.0005)],
         *[("beta1", 0), ("beta2", 0.999999), ("loss_rows", 1), ("loss_rows", None), ("keep", 1)],
         *[("schedule", "wsd"), ("optimizer", "muon"), ("precision", "fp16"), ("compile", True)],
     ],
 )
 def test_the_ends_of_each_range_are_allowed(name, value):  # SPEC S7
     assert getattr(TrainConfig(**{name: value}), name) == value
+
+
+def test_the_smallest_rate_is_not_above_the_largest():  # SPEC S7
+    """The schedules would climb where they should fall."""
+    assert TrainConfig(learning_rate=0.01, min_learning_rate=0.01).min_learning_rate == 0.01
+    with pytest.raises(LessonsError) as caught:
+        TrainConfig(learning_rate=0.01, min_learning_rate=0.011)
+    assert caught.value.where == "TrainConfig.min_learning_rate"
+    assert caught.value.what == "min_learning_rate = 0.011 is above learning_rate = 0.01"
 
 
 def test_json_and_back():  # SPEC A4

@@ -126,6 +126,17 @@ def test_orthogonalizing_keeps_directions_and_evens_out_sizes(shape):
     assert (turned - turned.diag().diag()).abs().max() < 0.05
 
 
+def test_sizes_end_in_the_range_that_is_promised():
+    """Singular values from 0.002 to 1, all at once; bfloat16 may add a hundredth."""
+    sizes = torch.logspace(math.log10(0.002), 0, 400)
+    ends = []
+    for size in sizes.tolist():  # of [[size, 0], [0, rest]], whose length is 1 already
+        matrix = torch.diag(torch.tensor([size, math.sqrt(max(1 - size**2, 0.0))]))
+        ends.append(orthogonalize(matrix).float()[0, 0].item())
+    assert 0.68 - 0.01 < min(ends) < 0.70
+    assert 1.19 < max(ends) < 1.21 + 0.01
+
+
 @pytest.mark.parametrize(
     ("ours", "theirs", "shapes"),
     [

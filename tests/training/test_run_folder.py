@@ -51,7 +51,7 @@ def make_trainer(folder, losses=(), config=CONFIG, **choices):
 
 
 def steps_in(folder):
-    return sorted(int(path.name[5:]) for path in checkpoints(folder))
+    return sorted(checkpoints(folder))
 
 
 def log_of(folder):

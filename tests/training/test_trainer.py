@@ -1,6 +1,7 @@
 """The training loop against one written out by hand, and what it does with a loss gone wrong."""
 
 import math
+import warnings
 from itertools import islice, repeat
 
 import pytest
@@ -442,6 +443,17 @@ def test_a_compiled_run_equals_an_eager_one(monkeypatch):  # SPEC S5
         assert ours.loss == pytest.approx(theirs.loss, abs=1e-6)
     for ours, theirs in zip(*(model.parameters() for model, _ in runs), strict=True):
         torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-6)
+
+
+def test_a_warning_of_pytorchs_compiler_is_no_error(monkeypatch):
+    """Its import warns of what PyTorch itself deprecates; here, warnings are errors."""
+
+    def warn(function):
+        warnings.warn("`torch.jit.script_method` is deprecated.", DeprecationWarning, stacklevel=2)
+        return function
+
+    monkeypatch.setattr(torch, "compile", warn)
+    assert len(Trainer(make_model(), TrainConfig(steps=1, compile=True), make_batches()).fit()) == 1
 
 
 # Looking at held-out text

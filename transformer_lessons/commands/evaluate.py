@@ -111,7 +111,7 @@ def evaluate_on(model: Decoder, tokenizer: Tokenizer, documents: Sequence[str]) 
 
 
 def write_samples(model: Decoder, tokenizer: Tokenizer, options: Evaluate) -> list[str]:
-    """What the model writes after an end of text, or a line end, without its last statement."""
+    """What the model writes after an end of text, or a line end, without what is unfinished."""
     end = tokenizer.special_tokens.get("<|endoftext|>")
     prompt = tokenizer.encode_ordinary("\n") if end is None else [end]
     sampler, prompts = Sampler(options.temperature), [prompt] * options.samples

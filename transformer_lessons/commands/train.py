@@ -62,7 +62,11 @@ class Train:
 
 
 def run(arguments: Sequence[str]) -> int:
-    """Train and save; returns the exit code, 130 after Ctrl-C, 143 when told to end."""
+    """Train and save; returns the exit code, 130 after Ctrl-C, 143 when told to end.
+
+    Only PyTorch's generator is seeded: initial parameters and dropout draw from it. The order of
+    the data has generators of its own, with the same seed; Python's and NumPy's are not used.
+    """
     options = parse(arguments)
     data = load_data(options.data, options.model, options.training, options.workers)
     device = choose_device(options.device)

@@ -5,6 +5,7 @@ A run folder holds one folder a checkpoint, `step-00000400/`, with `model.safete
 under its name only when it is complete and on the disk.
 """
 
+import hashlib
 import json
 import os
 import shutil
@@ -20,15 +21,16 @@ from torch import Tensor
 from transformer_lessons.assets import sha256
 from transformer_lessons.config import ModelConfig, read_json
 from transformer_lessons.errors import LessonsError
-from transformer_lessons.files import sync_folder
+from transformer_lessons.files import sync_file, sync_folder
 from transformer_lessons.model.accounting import parameter_counts
 from transformer_lessons.model.decoder import Decoder
 from transformer_lessons.training.state import put_back_tensors, take_out_tensors
 
-FORMAT = 2
-KEYS = {"format", "step", "model", "training", "files"}
+FORMAT = 3
+KEYS = {"format", "step", "model", "training", "files", "sha256"}
 LARGEST_JSON = 16 * 2**20  # bytes: a checkpoint.json of 40,000 tensors; read, it is 20 times that
 UNFINISHED = ".unfinished-"  # how the name of a folder starts that is being written
+DAMAGED = "Use an older checkpoint; this one is damaged."
 
 
 @dataclass(frozen=True)
@@ -72,7 +74,7 @@ def save_checkpoint(
 def write_checkpoint(
     folder: Path, step: int, model: Decoder, training: dict[str, Any] | None
 ) -> None:
-    """Write the files of a checkpoint; `checkpoint.json` has the size and hash of the others."""
+    """Write the files of a checkpoint; `checkpoint.json` vouches for the others, and for itself."""
     tensors: dict[str, Tensor] = {}
     plain = take_out_tensors(training, "training", tensors)
     weights = {name: tensor.contiguous() for name, tensor in own_tensors(model).items()}
@@ -85,16 +87,21 @@ def write_checkpoint(
         files[path.name] = {"bytes": path.stat().st_size, "sha256": sha256(path)}
     about = {"format": FORMAT, "step": step, "model": model.config.to_dict()}
     about |= {"training": plain, "files": files}
+    about["sha256"] = contents_sha256(about)
     path = folder / "checkpoint.json"
     path.write_text(json.dumps(about, indent=2) + "\n", encoding="utf-8")
     sync_file(path)
     sync_folder(folder)
 
 
-def sync_file(path: Path) -> None:
-    """Have the contents of a file on the disk, and not only in memory, when this returns."""
-    with path.open("rb+") as file:
-        os.fsync(file.fileno())
+def contents_sha256(about: dict[str, Any]) -> str:
+    """The SHA-256 of what `checkpoint.json` says, but for "sha256" itself, with the keys sorted.
+
+    >>> contents_sha256({"step": 1}) == contents_sha256({"sha256": "x", "step": 1})
+    True
+    """
+    contents = {key: value for key, value in about.items() if key != "sha256"}
+    return hashlib.sha256(json.dumps(contents, sort_keys=True).encode()).hexdigest()
 
 
 def latest_checkpoint(directory: Path | str) -> Path:
@@ -103,12 +110,13 @@ def latest_checkpoint(directory: Path | str) -> Path:
     if not found:
         remedy = "Train a model first, or give the folder that --out named."
         raise LessonsError("no checkpoint here", where=str(directory), remedy=remedy)
-    return max(found, key=lambda path: int(path.name[5:]))
+    return found[max(found)]
 
 
-def checkpoints(directory: Path | str) -> list[Path]:
-    """The checkpoints of a run folder, in no order."""
-    return [path for path in Path(directory).glob("step-*") if path.name[5:].isdecimal()]
+def checkpoints(directory: Path | str) -> dict[int, Path]:
+    """The checkpoints of a run folder, by step, in no order."""
+    paths = Path(directory).glob("step-*")
+    return {int(path.name[5:]): path for path in paths if path.name[5:].isdecimal()}
 
 
 def load_checkpoint(path: Path | str) -> Checkpoint:
@@ -138,15 +146,22 @@ def load_checkpoint(path: Path | str) -> Checkpoint:
 
 
 def read_about(path: Path) -> dict[str, Any]:
-    """The contents of `checkpoint.json`, whose own keys have been checked."""
+    """The contents of `checkpoint.json`: as they were saved, with the keys that belong there."""
     where = str(path)
     if path.is_file() and path.stat().st_size > LARGEST_JSON:
         raise LessonsError(f"a checkpoint.json of over {LARGEST_JSON:,} bytes", where=where)
     about = read_json(path)
+    if isinstance(about, dict) and about.get("format", FORMAT) != FORMAT:
+        raise LessonsError(f"format {about['format']!r} is not {FORMAT}", where=where)
     if not isinstance(about, dict) or set(about) != KEYS:
         raise LessonsError(f"a checkpoint has the keys {', '.join(sorted(KEYS))}", where=where)
-    if about["format"] != FORMAT:
-        raise LessonsError(f"format {about['format']!r} is not {FORMAT}", where=where)
+    try:
+        is_whole = about["sha256"] == contents_sha256(about)
+    except RecursionError:
+        raise LessonsError("nested too deep", where=where) from None
+    if not is_whole:
+        what = "the file is not the one that was saved: its own checksum differs"
+        raise LessonsError(what, where=where, remedy=DAMAGED)
     if type(about["step"]) is not int or about["step"] < 0:
         raise LessonsError(f"step = {about['step']!r} is not a step number", where=where)
     if about["training"] is not None and not isinstance(about["training"], dict):
@@ -163,8 +178,7 @@ def check_files(folder: Path, files: Any, with_training: bool) -> None:
     for name, facts in files.items():
         if not is_as_saved(folder / name, facts):
             what = "the file is not the one that was saved: size or checksum differ"
-            remedy = "Use an older checkpoint; this one is damaged."
-            raise LessonsError(what, where=str(folder / name), remedy=remedy)
+            raise LessonsError(what, where=str(folder / name), remedy=DAMAGED)
 
 
 def is_as_saved(path: Path, facts: Any) -> bool:

@@ -54,6 +54,11 @@ class TrainConfig:
             check_field(self, name, float, "above 0 and finite", lambda v: 0 < v < math.inf)
         for name in ("min_learning_rate", "weight_decay"):
             check_field(self, name, float, "0 or more and finite", lambda v: 0 <= v < math.inf)
+        if self.min_learning_rate > self.learning_rate:
+            what = f"min_learning_rate = {self.min_learning_rate!r} is above learning_rate"
+            what += f" = {self.learning_rate!r}"
+            remedy = "Lower it, or raise learning_rate."
+            raise LessonsError(what, where="TrainConfig.min_learning_rate", remedy=remedy)
         for name in ("beta1", "beta2"):
             check_field(self, name, float, "from 0 to below 1", lambda v: 0 <= v < 1)
         for name, known in CHOICES.items():

@@ -1,6 +1,7 @@
 """How good a model is on text it was not trained on."""
 
 import ast
+import codeop
 import math
 import warnings
 from collections.abc import Iterable, Sequence
@@ -87,14 +88,34 @@ def token_lengths(tokenizer: Tokenizer) -> Tensor:
 
 
 def drop_unfinished(source: str) -> str:
-    """`source` without its last statement, which the end of a sample may have cut in two.
+    """The longest beginning of `source`, in whole lines, that doesn't ask for more to follow.
+
+    The end of a sample may cut anything in two. A mistake before the cut stays in what is left.
 
     >>> drop_unfinished("x = 1\\nif x:\\n    y = (2")
     'x = 1\\n'
+    >>> drop_unfinished("try:\\n    x = 1\\nexcept Value")
+    ''
     """
-    lines = source.splitlines(keepends=True)
-    starts = [n for n, line in enumerate(lines) if line[:1].strip()]  # lines that aren't indented
-    return "".join(lines[: starts[-1]]) if starts else ""
+    end = source.rfind("\n") + 1  # the last line may end anywhere
+    while is_unfinished(source[:end]):
+        end = source.rfind("\n", 0, end - 1) + 1
+    return source[:end]
+
+
+def is_unfinished(source: str) -> bool:
+    """Whether whole lines of Python have no mistake, but must go on: after "else:", or in a list.
+
+    >>> is_unfinished("x = [1,\\n"), is_unfinished("x = [1]\\n"), is_unfinished("x = 1]\\n")
+    (True, False, False)
+    """
+    if source.endswith("\\\n"):  # the one sign of more to come that codeop doesn't see
+        return True
+    try:
+        with warnings.catch_warnings(action="ignore"):
+            return codeop.compile_command(source, symbol="exec") is None
+    except (SyntaxError, ValueError, OverflowError, RecursionError, MemoryError):
+        return False  # a mistake: nothing that follows can mend it
 
 
 def parse_rate(sources: Sequence[str]) -> float:
@@ -103,6 +124,8 @@ def parse_rate(sources: Sequence[str]) -> float:
     >>> parse_rate(["x = 1", "x = ="])
     0.5
     """
+    if not sources:
+        raise LessonsError("no samples to judge", remedy="Give at least one.")
     return sum(map(is_python, sources)) / len(sources)
 
 

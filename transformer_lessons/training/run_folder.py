@@ -15,7 +15,7 @@ from typing import Any
 
 from transformer_lessons.config import ModelConfig
 from transformer_lessons.errors import LessonsError
-from transformer_lessons.files import replace_file
+from transformer_lessons.files import replace_file, sync_file
 from transformer_lessons.text.byte_tokenizer import ByteTokenizer
 from transformer_lessons.text.tokenizer import Tokenizer, load_tokenizer
 from transformer_lessons.training.checkpoint import (
@@ -24,7 +24,6 @@ from transformer_lessons.training.checkpoint import (
     load_checkpoint,
     read_about,
     save_checkpoint,
-    sync_file,
 )
 from transformer_lessons.training.state import restore_trainer, trainer_state
 from transformer_lessons.training.trainer import StepReport, Trainer
@@ -61,7 +60,7 @@ def begin_run(folder: Path, config: dict[str, Any]) -> None:
 
     A folder that holds a run already raises `LessonsError`.
     """
-    if list(folder.glob("step-*")):
+    if checkpoints(folder):
         remedy = "Choose another folder, or resume the run."
         raise LessonsError("there is a run here already", where=str(folder), remedy=remedy)
     replace_file(folder / "config.json", json.dumps(config, indent=2) + "\n")
@@ -89,8 +88,8 @@ def save_run(folder: Path, trainer: Trainer) -> Path:
 
     The log is on the disk first: a run goes on only from a checkpoint that it reaches.
     """
-    path = folder / f"step-{trainer.n_steps:08d}"
-    if not path.exists():
+    path = checkpoints(folder).get(trainer.n_steps)
+    if path is None:
         sync_file(folder / "log.jsonl")
         path = save_checkpoint(folder, trainer.n_steps, trainer.model, trainer_state(trainer))
         remove_old(folder, trainer.config.keep, trainer.best_step)
@@ -99,10 +98,10 @@ def save_run(folder: Path, trainer: Trainer) -> Path:
 
 def remove_old(folder: Path, keep: int, best_step: int) -> None:
     """Remove all checkpoints but the `keep` newest ones and the one of `best_step`."""
-    steps = {int(path.name[5:]): path for path in checkpoints(folder)}
-    for step in sorted(steps)[:-keep]:
+    saved = checkpoints(folder)
+    for step in sorted(saved)[:-keep]:
         if step != best_step:
-            shutil.rmtree(steps[step])
+            shutil.rmtree(saved[step])
 
 
 def resume_run(folder: Path, trainer: Trainer) -> None:
@@ -138,11 +137,11 @@ def best_checkpoint(folder: Path) -> Path:
     training = read_about(latest_checkpoint(folder) / "checkpoint.json")["training"] or {}
     best = training.get("best")
     step = best[1] if isinstance(best, list) and len(best) == 3 else None
-    steps = {int(path.name[5:]): path for path in checkpoints(folder)}
-    if type(step) is not int or step not in steps:
+    saved = checkpoints(folder)
+    if type(step) is not int or step not in saved:
         remedy = "Train with eval_every above 0, or use the latest checkpoint."
         raise LessonsError("no best checkpoint here", where=str(folder), remedy=remedy)
-    return steps[step]
+    return saved[step]
 
 
 def run_tokenizer(path: Path) -> Tokenizer:

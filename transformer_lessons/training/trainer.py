@@ -2,6 +2,7 @@
 
 import math
 import time
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -78,6 +79,12 @@ def accumulate_gradients(
     return loss, n_targets
 
 
+def compiled(function: Callable) -> Callable:
+    """`torch.compile(function)`, also where a warning is an error: PyTorch's compiler gives one."""
+    with warnings.catch_warnings(action="ignore", category=DeprecationWarning):
+        return torch.compile(function)  # imports the compiler, which uses what PyTorch deprecates
+
+
 class Trainer:
     """Trains `model` on `batches`, an endless iterable, until step `config.steps`.
 
@@ -108,7 +115,7 @@ class Trainer:
         self.optimizers = make_optimizers(model, config)
         self.scaler = LossScaler() if config.precision == "fp16" else None
         surprise = partial(batch_surprise, model, loss_rows=config.loss_rows)
-        self.surprise = torch.compile(surprise) if config.compile else surprise
+        self.surprise = compiled(surprise) if config.compile else surprise
         self.n_steps = 0  # done
         self.best, self.best_step = math.inf, 0  # the lowest validation, and after which step
         self.n_waiting = 0  # looks at the held-out text since then

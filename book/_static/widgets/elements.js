@@ -51,6 +51,17 @@
     return { input, row: element("div", { class: "tl-slider" }, title, readout, input) };
   }
 
+  /* A slider that says its value in words of the page. */
+  function value_slider(options) {
+    const readout = element("span", { class: "tl-degrees", "aria-hidden": "true" });
+    return { ...slider(options, readout), readout };
+  }
+
+  function show_value({ input, readout }, text) {
+    readout.textContent = text;
+    input.setAttribute("aria-valuetext", text);
+  }
+
   /* A whole number with a field to type it and a slider to move it. `from_slider` and `to_slider`
      translate where the slider runs on another scale (the base: powers of ten). */
   class Dial {
@@ -120,6 +131,7 @@
   }
 
   Object.assign((window.TransformerLessons ??= {}), {
-    element, svg_element, button, written, grouped, checked_number, slider, Dial, mount,
+    element, svg_element, button, written, grouped, checked_number, slider,
+    value_slider, show_value, Dial, mount,
   });
 })();

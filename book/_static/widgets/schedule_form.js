@@ -3,7 +3,7 @@
 (function () {
   "use strict";
 
-  const { element, slider, Dial } = window.TransformerLessons;
+  const { element, value_slider, show_value, Dial } = window.TransformerLessons;
 
   const SHAPES = { cosine: "cosine", constant: "constant", wsd: "warm-up, stable, decay (wsd)" };
   const STEPS = { min: 10, max: 1000 };
@@ -73,16 +73,5 @@
     }
   }
 
-  /* A slider that says its value in words of the page. */
-  function value_slider(options) {
-    const readout = element("span", { class: "tl-degrees", "aria-hidden": "true" });
-    return { ...slider(options, readout), readout };
-  }
-
-  function show_value({ input, readout }, text) {
-    readout.textContent = text;
-    input.setAttribute("aria-valuetext", text);
-  }
-
-  Object.assign(window.TransformerLessons, { PlanForm, value_slider, show_value });
+  Object.assign(window.TransformerLessons, { PlanForm });
 })();

@@ -1,0 +1,180 @@
+/* Sampling, live: choose what a trained model has read, set a sampler, see what it leaves of the
+   model's probabilities, and draw.
+
+   A page needs these, in this order, wherever it wants the widget:
+     <link rel="stylesheet" href="../_static/widgets/widget.css">
+     <link rel="stylesheet" href="../_static/widgets/sampling_explorer.css">
+     <script defer src="../_static/widgets/elements.js"></script>
+     <script defer src="../_static/widgets/decoder.js"></script>
+     <script defer src="../_static/widgets/bpe.js"></script>
+     <script defer src="../_static/widgets/bpe_pieces.js"></script>
+     <script defer src="../_static/widgets/sampling.js"></script>
+     <script defer src="../_static/widgets/sampling_form.js"></script>
+     <script defer src="../_static/widgets/sampling_table.js"></script>
+     <script defer src="../_static/widgets/sampling_scores.js"></script>
+     <script defer src="../_static/widgets/sampling_explorer.js"></script>
+     <figure class="tl-fallback">...a static picture: without JavaScript, and in print...</figure>
+     <div class="tl-widget" data-tl-widget="sampling-explorer"></div> */
+
+(function () {
+  "use strict";
+
+  const {
+    element, button, grouped, written, mount, random_generator, sampling, bpe_pieces, percent,
+    SamplerForm, TokenTable, token_box, scores,
+  } = window.TransformerLessons;
+
+  const MANY = 100; // draws at once
+
+  class SamplingExplorer {
+    constructor(root, id) {
+      this.seed = 0;
+      this.build(root, id);
+      this.form.set(sampling.PLAIN);
+      this.read(scores.prompts[1]);
+    }
+
+    /* The model has read `prompt`: its scores are those of the next token. */
+    read(prompt) {
+      const vocab_size = scores.tokens.length;
+      this.history = prompt.history;
+      this.logits = sampling.read_scores(prompt.scores);
+      this.before = sampling.probabilities(sampling.PLAIN, this.logits, []);
+      const times = sampling.count_tokens(this.history, vocab_size);
+      this.table.name(sampling.by_size(this.before), times);
+      this.sample();
+    }
+
+    /* The sampler or the scores have changed: what was drawn belongs to another distribution. */
+    sample() {
+      const left = sampling.left_scores(this.form.sampler, this.logits, this.history);
+      this.is_left = left.map((score) => score > -Infinity);
+      this.after = sampling.probabilities(this.form.sampler, this.logits, this.history);
+      this.table.show(this.before, this.after, this.is_left);
+      this.summary.textContent = this.in_words();
+      this.start_draws();
+    }
+
+    start_draws() {
+      this.random = random_generator(this.seed);
+      this.counts = Array(scores.tokens.length).fill(0);
+      this.n_drawn = 0;
+      this.show_draws(null);
+    }
+
+    draw(times) {
+      let token = null;
+      for (let i = 0; i < times; i += 1) {
+        token = sampling.draw(this.after, this.random);
+        this.counts[token] += 1;
+      }
+      this.n_drawn += times;
+      this.show_draws(token);
+      const last = `Drawn: ${bpe_pieces.said(scores.tokens[token])}.`;
+      this.announce(times === 1 ? last : this.drawn_in_words());
+    }
+
+    use_next_seed() {
+      this.seed += 1;
+      this.start_draws();
+      this.announce(this.drawn_in_words());
+    }
+
+    // ---- What the reader sees -----------------------------------------------------------------
+
+    /* `last` is the token drawn last, or null. */
+    show_draws(last) {
+      this.table.show_draws(this.counts, this.n_drawn, this.after);
+      this.drawn.textContent = this.drawn_in_words();
+      const tokens = [...this.history, ...(last === null ? [] : [last])].map((token) =>
+        scores.tokens[token]);
+      const boxes = tokens.map((token, i) =>
+        element("li", {}, token_box(token, i >= this.history.length)));
+      this.prompt.replaceChildren(...boxes);
+    }
+
+    in_words() {
+      const n_left = this.is_left.filter(Boolean).length;
+      const kept = this.before.reduce((sum, p, i) => (this.is_left[i] ? sum + p : sum), 0);
+      const [model, left] = [this.before, this.after].map(sampling.entropy);
+      const amount = n_left === this.before.length
+        ? `All ${grouped(n_left)} tokens are left.`
+        : `${grouped(n_left)} of ${grouped(this.before.length)} tokens ${n_left === 1 ? "is" : "are"}`
+          + ` left; the model gives ${n_left === 1 ? "it" : "them"} ${percent(kept)}.`;
+      return `${amount} Entropy: the model ${written(model)} bits, what is left `
+        + `${written(left)} bits, as much as ${written(2 ** left, 1)} equally likely tokens.`;
+    }
+
+    drawn_in_words() {
+      const n_different = this.counts.filter((count) => count > 0).length;
+      return this.n_drawn === 0 ? `Seed ${this.seed}: nothing drawn yet.`
+        : `Seed ${this.seed}: ${bpe_pieces.plural(this.n_drawn, "token")} drawn, `
+          + `${grouped(n_different)} different.`;
+    }
+
+    announce(text) {
+      this.live.textContent = text;
+    }
+
+    // ---- The elements, once ---------------------------------------------------------------------
+
+    build(root, id) {
+      const vocab_size = scores.tokens.length;
+      this.form = new SamplerForm(id, vocab_size, () => this.sample(), () =>
+        this.announce(this.summary.textContent));
+      this.table = new TokenTable(scores.tokens);
+      this.prompt = element("ol", { class: "tl-prompt", "aria-label": "Tokens read, and drawn" });
+      this.summary = element("p", { class: "tl-summary" });
+      this.live = element("p", { class: "tl-spoken", "aria-live": "polite" });
+      const header = element("div", { class: "tl-header" },
+        element("p", { class: "tl-title" }, "Sample the next token"),
+        element("p", { class: "tl-note" }, `the scores of python-small, all ${grouped(vocab_size)}`));
+      const bench = element("div", { class: "tl-bench" },
+        element("div", {}, this.form.element, this.summary, this.build_draws()),
+        element("div", {}, this.table.element, this.build_legend()));
+      root.replaceChildren(header, this.build_prompts(id), this.prompt,
+        element("div", { class: "tl-sampling" }, bench), this.live);
+    }
+
+    build_prompts(id) {
+      const choices = scores.prompts.map((prompt, i) => {
+        const input = element("input", { type: "radio", name: `${id}-prompt`,
+          id: `${id}-prompt-${i}` });
+        input.checked = i === 1;
+        input.addEventListener("change", () => {
+          this.read(prompt);
+          this.announce(this.summary.textContent);
+        });
+        return element("label", { for: input.id }, input, prompt.name);
+      });
+      return element("fieldset", { class: "tl-choices" },
+        element("legend", {}, "What the model has read"), ...choices);
+    }
+
+    build_legend() {
+      const key = (kind) => element("span", { class: `tl-key tl-bar-${kind}`,
+        "aria-hidden": "true" });
+      return element("p", { class: "tl-note" }, key("model"), " the model’s probability, ",
+        key("left"), " what the sampler leaves, ", key("drawn"), " share of the draws. ",
+        "×2: twice in the prompt, which the penalties look at.");
+    }
+
+    build_draws() {
+      this.drawn = element("p", { class: "tl-drawn-note" });
+      return element("div", {},
+        element("div", { class: "tl-buttons" }, button("Draw a token", () => this.draw(1)),
+          button(`Draw ${MANY}`, () => this.draw(MANY)),
+          button("Start again", () => {
+            this.start_draws();
+            this.announce(this.drawn_in_words());
+          }),
+          button("Next seed", () => this.use_next_seed())),
+        this.drawn,
+        element("p", { class: "tl-note" }, "The same seed draws the same tokens. The page has a "
+          + "random generator of its own: the package draws other tokens, with the same shares."));
+    }
+  }
+
+  // Without the script of the scores there is nothing to show: the static picture stays.
+  if (scores) mount("sampling-explorer", (root, id) => new SamplingExplorer(root, id));
+})();
