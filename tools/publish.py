@@ -3,7 +3,8 @@
     python tools/publish.py
 
 A figure of a cell tagged `figure:learning` becomes `book/_static/figures/learning.png`; the model
-that lesson 01 exported to `runs/first_model.json` becomes the script that its page loads.
+that lesson 01 exported to `runs/first_model.json` becomes the script that its page loads, and the
+scores that lesson 16 samples from become another.
 """
 
 import base64
@@ -12,12 +13,15 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from notebook_files import ROOT, notebook_paths, numbered_code_cells, read_notebook, tags
+from page_scores import scores_script
 
+from transformer_lessons.files import replace_file
 from transformer_lessons.weights.export import export_page_script
 
 TAG = "figure:"
 FIGURES = Path("book/_static/figures")
 PAGE_MODEL = Path("book/_static/widgets/first_model_weights.js")
+PAGE_SCORES = Path("book/_static/widgets/sampling_scores.js")
 
 
 def tagged_figures(root: Path) -> Iterator[tuple[Path, bytes]]:
@@ -30,13 +34,15 @@ def tagged_figures(root: Path) -> Iterator[tuple[Path, bytes]]:
 
 
 def main(root: Path = ROOT) -> int:
-    """Write the figures and the page's model."""
+    """Write the figures, and the model and the scores of the pages."""
     for path, image in tagged_figures(root):
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(image)
         print(f"written: {path.relative_to(root)}")
     export_page_script(root / "runs" / "first_model.json", root / PAGE_MODEL, "first_model")
     print(f"written: {PAGE_MODEL}")
+    replace_file(root / PAGE_SCORES, scores_script())
+    print(f"written: {PAGE_SCORES}")
     return 0
 
 

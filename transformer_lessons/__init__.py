@@ -11,6 +11,7 @@ from transformer_lessons.generation.generate import generate, stream
 from transformer_lessons.generation.sampling import Sampler
 from transformer_lessons.model.accounting import count_parameters
 from transformer_lessons.model.attention import attend
+from transformer_lessons.model.cache import KVCache
 from transformer_lessons.model.decoder import Decoder
 from transformer_lessons.model.feedforward import swiglu
 from transformer_lessons.model.norm import layer_norm, rms_norm
@@ -32,6 +33,8 @@ from transformer_lessons.training.loss import cross_entropy
 from transformer_lessons.training.optimizer import AdamW, Muon
 from transformer_lessons.training.schedule import cosine_schedule
 from transformer_lessons.training.trainer import Trainer
+from transformer_lessons.weights.pretrained import load_pretrained
+from transformer_lessons.weights.save_pretrained import save_pretrained
 from transformer_lessons.weights.shipped import load_shipped
 
 __all__ = [
@@ -40,6 +43,7 @@ __all__ = [
     "ByteTokenizer",
     "DataConfig",
     "Decoder",
+    "KVCache",
     "LessonsError",
     "ModelConfig",
     "Muon",
@@ -61,10 +65,12 @@ __all__ = [
     "latest_checkpoint",
     "layer_norm",
     "load_checkpoint",
+    "load_pretrained",
     "load_shipped",
     "preset",
     "rms_norm",
     "save_checkpoint",
+    "save_pretrained",
     "stream",
     "swiglu",
 ]

@@ -11,7 +11,6 @@ from transformer_lessons.text.bpe_training import learn_merges, learn_merges_nai
 from transformer_lessons.text.splitting import split_text
 
 from .explorer_page import (
-    WIDGETS,
     check_picture_gives_way,
     check_without_javascript,
     count_moving,
@@ -21,7 +20,6 @@ from .explorer_page import (
 )
 
 TEXT = " ".join(["low"] * 5 + ["lower"] * 2 + ["newest"] * 6 + ["widest"] * 3)
-PIECES = "bpe_pieces.js"
 # Few letters make many ties; the others are of two, three and four bytes, and white space of every
 # kind that JavaScript and Python disagree about.
 ALPHABETS = {
@@ -45,16 +43,8 @@ def counts_of(text: str) -> Counter[bytes]:
 
 
 def write(folder: Path, theme: str = "light") -> str:
-    """A page with the widget, which has one script more than the explorers; its address."""
-    address = write_page(folder, "bpe-stepper", "bpe.js", theme)
-    (folder / PIECES).write_bytes((WIDGETS / PIECES).read_bytes())
-    page = folder / "page.html"
-    script = '<script defer src="bpe.js"></script>'
-    html = page.read_text(encoding="utf-8").replace(
-        script, f'{script}<script defer src="{PIECES}"></script>'
-    )
-    page.write_text(html, encoding="utf-8")
-    return address
+    """A page with the widget; its address."""
+    return write_page(folder, "bpe-stepper", "bpe.js", theme, more=["bpe_pieces.js"])
 
 
 @pytest.fixture

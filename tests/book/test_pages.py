@@ -117,6 +117,7 @@ LIVE = {
     "06_rope": ("rope-explorer", "query and a key"),
     "07_attention": ("attention-explorer", "hand example"),
     "11_optimizers": ("schedule-explorer", "three schedules"),
+    "16_sampling": ("sampling-explorer", "token"),
 }
 
 
@@ -154,7 +155,7 @@ def test_figures_of_the_pages_are_those_of_the_lessons():
     figures = dict(tagged_figures(ROOT))
     assert {path.stem for path in figures} == {
         *("learning", "attention", "attention_by_hand", "rope", "bpe_steps"),
-        "schedules",
+        *("schedules", "sampling"),
     }
     for path, image in figures.items():
         assert path.read_bytes() == image, f"{path.name} is stale: run `make notebooks`"

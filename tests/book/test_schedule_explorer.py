@@ -13,7 +13,6 @@ import torch
 from transformer_lessons.training.schedule import SCHEDULES
 
 from .explorer_page import (
-    WIDGETS,
     check_picture_gives_way,
     check_without_javascript,
     count_moving,
@@ -40,15 +39,8 @@ PLANS = [  # largest rate, smallest rate, warm-up, steps
 
 
 def write(folder: Path, theme: str = "light") -> str:
-    """A page with the widget, which has more scripts than the explorers; its address."""
-    address = write_page(folder, "schedule-explorer", "schedule.js", theme)
-    tags = '<script defer src="schedule.js"></script>'
-    for name in SCRIPTS:
-        (folder / name).write_bytes((WIDGETS / name).read_bytes())
-    more = "".join(f'<script defer src="{name}"></script>' for name in SCRIPTS)
-    page = folder / "page.html"
-    page.write_text(page.read_text(encoding="utf-8").replace(tags, tags + more), encoding="utf-8")
-    return address
+    """A page with the widget; its address."""
+    return write_page(folder, "schedule-explorer", "schedule.js", theme, more=SCRIPTS)
 
 
 @pytest.fixture

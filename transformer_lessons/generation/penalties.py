@@ -26,7 +26,7 @@ def penalize_frequency(logits: Tensor, history: Sequence[int], penalty: float) -
     >>> penalize_frequency(torch.tensor([2.0, 2.0, 2.0]), [0, 1, 1], 0.5).tolist()
     [1.5, 1.0, 2.0]
     """
-    return logits - penalty * count_tokens(history, len(logits))
+    return logits - penalty * count_tokens(history, len(logits)).to(logits.dtype)
 
 
 def count_tokens(history: Sequence[int], vocab_size: int) -> Tensor:

@@ -97,10 +97,11 @@
       const n_left = this.is_left.filter(Boolean).length;
       const kept = this.before.reduce((sum, p, i) => (this.is_left[i] ? sum + p : sum), 0);
       const [model, left] = [this.before, this.after].map(sampling.entropy);
+      const [are, them] = n_left === 1 ? ["is", "it"] : ["are", "them"];
       const amount = n_left === this.before.length
         ? `All ${grouped(n_left)} tokens are left.`
-        : `${grouped(n_left)} of ${grouped(this.before.length)} tokens ${n_left === 1 ? "is" : "are"}`
-          + ` left; the model gives ${n_left === 1 ? "it" : "them"} ${percent(kept)}.`;
+        : `${grouped(n_left)} of ${grouped(this.before.length)} tokens ${are} left; the model `
+          + `gives ${them} ${percent(kept)}.`;
       return `${amount} Entropy: the model ${written(model)} bits, what is left `
         + `${written(left)} bits, as much as ${written(2 ** left, 1)} equally likely tokens.`;
     }
@@ -128,7 +129,8 @@
       this.live = element("p", { class: "tl-spoken", "aria-live": "polite" });
       const header = element("div", { class: "tl-header" },
         element("p", { class: "tl-title" }, "Sample the next token"),
-        element("p", { class: "tl-note" }, `the scores of python-small, all ${grouped(vocab_size)}`));
+        element("p", { class: "tl-note" },
+          `the scores of python-small, all ${grouped(vocab_size)}`));
       const bench = element("div", { class: "tl-bench" },
         element("div", {}, this.form.element, this.summary, this.build_draws()),
         element("div", {}, this.table.element, this.build_legend()));

@@ -10,8 +10,12 @@
   const SCALES = [0.1, 0.2, 0.5, 1]; // what the longest bar can stand for
   const HEADS = ["token", "", "model", "left", "drawn (expected)"];
 
-  const percent = (p) =>
-    (p > 0 && p < 0.0005 ? "< 0.1%" : p < 1 && p >= 0.9995 ? "> 99.9%" : `${(100 * p).toFixed(1)}%`);
+  /* Neither 0.0% of what can happen, nor 100.0% where something else can. */
+  function percent(p) {
+    if (p > 0 && p < 0.0005) return "< 0.1%";
+    if (p < 1 && p >= 0.9995) return "> 99.9%";
+    return `${(100 * p).toFixed(1)}%`;
+  }
 
   const sum = (numbers) => numbers.reduce((total, number) => total + number, 0);
 
