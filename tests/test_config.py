@@ -40,7 +40,9 @@ GOOD = {
 }
 SIZES = ["vocab_size", "context_length", "d_model", "n_layers", "n_heads", "d_ff"]
 BAD = [(name, value) for name in SIZES for value in (0, -1, 1.5, 4.0, "4", None, True, math.nan)]
-BAD += [("rope_base", value) for value in (1, 0.5, -3.0, math.inf, math.nan, "10", None, True)]
+BAD += [
+    ("rope_base", value) for value in (1, 0.5, 10**400, -3.0, math.inf, math.nan, "10", None, True)
+]
 BAD += [("rope_v_scale", value) for value in (-0.1, 1.1, math.nan, math.inf, "1", None, True)]
 BAD += [("norm_eps", value) for value in (0, -1e-5, 0.11, math.nan, math.inf, "x", None, True)]
 OPTIONAL_SIZES = ["n_kv_heads", "d_head", "sliding_window"]

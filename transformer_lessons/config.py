@@ -6,6 +6,7 @@ are properties, so that `dataclasses.replace` can change one field and the rest 
 
 import json
 import math
+import sys
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -229,6 +230,8 @@ def check_field(config: Any, name: str, kind: type, allowed: str, is_ok) -> None
     # bool is a subclass of int in Python; `d_model=True` is a mistake all the same.
     right_kind = isinstance(value, (int, float) if kind is float else kind)
     right_kind = right_kind and (kind is bool or not isinstance(value, bool))
+    if kind is float and right_kind:  # an int can be larger than any float
+        right_kind = abs(value) <= sys.float_info.max
     if not right_kind or not is_ok(value):
         where = f"{type(config).__name__}.{name}"
         raise LessonsError(f"{name} = {value!r} is not {allowed}", where=where)

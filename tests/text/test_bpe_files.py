@@ -182,7 +182,7 @@ def test_a_missing_file_and_a_folder_are_named(tmp_path):  # SPEC S9
         BPETokenizer.load(tmp_path)
 
 
-@pytest.mark.parametrize("n_lines", [12, 16, 21, 27, 1_000])
+@pytest.mark.parametrize("n_lines", [12, 16, 22, 27, 1_000])
 def test_tokens_that_double_with_each_line_are_bounded(path, good, n_lines, monkeypatch):
     # SPEC S9
     n_bytes, plain = 0, bpe.merge_chunk
@@ -190,7 +190,7 @@ def test_tokens_that_double_with_each_line_are_bounded(path, good, n_lines, monk
     def bounded(chunk, ranks):
         nonlocal n_bytes
         n_bytes += len(chunk)
-        if n_bytes > 2**21:
+        if n_bytes > 2**22:
             pytest.fail("a file of a few lines asks for seconds of work", pytrace=False)
         return plain(chunk, ranks)
 
@@ -199,8 +199,8 @@ def test_tokens_that_double_with_each_line_are_bounded(path, good, n_lines, monk
     good |= {"merges": merges, "special_tokens": {}}
     if n_lines > 20:
         error = refusal(path, good)
-        assert error.what == "the tokens take more than 1,048,576 bytes"
-        assert error.where == f"{path}, merges[19]"  # 2 + 4 + ... + 2^20 is more than 2^20
+        assert error.what == "the tokens take more than 2,097,152 bytes"
+        assert error.where == f"{path}, merges[20]"  # 2 + 4 + ... + 2^21 is more than 2^21
     else:
         tokenizer = load(path, good)
         assert tokenizer.encode("a" * 2**n_lines + "a") == [255 + n_lines, 97]
@@ -297,7 +297,7 @@ def test_a_write_that_fails_leaves_the_old_file(path, monkeypatch):  # SPEC S9
 
 
 def test_what_could_not_be_read_is_not_written(tmp_path):
-    merges = [(b"a" * 2**i, b"a" * 2**i) for i in range(20)]
-    with pytest.raises(LessonsError, match="the tokens take 2,097,150 bytes, more than 1,048,576"):
+    merges = [(b"a" * 2**i, b"a" * 2**i) for i in range(21)]
+    with pytest.raises(LessonsError, match="the tokens take 4,194,302 bytes, more than 2,097,152"):
         write_bpe(tmp_path / "t.json", {}, merges, {}, "gpt4")
     assert list(tmp_path.iterdir()) == []

@@ -120,7 +120,8 @@ def test_an_unknown_pattern_is_refused(ask):  # SPEC S9
     with pytest.raises(LessonsError) as caught:
         ask("(a+)+b")
     assert str(caught.value) == (
-        "unknown split pattern '(a+)+b' (pattern). Known patterns: gpt2, gpt4."
+        "unknown split pattern '(a+)+b' (pattern). "
+        "Known patterns: gpt2, gpt4, smollm2, llama3, qwen2."
     )
 
 

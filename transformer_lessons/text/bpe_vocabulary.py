@@ -1,6 +1,6 @@
-"""What makes a vocabulary whole: every byte, merges that can happen, special tokens apart."""
+"""What makes a vocabulary whole: bytes, merges that can happen, special tokens apart."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 
 from transformer_lessons.errors import LessonsError
 from transformer_lessons.text.bpe_encoding import merge_chunk
@@ -24,13 +24,21 @@ def add_special_tokens(vocab: dict[int, bytes], texts: Iterable[str]) -> dict[st
 
 
 def check_vocabulary(
-    vocab: dict[int, bytes], merges: Sequence[tuple[bytes, bytes]], special: dict[str, int]
+    vocab: dict[int, bytes],
+    merges: Sequence[tuple[bytes, bytes]],
+    special: dict[str, int],
+    missing_bytes: Collection[int] = (),
 ) -> None:
-    """Raise `LessonsError` unless every text can be written with `vocab`, and nothing is idle."""
+    """Raise `LessonsError` unless every text can be written with `vocab`, and nothing is idle.
+
+    Every text but those that need one of `missing_bytes`, which `vocab` must not have.
+    """
     tokens = set(vocab.values())
-    if missing := {bytes([byte]) for byte in range(256)} - tokens:
+    if missing := {bytes([byte]) for byte in range(256) if byte not in missing_bytes} - tokens:
         what = f"the byte {min(missing)[0]} is not in the vocabulary"
         raise LessonsError(what, where="vocab", remedy="A vocabulary holds all 256 bytes.")
+    if not tokens or any(bytes([byte]) in tokens for byte in missing_bytes):
+        raise LessonsError("some are in the vocabulary, or it is empty", where="missing_bytes")
     if len(tokens) < len(vocab):
         raise LessonsError("two ids have the same token", where="vocab")
     made = check_merges(merges)

@@ -10,17 +10,26 @@ import regex
 
 from transformer_lessons.errors import LessonsError
 
-# Radford et al. 2019 and OpenAI's tiktoken, openai_public.py (r50k_base and cl100k_base).
+# gpt2, gpt4: OpenAI's tiktoken, openai_public.py (r50k_base and cl100k_base). The others are those
+# of published models, from their tokenizer.json, and differ in little. smollm2 is gpt2 with every
+# digit apart, also from a space before it. llama3 is gpt4 but for white space at the end; qwen2 is
+# llama3 with every digit apart.
 PATTERNS = {
     "gpt2": r"'(?:[sdmt]|ll|ve|re)| ?\p{L}++| ?\p{N}++| ?[^\s\p{L}\p{N}]++|\s++$|\s+(?!\S)|\s",
     "gpt4": r"'(?i:[sdmt]|ll|ve|re)|[^\r\n\p{L}\p{N}]?+\p{L}++|\p{N}{1,3}+|"
     r" ?[^\s\p{L}\p{N}]++[\r\n]*+|\s++$|\s*[\r\n]|\s+(?!\S)|\s",
+    "smollm2": r"'(?:[sdmt]|ll|ve|re)| ?\p{L}++|\p{N}| ?[^\s\p{L}\p{N}]++|"
+    r"\s++$|\s++(?=\p{N})|\s+(?!\S)|\s",
+    "llama3": r"'(?i:[sdmt]|ll|ve|re)|[^\r\n\p{L}\p{N}]?+\p{L}++|\p{N}{1,3}+|"
+    r" ?[^\s\p{L}\p{N}]++[\r\n]*+|\s*[\r\n]|\s+(?!\S)|\s",
+    "qwen2": r"'(?i:[sdmt]|ll|ve|re)|[^\r\n\p{L}\p{N}]?+\p{L}++|\p{N}|"
+    r" ?[^\s\p{L}\p{N}]++[\r\n]*+|\s*[\r\n]|\s+(?!\S)|\s",
 }
 LOOK_AGAIN = 65_536  # characters: how much text a stream gathers before it is cut
 
 
 def split_pattern(name: str) -> regex.Pattern:
-    """The compiled pattern called `name`, gpt2 or gpt4; another name raises `LessonsError`."""
+    """The compiled pattern called `name`, one of `PATTERNS`; another name raises `LessonsError`."""
     if name not in PATTERNS:
         remedy = f"Known patterns: {', '.join(PATTERNS)}."
         raise LessonsError(f"unknown split pattern {name!r}", where="pattern", remedy=remedy)

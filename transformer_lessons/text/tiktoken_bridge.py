@@ -99,8 +99,9 @@ def make_encoding(
 ) -> tiktoken.Encoding:
     """A tiktoken encoding with the same ids, for speed.
 
-    tiktoken has one number for a token's id and for its rank, so ids must grow with the merges. And
-    where one special token begins another, it takes either. Both raise `LessonsError`.
+    tiktoken has one number for a token's id and for its rank, so ids must grow with the merges. It
+    needs all 256 bytes, and where one special token begins another, it takes either. What doesn't
+    fit raises `LessonsError`.
     """
     for text in special_tokens:
         if longer := [
@@ -112,6 +113,9 @@ def make_encoding(
             )
     special = set(special_tokens.values())
     ranks = {token: id for id, token in vocab.items() if id not in special}
+    if missing := {bytes([byte]) for byte in range(256)} - ranks.keys():
+        what = f"the vocabulary lacks the byte {min(missing)[0]:#04x}, which tiktoken needs"
+        raise LessonsError(what, where="vocab")
     order = [ranks[left + right] for left, right in merges]
     if order != sorted(order) or (order and order[0] < max(ranks[bytes([b])] for b in range(256))):
         remedy = "Its ids must be bytes first, then merges in the order they were learned."

@@ -1,0 +1,126 @@
+"""Blocks: how GGUF keeps the numbers of a tensor in fewer bits.
+
+A block holds 32 neighbouring numbers of a row as small integers, with a scale that all 32 share:
+
+    F32    1 number     4 bytes    the number
+    F16    1 number     2 bytes    the number
+    BF16   1 number     2 bytes    the number
+    Q8_0  32 numbers   34 bytes    scale (float16), 32 int8 q               x = scale * q
+    Q4_0  32 numbers   18 bytes    scale (float16), 16 bytes q              x = scale * (q - 8)
+    Q4_1  32 numbers   20 bytes    scale, least (float16), 16 bytes q       x = scale * q + least
+
+The 16 bytes of the 4-bit types hold two numbers each, 0 to 15: the low half of byte j is number j
+of the block, the high half is number j + 16. So Q4_1 takes 5 bits a number, and Q8_0 takes 8.5.
+Source: ggml's ggml-common.h (block_q8_0, block_q4_0, block_q4_1) and ggml-quants.c.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+# Type numbers of ggml.h, for the types that are read and for those that an error can name.
+TYPES = {
+    **{0: "F32", 1: "F16", 2: "Q4_0", 3: "Q4_1", 6: "Q5_0", 7: "Q5_1", 8: "Q8_0", 9: "Q8_1"},
+    **{10: "Q2_K", 11: "Q3_K", 12: "Q4_K", 13: "Q5_K", 14: "Q6_K", 15: "Q8_K", 16: "IQ2_XXS"},
+    **{17: "IQ2_XS", 18: "IQ3_XXS", 19: "IQ1_S", 20: "IQ4_NL", 21: "IQ3_S", 22: "IQ2_S"},
+    **{23: "IQ4_XS", 24: "I8", 25: "I16", 26: "I32", 27: "I64", 28: "F64", 29: "IQ1_M"},
+    **{30: "BF16", 34: "TQ1_0", 35: "TQ2_0", 39: "MXFP4"},
+}
+AT_A_TIME = 1 << 16  # blocks; so that what is only needed on the way stays small
+
+
+def half_to_float(blocks: Tensor) -> Tensor:
+    """Pairs of bytes (..., 2n) as the float16 numbers they are, widened: (..., n) float32.
+
+    >>> half_to_float(torch.tensor([[0x00, 0x3C]], dtype=torch.uint8))  # 0x3C00 is 1.0
+    tensor([[1.]])
+    """
+    return blocks.contiguous().view(torch.float16).float()
+
+
+def low_then_high(packed: Tensor) -> Tensor:
+    """Two numbers from 0 to 15 out of each byte, all low halves first: (..., n) -> (..., 2n).
+
+    >>> low_then_high(torch.tensor([0x21, 0x43], dtype=torch.uint8)).tolist()
+    [1, 3, 2, 4]
+    """
+    return torch.cat([packed & 0x0F, packed >> 4], dim=-1)
+
+
+def dequantize_f32(blocks: Tensor) -> Tensor:
+    """(n, 4) bytes -> (n, 1) float32, as they are."""
+    return blocks.contiguous().view(torch.float32)
+
+
+def dequantize_bf16(blocks: Tensor) -> Tensor:
+    """(n, 2) bytes -> (n, 1) float32: bfloat16 is the upper half of a float32."""
+    return blocks.contiguous().view(torch.bfloat16).float()
+
+
+def dequantize_q8_0(blocks: Tensor) -> Tensor:
+    """(n, 34) bytes -> (n, 32) float32: scale * q, with q from -128 to 127.
+
+    >>> block = torch.tensor([[0x00, 0x38, 2, 255] + 30 * [0]], dtype=torch.uint8)  # scale 0.5
+    >>> dequantize_q8_0(block)[0, :3].tolist()
+    [1.0, -0.5, 0.0]
+    """
+    scale, q = half_to_float(blocks[:, :2]), blocks[:, 2:].view(torch.int8)
+    return scale * q
+
+
+def dequantize_q4_0(blocks: Tensor) -> Tensor:
+    """(n, 18) bytes -> (n, 32) float32: scale * (q - 8), with q from 0 to 15.
+
+    >>> block = torch.tensor([[0x00, 0x38] + 16 * [0x9F]], dtype=torch.uint8)  # scale 0.5
+    >>> dequantize_q4_0(block)[0, [0, 31]].tolist()
+    [3.5, 0.5]
+    """
+    scale, q = half_to_float(blocks[:, :2]), low_then_high(blocks[:, 2:])
+    return scale * (q.float() - 8)
+
+
+def dequantize_q4_1(blocks: Tensor) -> Tensor:
+    """(n, 20) bytes -> (n, 32) float32: scale * q + least, with q from 0 to 15.
+
+    >>> block = torch.tensor([[0x00, 0x38, 0x00, 0x3C] + 16 * [0x9F]], dtype=torch.uint8)
+    >>> dequantize_q4_1(block)[0, [0, 31]].tolist()  # scale 0.5, least 1.0
+    [8.5, 5.5]
+    """
+    scale, least = half_to_float(blocks[:, :2]), half_to_float(blocks[:, 2:4])
+    return scale * low_then_high(blocks[:, 4:]) + least
+
+
+class Block(NamedTuple):
+    """The layout of a type: numbers and bytes of a block, and what turns bytes into numbers."""
+
+    n_values: int
+    n_bytes: int
+    dequantize: Callable[[Tensor], Tensor]
+
+
+BLOCKS = {
+    "F32": Block(1, 4, dequantize_f32),
+    "F16": Block(1, 2, half_to_float),
+    "BF16": Block(1, 2, dequantize_bf16),
+    "Q8_0": Block(32, 34, dequantize_q8_0),
+    "Q4_0": Block(32, 18, dequantize_q4_0),
+    "Q4_1": Block(32, 20, dequantize_q4_1),
+}
+
+
+def dequantize(blocks: Tensor, kind: str, dtype: torch.dtype = torch.float32) -> Tensor:
+    """The numbers of `blocks` (n, bytes of a block), one after the other: (n * numbers,).
+
+    They are computed in float32 and then rounded to `dtype`, some blocks at a time.
+
+    >>> dequantize(torch.tensor([[0x80, 0x3F]], dtype=torch.uint8), "BF16")
+    tensor([1.])
+    """
+    layout = BLOCKS[kind]
+    numbers = torch.empty(len(blocks), layout.n_values, dtype=dtype)
+    for start in range(0, len(blocks), AT_A_TIME):
+        part = slice(start, start + AT_A_TIME)
+        numbers[part] = layout.dequantize(blocks[part])
+    return numbers.flatten()

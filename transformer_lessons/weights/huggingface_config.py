@@ -1,0 +1,198 @@
+"""Hugging Face's `config.json` as a `ModelConfig`.
+
+Each family has words of its own for the same sizes. Everything in the file is looked at: what would
+change the model's numbers and is not known here raises `LessonsError` and is named.
+"""
+
+from pathlib import Path
+from typing import Any
+
+from transformer_lessons.config import ModelConfig, config_from_dict
+from transformer_lessons.errors import LessonsError
+from transformer_lessons.weights.huggingface_rope import read_rope
+from transformer_lessons.weights.safetensors_files import read_json_file
+
+LARGEST_CONFIG = 2**20  # bytes
+
+LLAMA_WORDS = {
+    "vocab_size": "vocab_size",
+    "max_position_embeddings": "context_length",
+    "hidden_size": "d_model",
+    "num_hidden_layers": "n_layers",
+    "num_attention_heads": "n_heads",
+    "num_key_value_heads": "n_kv_heads",
+    "head_dim": "d_head",
+    "intermediate_size": "d_ff",
+    "rms_norm_eps": "norm_eps",
+    "tie_word_embeddings": "tie_embeddings",
+}
+GPT2_WORDS = {
+    "vocab_size": "vocab_size",
+    "n_positions": "context_length",
+    "n_embd": "d_model",
+    "n_layer": "n_layers",
+    "n_head": "n_heads",
+    "n_inner": "d_ff",
+    "layer_norm_epsilon": "norm_eps",
+    "tie_word_embeddings": "tie_embeddings",
+}
+# What a file means that leaves a word out: transformers 5.23, configuration_*.py.
+ROPE_DEFAULTS = {"rms_norm_eps": 1e-6, "tie_word_embeddings": False, "hidden_act": "silu"}
+DEFAULTS = {
+    "gpt2": {
+        **{"layer_norm_epsilon": 1e-5, "tie_word_embeddings": True, "n_inner": None},
+        "activation_function": "gelu_new",
+    },
+    "llama": ROPE_DEFAULTS,
+    "mistral": ROPE_DEFAULTS | {"num_key_value_heads": 8, "sliding_window": 4096},
+    "qwen2": ROPE_DEFAULTS | {"num_key_value_heads": 32, "sliding_window": 4096},
+    "qwen3": ROPE_DEFAULTS | {"num_key_value_heads": 32, "sliding_window": 4096, "head_dim": 128},
+}
+FIXED = {"position": "rope", "norm": "rms", "ffn": "swiglu", "bias": False, "head_bias": False}
+GPT2_FIXED = {"position": "learned", "norm": "layer", "bias": True, "head_bias": False}
+ACTIVATIONS = {"gelu_new": "gelu", "gelu_pytorch_tanh": "gelu", "relu": "relu"}  # of GPT-2
+READ = {  # words that are read by name below
+    *("model_type", "rope_parameters", "rope_scaling", "rope_theta", "hidden_act", "layer_types"),
+    *("sliding_window", "use_sliding_window", "max_window_layers", "attention_bias", "mlp_bias"),
+    *("activation_function", "partial_rotary_factor", "scale_attn_weights"),
+}
+# Words that say nothing about the numbers a model computes, or only how it is trained or saved.
+HARMLESS = {
+    *("architectures", "auto_map", "dtype", "torch_dtype", "transformers_version", "use_cache"),
+    *("_name_or_path", "bos_token_id", "eos_token_id", "pad_token_id", "initializer_range"),
+    *("attention_dropout", "attn_pdrop", "embd_pdrop", "resid_pdrop", "summary_activation"),
+    *("summary_first_dropout", "summary_proj_to_labels", "summary_type", "summary_use_proj"),
+    *("reorder_and_upcast_attn", "task_specific_params", "n_ctx", "pretraining_tp", "return_dict"),
+    *("is_llama_config", "transformers.js_config", "_attn_implementation", "id2label", "label2id"),
+    *("unsloth_version", "unsloth_fixed", "is_decoder", "chunk_size_feed_forward"),
+}
+LACKING = {
+    "quantization_config": "quantized weights; GGUF files can have them",
+    "partial_rotary_factor": "RoPE on a part of each head only",
+    "num_local_experts": "a mixture of experts",
+    "num_experts": "a mixture of experts",
+    "attn_logit_softcapping": "scores with a ceiling",
+    "final_logit_softcapping": "logits with a ceiling",
+    "rope_interleaved": "heads in RoPE's interleaved layout",
+    "scale_attn_weights": "scores that are not divided by sqrt(d)",
+    "scale_attn_by_inverse_layer_idx": "scores divided by the number of the block",
+    "add_cross_attention": "attention to another text (encoder and decoder)",
+    "is_encoder_decoder": "attention to another text (encoder and decoder)",
+}
+
+
+def read_config(folder: Path) -> tuple[str, ModelConfig]:
+    """The family ("llama", say) and the config in the `config.json` of `folder`."""
+    document = read_json_file(folder, "config.json", LARGEST_CONFIG)
+    return config_from_huggingface(document, str(folder / "config.json"))
+
+
+def config_from_huggingface(
+    document: dict[str, Any], where: str = "config.json"
+) -> tuple[str, ModelConfig]:
+    """The family and the `ModelConfig` that a `config.json` means.
+
+    The families are gpt2, llama, mistral, qwen2 and qwen3. Dropout is a choice of training and is
+    left at 0. A feature that the book's decoder doesn't have raises `LessonsError` and is named.
+
+    >>> sizes = {"vocab_size": 50, "n_positions": 8, "n_embd": 4, "n_layer": 1, "n_head": 2}
+    >>> config_from_huggingface({"model_type": "gpt2", **sizes})[1].d_ff
+    16
+    """
+    family = document.get("model_type")
+    if not isinstance(family, str) or family not in DEFAULTS:
+        what = f"the architecture {str(family)[:40]!r} is not one that can be read"
+        raise LessonsError(what, where=where, remedy=f"Known: {', '.join(DEFAULTS)}.")
+    words = GPT2_WORDS if family == "gpt2" else LLAMA_WORDS
+    check_words(document, words, where)
+    document = DEFAULTS[family] | document
+    values = {ours: document[theirs] for theirs, ours in words.items() if theirs in document}
+    if family == "gpt2":
+        values |= GPT2_FIXED | {"ffn": activation_of(document, where)}
+        if values["d_ff"] is None and type(values.get("d_model")) is int:
+            values["d_ff"] = 4 * values["d_model"]
+    else:
+        activation_of(document, where)
+        values |= FIXED | {"qk_norm": family == "qwen3"}
+        values |= biases_of(document, family, where)
+        values["sliding_window"] = window_of(document, family, where)
+        values |= read_rope(document, f"{where}, RoPE")
+    config = config_from_dict(ModelConfig, values, where)
+    return family, plainest(config)
+
+
+def plainest(config: ModelConfig) -> ModelConfig:
+    """The same model with None for the numbers of heads and the width that follow from others."""
+    values = dict(vars(config))
+    if config.kv_heads == config.n_heads:
+        values["n_kv_heads"] = None
+    if config.d_model == config.n_heads * config.head_width:
+        values["d_head"] = None
+    return ModelConfig(**values)
+
+
+def check_words(document: dict[str, Any], words: dict[str, str], where: str) -> None:
+    """Raise `LessonsError` for the first word that may change the model and isn't known.
+
+    One that is null, false or empty asks for nothing.
+    """
+    for word, value in document.items():
+        is_known = word in words or word in READ or word in HARMLESS
+        if not is_known and value not in (None, False, [], {}):
+            feature = LACKING.get(word, "something that the book's decoder may not have")
+            what = f"{word[:40]!r} = {str(value)[:40]} asks for {feature}"
+            remedy = "If it doesn't change what the model computes, remove it from the file."
+            raise LessonsError(what, where=where, remedy="" if word in LACKING else remedy)
+    for word in ("partial_rotary_factor", "scale_attn_weights"):
+        if document.get(word, True) not in (None, True, 1):
+            what = f"{word!r} = {str(document[word])[:40]} asks for {LACKING[word]}"
+            raise LessonsError(what, where=where)
+
+
+def activation_of(document: dict[str, Any], where: str) -> str:
+    """Our name of the function in the feed-forward layer."""
+    known, word = {"silu": "swiglu", "swish": "swiglu"}, "hidden_act"
+    if document["model_type"] == "gpt2":
+        known, word = ACTIVATIONS, "activation_function"
+    value = document[word]
+    if not isinstance(value, str) or value not in known:
+        what = f"{word} = {str(value)[:40]!r} is not {' or '.join(known)}"
+        raise LessonsError(what, where=where)
+    return known[value]
+
+
+def biases_of(document: dict[str, Any], family: str, where: str) -> dict[str, bool]:
+    """Which linear layers have a bias: none, all of a block, or Qwen2's q, k and v."""
+    if family == "qwen2":
+        return {"qkv_bias": True}
+    attention, mlp = document.get("attention_bias", False), document.get("mlp_bias", False)
+    if attention != mlp or (attention and family != "llama"):
+        what = f"attention_bias = {attention!r} with mlp_bias = {mlp!r}: biases in some layers only"
+        raise LessonsError(what, where=where)
+    return {"bias": attention}
+
+
+def window_of(document: dict[str, Any], family: str, where: str) -> int | None:
+    """How many tokens one looks at; None for all. Blocks that differ in it raise `LessonsError`."""
+    window, first, n_layers = document.get("sliding_window"), 0, document.get("num_hidden_layers")
+    if family.startswith("qwen"):
+        window = window if document.get("use_sliding_window", False) else None
+        first = document.get("max_window_layers", 28)  # blocks before this one look at all
+    if family == "llama" and window is not None:
+        raise LessonsError("sliding_window in a llama, which has none", where=where)
+    if type(n_layers) is not int or type(first) is not int:
+        raise LessonsError("num_hidden_layers or max_window_layers is no integer", where=where)
+    kinds = {"full_attention"} if window is None or first >= n_layers else {"sliding_attention"}
+    if window is not None and 0 < first < n_layers:
+        kinds = {"full_attention", "sliding_attention"}
+    if (types := document.get("layer_types")) is not None:
+        is_list = isinstance(types, list) and len(types) == n_layers
+        if not is_list or not all(isinstance(kind, str) for kind in types):
+            raise LessonsError("layer_types is not a list with a name a block", where=where)
+        kinds = set(types) if family.startswith("qwen") else kinds | set(types)
+    if kinds == {"full_attention"}:
+        return None
+    if kinds == {"sliding_attention"} and window is not None:
+        return window
+    what = f"layers of the kinds {', '.join(sorted(kinds))[:80]}: all blocks of ours are alike"
+    raise LessonsError(what, where=where)

@@ -1,0 +1,143 @@
+"""The tensors of a Hugging Face folder: one safetensors file, or several and an index of them.
+
+A safetensors file is 8 bytes with the length of a header, the header, which is JSON with the dtype,
+the shape and the place of each tensor, and then the numbers. A large model is cut into files
+("shards"), and `model.safetensors.index.json` says which tensor is in which:
+
+    {"weight_map": {"model.embed_tokens.weight": "model-00001-of-00002.safetensors", ...}}
+
+Nothing outside the folder is read, and no header is parsed before its length is known to be sound.
+"""
+
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from transformer_lessons.config import read_json
+from transformer_lessons.errors import LessonsError
+
+SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
+LARGEST_HEADER = LARGEST_INDEX = 16 * 2**20  # bytes; that is room for 100,000 tensors
+FLOATS = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2}  # the dtypes that are read, and their bytes
+BLOCK = 2**22  # bytes of a tensor that are read at a time
+
+
+class StoredTensor(NamedTuple):
+    """Where a tensor is, and its shape."""
+
+    path: Path
+    shape: list[int]
+
+
+def file_in_folder(folder: Path, name: str) -> Path:
+    """The path of the file `name` in `folder`; one that is elsewhere, or not a file, raises.
+
+    A name with a folder in it, `../secret`, and a link that leads out of the folder are refused.
+    """
+    where, path = str(folder), folder / name
+    try:
+        is_plain = name not in ("", ".", "..") and "\\" not in name and Path(name).name == name
+        if not is_plain:
+            raise LessonsError(
+                f"{name[:80]!r} is not the name of a file in the folder", where=where
+            )
+        if not path.is_file():  # reading a pipe might never end
+            raise LessonsError(f"there is no file {name[:80]!r}", where=where)
+        if path.resolve().parent != folder.resolve():
+            remedy = "Copy the folder with the files its links lead to (cp -rL)."
+            what = f"{name!r} is a link that leads out of the folder"
+            raise LessonsError(what, where=where, remedy=remedy)
+    except (OSError, ValueError, RuntimeError) as error:
+        if isinstance(error, LessonsError):
+            raise
+        raise LessonsError(f"can't read {name[:80]!r}: {error}", where=where) from None
+    return path
+
+
+def read_json_file(folder: Path, name: str, largest: int) -> dict[str, Any]:
+    """The JSON object in the file `name` of `folder`, which may have `largest` bytes."""
+    path = file_in_folder(folder, name)
+    if path.stat().st_size > largest:
+        raise LessonsError(f"over {largest:,} bytes", where=str(path))
+    document = read_json(path)
+    if not isinstance(document, dict):
+        raise LessonsError("not a JSON object", where=str(path))
+    return document
+
+
+def find_tensors(folder: Path) -> dict[str, StoredTensor]:
+    """The tensors in the files of `folder`, by name; what index and files disagree on raises."""
+    if (folder / SINGLE).exists() or not (folder / INDEX).exists():
+        return stored_tensors(file_in_folder(folder, SINGLE))
+    index = read_json_file(folder, INDEX, LARGEST_INDEX)
+    where = str(folder / INDEX)
+    files = index.get("weight_map")
+    if not isinstance(files, dict) or not all(isinstance(name, str) for name in files.values()):
+        raise LessonsError("no weight_map that gives each tensor a file", where=where)
+    tensors: dict[str, StoredTensor] = {}
+    for name in sorted(set(files.values())):
+        for tensor, stored in stored_tensors(file_in_folder(folder, name)).items():
+            if files.get(tensor) != name:
+                what = f"tensor {tensor!r} is in {name}, and the index doesn't say so"
+                raise LessonsError(what, where=where)
+            tensors[tensor] = stored
+    if missing := sorted(files.keys() - tensors.keys()):
+        what = f"tensor {missing[0]!r} is not in {files[missing[0]]}"
+        raise LessonsError(what, where=where)
+    return tensors
+
+
+def stored_tensors(path: Path) -> dict[str, StoredTensor]:
+    """The tensors of one safetensors file, by name; no numbers are read."""
+    check_header_length(path)
+    try:
+        with safe_open(path, "pt") as file:
+            names = file.keys()
+            return {name: StoredTensor(path, file.get_slice(name).get_shape()) for name in names}
+    except (OSError, SafetensorError) as error:
+        raise unreadable(path, error) from None
+
+
+def check_header_length(path: Path) -> None:
+    """Raise `LessonsError` unless a safetensors file can hold the header that it announces."""
+    with path.open("rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+    if not 2 <= length <= min(path.stat().st_size - 8, LARGEST_HEADER):
+        what = f"not a safetensors file: its header would have {length:,} bytes"
+        raise LessonsError(what, where=str(path), remedy="Was the download complete?")
+
+
+def read_tensor(path: Path, name: str, dtype: torch.dtype = torch.float32) -> Tensor:
+    """A tensor of a safetensors file, in `dtype`, read in blocks of rows.
+
+    The file is mapped into memory, anew for each block, so that no more of it than a block counts
+    as memory in use. Whole numbers, and floats of one byte, raise `LessonsError`.
+    """
+    try:
+        with safe_open(path, "pt") as file:
+            part = file.get_slice(name)
+            shape, kind = part.get_shape(), part.get_dtype()
+        if kind not in FLOATS:
+            what = f"tensor {name!r} has the dtype {kind}, not one of {', '.join(FLOATS)}"
+            remedy = "Quantized weights can be read from GGUF files."
+            raise LessonsError(what, where=str(path), remedy=remedy)
+        tensor = torch.empty(shape, dtype=dtype)
+        if tensor.ndim == 0 or tensor.numel() == 0:
+            raise LessonsError(f"tensor {name!r} has no rows", where=str(path))
+        row_bytes = tensor[0].numel() * FLOATS[kind]
+        step = max(BLOCK // row_bytes, 1)
+        for start in range(0, len(tensor), step):
+            with safe_open(path, "pt") as file:
+                tensor[start : start + step] = file.get_slice(name)[start : start + step]
+    except (OSError, SafetensorError) as error:
+        raise unreadable(path, error) from None
+    return tensor
+
+
+def unreadable(path: Path, error: Exception) -> LessonsError:
+    """The error for a file that the library `safetensors` can't read."""
+    what = f"not a readable safetensors file: {str(error)[:200]}"
+    return LessonsError(what, where=str(path), remedy="Was the download complete?")
