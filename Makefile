@@ -16,11 +16,12 @@ BOOK_SOURCES := _config.yml _toc.yml $(call sources,book notebooks)
 ALL_SOURCES  := $(BOOK_SOURCES) Makefile README.md pyproject.toml \
                 $(call sources,transformer_lessons tests tools)
 
-.PHONY: help install book test faults lint notebooks bench bench-bpe bench-training train train-quick python-small generate demo clean
+.PHONY: help install book test faults lint notebooks bench bench-bpe bench-training bench-decoding bench-litgpt train train-quick python-small generate chat demo clean
 
 help:
 	@sed -n 's/^# \{0,1\}//p;/^$$/q' Makefile
 	@echo "  make demo       watch the 2,656-parameter model learn in the terminal"
+	@echo "  make chat       talk with the model that ships"
 	@echo "  make notebooks  write the listings and run every notebook again"
 	@echo "  make bench      measure the package beside its peers (about an hour)"
 	@echo "  make faults     kill, fill and damage what training writes, thousands of times"
@@ -66,20 +67,25 @@ notebooks: $(VENV)/installed
 	$(BIN)/python tools/run_notebooks.py
 	$(BIN)/python tools/publish.py
 
-# The figures are of use from a quiet machine only. A part: make bench-bpe, make bench-training
+# The figures are of use from a quiet machine only. A part: make bench-bpe (-training, -decoding)
 # LitGPT has an environment of its own, for it needs other versions; without it, its rows are empty.
-bench: bench-bpe bench-training
+bench: bench-bpe bench-training bench-decoding
 
 bench-bpe: $(VENV)/installed
 	$(BIN)/pip install --quiet --no-deps -r benchmarks/requirements.txt
 	$(BIN)/python -m benchmarks.bpe_run
 
-bench-training: $(VENV)/installed
+bench-training: $(VENV)/installed bench-litgpt
+	$(BIN)/python -m benchmarks.training_run
+
+bench-decoding: $(VENV)/installed bench-litgpt
+	$(BIN)/python -m benchmarks.decoding_run
+
+bench-litgpt:
 	test -x _build/litgpt/bin/python || { $(PYTHON) -m venv _build/litgpt.new && \
 	  _build/litgpt.new/bin/pip install --quiet torch==2.13.0 && \
 	  _build/litgpt.new/bin/pip install --quiet -r benchmarks/requirements-litgpt.txt && \
 	  mv _build/litgpt.new _build/litgpt; } || echo "LitGPT can't be installed here: left out."
-	$(BIN)/python -m benchmarks.training_run
 
 demo: $(VENV)/installed
 	$(BIN)/python -m transformer_lessons demo
@@ -103,7 +109,10 @@ train-quick: $(VENV)/installed
 	$(BIN)/python -m transformer_lessons train --preset bytes-1m --corpus --training.steps 50 --out runs/quick
 
 generate: $(VENV)/installed
-	$(BIN)/python -m transformer_lessons generate runs/documentation --prompt "The "
+	$(BIN)/python -m transformer_lessons generate --prompt "def "
+
+chat: $(VENV)/installed
+	@$(BIN)/python -m transformer_lessons chat
 
 clean:
 	rm -rf _build $(VENV)

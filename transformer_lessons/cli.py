@@ -18,11 +18,15 @@ commands:
   prepare   clean documents, drop bad ones and duplicates, and split them
   train     train a model on pairs, a text, Python's documentation, or token files
   evaluate  compare trained models on the same text
-  generate  let a trained model continue a prompt
+  generate  let a trained model continue a prompt, or many
+  chat      talk with a model in the terminal
   inspect   show what a checkpoint is made of
   tokenizer train a tokenizer, encode text with it, inspect it, export it
 """
-COMMANDS = ("demo", "download", "prepare", "train", "evaluate", "generate", "inspect", "tokenizer")
+COMMANDS = (
+    *("demo", "download", "prepare", "train", "evaluate", "generate", "chat", "inspect"),
+    "tokenizer",
+)
 
 
 def main(arguments: Sequence[str]) -> int:

@@ -20,7 +20,7 @@ from transformer_lessons.errors import LessonsError
 from transformer_lessons.files import replace_file
 
 FORMAT = "transformer_lessons/bpe-1"
-# Bytes of all tokens; cl100k_base has 0.7 million, and there are vocabularies of twice its size. Each
+# Bytes of all tokens; cl100k_base has 0.7 million, and some vocabularies are twice as large. Each
 # merge can double a token: without a limit, 30 lines of a hostile file would ask for a gigabyte.
 LARGEST = 2**21
 

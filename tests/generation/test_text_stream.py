@@ -1,0 +1,76 @@
+"""Stop strings against a search in the whole text, however the text is cut."""
+
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from transformer_lessons.errors import LessonsError
+from transformer_lessons.generation.text_stream import until_stop
+
+# Few letters and short pieces: beginnings of stop strings, whole and in parts, are common.
+PIECES = st.lists(st.text("ab", max_size=3), max_size=8)
+STOP = st.text("ab", min_size=2, max_size=5)
+STOPS = st.lists(STOP, max_size=3)
+
+
+def cut_text(text: str, stops: list[str]) -> str:
+    """The text before the first stop string that is complete, found by trying every length."""
+    for end in range(len(text) + 1):
+        starts = [text[:end].find(stop) for stop in stops if stop in text[:end]]
+        if starts:
+            return text[: min(starts)]
+    return text
+
+
+@settings(max_examples=500)
+@given(PIECES, STOPS)
+@example(["aa", "b"], ["aab"])  # the longest beginning waits, not the shortest
+@example(["abbb"], ["abbb", "bb"])  # what is complete first counts, not what begins first
+def test_the_text_ends_where_a_search_in_all_of_it_says(pieces, stops):  # SPEC F10
+    assert "".join(until_stop(pieces, stops)) == cut_text("".join(pieces), stops)
+
+
+@given(PIECES, STOP)
+def test_one_stop_string_is_str_find(pieces, stop):
+    text = "".join(pieces)
+    end = text.find(stop)
+    assert "".join(until_stop(pieces, [stop])) == (text if end < 0 else text[:end])
+
+
+@settings(max_examples=500)
+@given(PIECES, STOPS)
+def test_no_more_is_held_back_than_must_be(pieces, stops):
+    """After each piece, all is out but the longest end that begins a stop string."""
+    asked = []
+
+    def watched():
+        for piece in pieces:
+            asked.append(piece)
+            yield piece
+
+    stream, shown = until_stop(watched(), stops), ""
+    text = "".join(pieces)
+    for piece in stream:
+        shown += piece
+        so_far = "".join(asked)
+        if len(asked) == len(pieces) or cut_text(so_far, stops) != so_far:
+            continue
+        ends = [so_far[start:] for start in range(len(so_far) + 1)]
+        held = next(end for end in ends if any(stop.startswith(end) for stop in [*stops, ""]))
+        assert shown == so_far.removesuffix(held)
+    assert shown == cut_text(text, stops)
+
+
+def test_no_piece_is_asked_for_after_the_end():
+    pieces = iter(["one", " STO", "P two", "three"])
+    assert list(until_stop(pieces, ["STOP"])) == ["one", " "]
+    assert next(pieces) == "three"
+
+
+def test_no_stop_strings_change_nothing():
+    assert list(until_stop(["a", "", "b"], [])) == ["a", "b"]
+
+
+def test_an_empty_stop_string_is_refused():
+    with pytest.raises(LessonsError, match="a stop string is empty"):
+        next(until_stop(["a"], ["b", ""]))
