@@ -7,6 +7,7 @@ from transformer_lessons.analysis.attention_patterns import attention_patterns
 from transformer_lessons.config import ModelConfig, RopeScaling
 from transformer_lessons.device import best_device
 from transformer_lessons.errors import LessonsError
+from transformer_lessons.generation.beam import beam_search
 from transformer_lessons.generation.generate import generate, stream
 from transformer_lessons.generation.sampling import Sampler
 from transformer_lessons.model.accounting import count_parameters
@@ -55,6 +56,7 @@ __all__ = [
     "apply_rope",
     "attend",
     "attention_patterns",
+    "beam_search",
     "best_device",
     "clip_grad_norm",
     "cosine_schedule",

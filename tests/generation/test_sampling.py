@@ -4,9 +4,10 @@ import math
 
 import pytest
 import torch
+import transformers
 
 from transformer_lessons.errors import LessonsError
-from transformer_lessons.generation.sampling import Sampler, temperature_softmax
+from transformer_lessons.generation.sampling import SAMPLERS, Sampler, temperature_softmax
 
 LOGITS = torch.tensor([2.0, -1.0, 0.5, 0.0, 1.5, -3.0])
 
@@ -84,3 +85,170 @@ def test_extreme_temperatures_still_draw(temperature):
     logits = torch.tensor([1e4, -1e4, 0.0])
     token = Sampler(temperature=temperature)(logits, torch.Generator().manual_seed(0))
     assert token in range(3) if temperature > 1 else token == 0
+
+
+def by_definition(options, history):
+    """The stated distribution, in plain Python: penalties, temperature, top-k, top-p, min-p."""
+    scores = LOGITS.tolist()
+    for token in set(history):
+        penalty = options.get("repetition_penalty", 1.0)
+        scores[token] *= 1 / penalty if scores[token] > 0 else penalty
+    for token in history:
+        scores[token] -= options.get("frequency_penalty", 0.0)
+    powers = [math.exp(score / options.get("temperature", 1.0)) for score in scores]
+    ranked = sorted(range(6), key=lambda token: -powers[token])
+    ranked = ranked[: options.get("top_k", 6)]
+    total, before, left = sum(powers[token] for token in ranked), 0.0, []
+    for token in ranked:
+        if before < options.get("top_p", 1.0) * total:
+            left.append(token)
+        before += powers[token]
+    left = [token for token in left if powers[token] >= options.get("min_p", 0.0) * max(powers)]
+    total = sum(powers[token] for token in left)
+    return [powers[token] / total if token in left else 0.0 for token in range(6)]
+
+
+STRATEGIES = {
+    "plain": ({}, 6),
+    "temperature": ({"temperature": 0.7}, 6),
+    "top-k": ({"top_k": 3}, 3),
+    "top-p": ({"top_p": 0.85}, 3),
+    "min-p": ({"min_p": 0.12}, 4),
+    "repetition": ({"repetition_penalty": 1.5}, 6),
+    "frequency": ({"frequency_penalty": 0.8}, 6),
+    "temperature, then top-p": ({"temperature": 2.0, "top_p": 0.75}, 3),
+    "temperature, then min-p": ({"temperature": 2.0, "min_p": 0.3}, 4),
+    "top-k, then top-p": ({"top_k": 3, "top_p": 0.93}, 3),
+    "top-p, then min-p": ({"top_p": 0.95, "min_p": 0.3}, 2),
+    "all": (
+        {
+            "temperature": 1.3,
+            "top_k": 5,
+            "top_p": 0.9,
+            "min_p": 0.4,
+            "repetition_penalty": 1.2,
+            "frequency_penalty": 0.3,
+        },
+        3,
+    ),
+}
+HISTORY = [0, 4, 4, 1]
+
+
+@pytest.mark.parametrize(("options", "n_left"), STRATEGIES.values(), ids=STRATEGIES)
+def test_the_distribution_is_the_stated_one(options, n_left):  # SPEC E4
+    expected = by_definition(options, HISTORY)
+    found = Sampler(**options).probabilities(LOGITS, HISTORY).tolist()
+    assert found == pytest.approx(expected, abs=1e-6)
+    assert sum(share > 0 for share in found) == n_left
+
+
+DRAWN = ["top-k", "top-p", "min-p", "repetition", "frequency", "temperature, then top-p", "all"]
+
+
+@pytest.mark.parametrize(("options", "n_left"), [STRATEGIES[name] for name in DRAWN], ids=DRAWN)
+def test_a_hundred_thousand_draws_of_each_strategy(monkeypatch, options, n_left):  # SPEC E4
+    shares = Sampler(**options).probabilities(LOGITS, HISTORY)
+    # Worked out once instead of 100,000 times; drawn from by the sampler itself.
+    monkeypatch.setattr(Sampler, "probabilities", lambda *_: shares)
+    drawn = torch.tensor(draw(100_000, **options))
+    counts, expected = torch.bincount(drawn, minlength=6).tolist(), by_definition(options, HISTORY)
+    assert sum(count > 0 for count in counts) == n_left
+    pairs = zip(counts, expected, strict=True)
+    possible = [(count, share) for count, share in pairs if share]
+    assert sum(count for count, _ in possible) == 100_000
+    assert chi_squared_p_value(*zip(*possible, strict=True)) > 1e-3
+    # The same draws are no sample of a distribution that is a little flatter.
+    total = sum(share**0.9 for _, share in possible)
+    flatter = [(count, share**0.9 / total) for count, share in possible]
+    assert chi_squared_p_value(*zip(*flatter, strict=True)) < 1e-3
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_as_transformers_composes_it(seed):  # SPEC E4, G3
+    generator = torch.Generator().manual_seed(seed)
+    logits = 2 * torch.randn(200, generator=generator, dtype=torch.float64)
+    history = torch.randint(200, (20,), generator=generator)
+    parts = [
+        transformers.RepetitionPenaltyLogitsProcessor(1.3),
+        transformers.TemperatureLogitsWarper(0.8),
+        transformers.TopKLogitsWarper(50),
+        transformers.TopPLogitsWarper(0.9),
+        transformers.MinPLogitsWarper(0.02),
+    ]
+    theirs = logits[None]
+    for part in parts:
+        theirs = part(history[None], theirs)
+    sampler = Sampler(0.8, top_k=50, top_p=0.9, min_p=0.02, repetition_penalty=1.3)
+    ours = sampler.probabilities(logits, history.tolist())
+    torch.testing.assert_close(ours, theirs[0].softmax(-1), rtol=0, atol=1e-12)
+    assert 1 < (ours > 0).sum() < 50
+
+
+def test_cold_sampling_is_greedy():  # SPEC E4
+    for seed in range(50):
+        logits = torch.randn(100, generator=torch.Generator().manual_seed(seed))
+        greedy = Sampler(greedy=True)(logits, torch.Generator())
+        assert Sampler(temperature=0.001)(logits, torch.Generator().manual_seed(seed)) == greedy
+
+
+def test_greedy_looks_at_penalties():
+    sampler = Sampler(greedy=True, frequency_penalty=1.0)
+    assert sampler(LOGITS, torch.Generator(), []) == 0
+    assert sampler(LOGITS, torch.Generator(), [0]) == 4
+    assert sampler.probabilities(LOGITS, [0]).tolist() == [0, 0, 0, 0, 1, 0]
+
+
+def test_of_equal_scores_greedy_takes_the_lowest_id():
+    assert Sampler(greedy=True)(torch.tensor([0.0, 3.0, 3.0]), torch.Generator()) == 1
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf])
+@pytest.mark.parametrize("sampler", SAMPLERS.values(), ids=SAMPLERS)
+def test_scores_that_are_no_numbers_are_refused(sampler, bad):  # SPEC S9
+    logits = LOGITS.clone()
+    logits[3] = bad
+    with pytest.raises(LessonsError, match=r"^the scores are not all finite\. The model has"):
+        sampler(logits, torch.Generator())
+    with pytest.raises(LessonsError, match=r"^the scores are not all finite"):
+        sampler(torch.full((6,), -math.inf), torch.Generator())
+
+
+def test_a_token_that_is_never_drawn_may_have_a_score_of_minus_infinity():
+    logits = torch.tensor([-math.inf, 0.0, 0.0])
+    assert Sampler().probabilities(logits).tolist() == [0.0, 0.5, 0.5]
+
+
+def test_a_k_beyond_the_vocabulary_is_refused():  # SPEC S6
+    with pytest.raises(LessonsError, match=r"^top_k = 7 of a vocabulary of 6 \(Sampler\.top_k\)"):
+        Sampler(top_k=7).probabilities(LOGITS)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        *[("top_k", value) for value in (0, -1, 2.5, True)],
+        *[("top_p", value) for value in (0.0, -0.1, 1.01, math.nan, "0.9", None)],
+        *[("min_p", value) for value in (-0.1, 1.01, math.nan, None)],
+        *[("repetition_penalty", value) for value in (0.9, 0.0, 10.1, math.nan, math.inf)],
+        *[("frequency_penalty", value) for value in (-0.1, 10.1, math.nan, math.inf)],
+        *[("greedy", value) for value in (1, None, "yes")],
+    ],
+)
+def test_a_field_that_makes_no_sense_is_refused(field, value):  # SPEC S6, S7
+    with pytest.raises(LessonsError) as caught:
+        Sampler(**{field: value})
+    assert field in str(caught.value)
+    assert repr(value) in str(caught.value)
+
+
+def test_named_samplers_from_the_surest_to_the_most_varied():  # SPEC E4
+    assert list(SAMPLERS) == ["greedy", "sure", "balanced", "varied", "plain"]
+    logits = torch.linspace(0, -4, 300)
+    entropies = []
+    for sampler in SAMPLERS.values():
+        shares = sampler.probabilities(logits)
+        entropies.append(torch.special.entr(shares).sum().item())
+    assert entropies[0] == 0
+    assert entropies == sorted(set(entropies))
+    torch.testing.assert_close(sampler.probabilities(logits), logits.softmax(-1))

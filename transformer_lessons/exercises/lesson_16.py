@@ -1,0 +1,435 @@
+"""The exercises of lesson 16: sampling."""
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from transformer_lessons.exercises.exercise import Exercise, WrongAnswer
+
+
+def _draw(weights: Tensor, u: float) -> int:
+    """The token whose part of the line u falls into."""
+    ends = weights.double().cumsum(0)
+    return int((ends <= u * ends[-1]).sum())
+
+
+def _draw_without_total(weights: Tensor, u: float) -> int:
+    return min(int((weights.double().cumsum(0) <= u).sum()), len(weights) - 1)
+
+
+def _draw_includes_the_end(weights: Tensor, u: float) -> int:
+    ends = weights.double().cumsum(0)
+    return int((ends < u * ends[-1]).sum())
+
+
+def _draw_from_starts(weights: Tensor, u: float) -> int:
+    starts = weights.double().cumsum(0) - weights
+    return int((starts <= u * weights.double().sum()).sum())
+
+
+DRAW = Exercise(
+    id="16.draw",
+    cases=(
+        (torch.tensor([0.5, 0.5]), 0.25),
+        (torch.tensor([0.5, 0.25, 0.25]), 0.6),
+        (torch.tensor([0.5, 0.25, 0.25]), 0.5),
+        (torch.tensor([1.0, 2.0, 5.0]), 0.3),
+        (torch.tensor([0.0, 1.0, 1.0]), 0.0),
+        (torch.tensor([0.25, 0.5, 0.25]), 0.9375),
+    ),
+    reference=_draw,
+    wrong_answers=(
+        WrongAnswer(
+            _draw_without_total,
+            "These weights don't sum to 1, but u is compared with their sums as if they did.",
+        ),
+        WrongAnswer(
+            _draw_includes_the_end,
+            "Where one part ends, the next begins. With <= and < exchanged, u = 0 can draw a token "
+            "of weight 0.",
+        ),
+        WrongAnswer(
+            _draw_from_starts,
+            "This counts the parts that begin before u, which is one too many: ids begin at 0.",
+        ),
+        WrongAnswer(
+            lambda weights, u: int(weights.argmax()),
+            "This is always the token of the largest weight: u makes no difference.",
+        ),
+        WrongAnswer(
+            lambda weights, u: int(u * len(weights)),
+            "This gives each token a part of the same length, whatever its weight.",
+        ),
+    ),
+    hints=(
+        "Walk along the line and add up weights. At which token have you gone past u?",
+        "cumsum gives the places where the parts end; the last of them is the length of the whole "
+        "line. How many parts end at u's place or before it?",
+    ),
+)
+
+
+def _top_k(scores: Sequence[float], k: int) -> list[int]:
+    """The ids of the k largest scores, of equal ones those of the lowest ids."""
+    return sorted(sorted(range(len(scores)), key=lambda token: (-scores[token], token))[:k])
+
+
+def _top_k_threshold(scores: Sequence[float], k: int) -> list[int]:
+    least = sorted(scores, reverse=True)[k - 1]
+    return [token for token, score in enumerate(scores) if score >= least]
+
+
+def _top_k_strictly(scores: Sequence[float], k: int) -> list[int]:
+    least = sorted(scores, reverse=True)[k - 1]
+    return [token for token, score in enumerate(scores) if score > least]
+
+
+def _top_k_last(scores: Sequence[float], k: int) -> list[int]:
+    return sorted(sorted(range(len(scores)), key=lambda token: (-scores[token], -token))[:k])
+
+
+TOP_K = Exercise(
+    id="16.top_k",
+    cases=(
+        ([1.0, 3.0, 2.0], 1),
+        ([1.0, 3.0, 2.0], 2),
+        ([2.0, 2.0, 1.0], 1),
+        ([0.5, 2.0, 2.0, 2.0, -1.0], 2),
+        ([0.0, 0.0, 0.0, 0.0], 3),
+        ([-1.0, 4.0, -1.0, 4.0, 0.0], 4),
+    ),
+    reference=_top_k,
+    wrong_answers=(
+        WrongAnswer(
+            _top_k_threshold,
+            "This keeps all that are equal to the k-th score: with ties, more than k.",
+        ),
+        WrongAnswer(
+            _top_k_strictly,
+            "This drops the k-th score itself, and all that are equal to it.",
+        ),
+        WrongAnswer(
+            _top_k_last,
+            "Exactly k, but of equal scores the ones with the highest ids.",
+        ),
+        WrongAnswer(
+            lambda scores, k: sorted(range(len(scores)), key=lambda token: scores[token])[-k:],
+            "The order of the ids follows the scores: they are asked for in rising order.",
+        ),
+        WrongAnswer(
+            lambda scores, k: sorted(sorted(range(len(scores)), key=scores.__getitem__)[:k]),
+            "These are the k smallest.",
+        ),
+    ),
+    hints=(
+        "Sort ids, not scores. What has to come first when two scores are equal?",
+        "sorted takes a key; a pair as the key compares its second part where the first is equal.",
+    ),
+)
+
+
+def _top_p(shares: Tensor, p: float) -> Tensor:
+    """The new probabilities: the fewest most likely that sum to p or more."""
+    ordered, order = shares.sort(descending=True)
+    kept = ordered.cumsum(0) - ordered < p
+    result = torch.zeros_like(shares)
+    result[order[kept]] = ordered[kept]
+    return result / result.sum()
+
+
+def _top_p_too_few(shares: Tensor, p: float) -> Tensor:
+    ordered, order = shares.sort(descending=True)
+    kept = ordered.cumsum(0) <= p
+    result = torch.zeros_like(shares)
+    result[order[kept]] = ordered[kept]
+    return result / result.sum().clamp(min=1e-9)
+
+
+def _top_p_unsorted(shares: Tensor, p: float) -> Tensor:
+    result = shares * (shares.cumsum(0) - shares < p)
+    return result / result.sum()
+
+
+def _top_p_wrong_places(shares: Tensor, p: float) -> Tensor:
+    ordered = shares.sort(descending=True).values
+    result = ordered * (ordered.cumsum(0) - ordered < p)
+    return result / result.sum()
+
+
+def _top_p_not_shared_out(shares: Tensor, p: float) -> Tensor:
+    return shares * (_top_p(shares, p) > 0)
+
+
+def _top_p_is_min_p(shares: Tensor, p: float) -> Tensor:
+    result = shares * (shares >= p * shares.max())
+    return result / result.sum()
+
+
+TOP_P = Exercise(
+    id="16.top_p",
+    cases=(
+        (torch.tensor([0.75, 0.25]), 0.5),
+        (torch.tensor([0.5, 0.25, 0.125, 0.125]), 0.6),
+        (torch.tensor([0.2, 0.5, 0.3]), 0.7),
+        (torch.tensor([0.1, 0.2, 0.4, 0.3]), 0.65),
+        (torch.tensor([0.2, 0.5, 0.3]), 0.99),
+    ),
+    reference=_top_p,
+    wrong_answers=(
+        WrongAnswer(
+            _top_p_too_few,
+            "The token that crosses p is dropped. Where the first alone has more than p, none is "
+            "left.",
+        ),
+        WrongAnswer(
+            _top_p_unsorted,
+            "The sum runs in the order of the ids: sort by probability first.",
+        ),
+        WrongAnswer(
+            _top_p_wrong_places,
+            "The right probabilities in the wrong places: after sorting, each has to go back to "
+            "its own id.",
+        ),
+        WrongAnswer(
+            _top_p_not_shared_out,
+            "The right tokens are kept, but what is left doesn't sum to 1.",
+        ),
+        WrongAnswer(
+            _top_p_is_min_p,
+            "This compares each token with the best one: that is min-p.",
+        ),
+    ),
+    hints=(
+        "A token stays if the ones that are more likely than it don't yet reach p.",
+        "The running sum without the token itself is the sum before it. Sorting also gives you the "
+        "ids in their new order; with them you can write results back.",
+    ),
+)
+
+
+def _min_p(logits: Tensor, p: float) -> Tensor:
+    """-inf for scores of tokens less than p times as likely as the best."""
+    return logits.masked_fill(logits < logits.max() + math.log(p), -math.inf)
+
+
+MIN_P = Exercise(
+    id="16.min_p",
+    cases=(
+        (torch.tensor([2.0, 1.0]), 0.1),
+        (torch.tensor([2.0, 1.0, -2.0]), 0.1),
+        (torch.tensor([8.0, 1.0, 0.5]), 0.1),
+        (torch.tensor([-3.0, -3.2, -5.0, -9.0]), 0.2),
+        (torch.tensor([0.4, 0.1, -0.5, -1.4]), 0.3),
+        (torch.tensor([1.0, 1.0, 0.9]), 1.0),
+    ),
+    reference=_min_p,
+    wrong_answers=(
+        WrongAnswer(
+            lambda logits, p: logits.masked_fill(logits < p * logits.max(), -math.inf),
+            "p times as likely isn't p times the score: scores are logarithms, and may be negative "
+            "as well.",
+        ),
+        WrongAnswer(
+            lambda logits, p: logits.masked_fill(logits.softmax(-1) < p, -math.inf),
+            "This compares with p itself, and not with p times the best probability.",
+        ),
+        WrongAnswer(
+            lambda logits, p: logits.masked_fill(logits < logits.max() - p, -math.inf),
+            "The distance between scores is a logarithm: it must be compared with ln p, not with "
+            "p.",
+        ),
+        WrongAnswer(
+            lambda logits, p: logits.masked_fill(logits < logits.max() + math.log10(p), -math.inf),
+            "Scores are natural logarithms; this is one to the base 10.",
+        ),
+        WrongAnswer(
+            lambda logits, p: logits.masked_fill(logits <= logits.max() + math.log(p), -math.inf),
+            "With p = 1 the best token itself is dropped: what is exactly p times as likely stays.",
+        ),
+    ),
+    hints=(
+        "Write 'less than p times the best' with probabilities, and take logarithms of both sides.",
+        "The probabilities' common denominator drops out: what is left are two scores and ln p.",
+    ),
+)
+
+
+def _penalty(scores: Sequence[float], history: Sequence[int], penalty: float) -> list[float]:
+    """Scores of tokens in the history: divided above 0, multiplied below."""
+    lowered = list(scores)
+    for token in set(history):
+        score = scores[token]
+        lowered[token] = score / penalty if score > 0 else score * penalty
+    return lowered
+
+
+def _penalty_always_divides(
+    scores: Sequence[float], history: Sequence[int], penalty: float
+) -> list[float]:
+    return [s / penalty if token in history else s for token, s in enumerate(scores)]
+
+
+def _penalty_each_time(
+    scores: Sequence[float], history: Sequence[int], penalty: float
+) -> list[float]:
+    lowered = list(scores)
+    for token in history:
+        lowered[token] *= 1 / penalty if lowered[token] > 0 else penalty
+    return lowered
+
+
+def _penalty_subtracts(
+    scores: Sequence[float], history: Sequence[int], penalty: float
+) -> list[float]:
+    return [s - penalty if token in history else s for token, s in enumerate(scores)]
+
+
+def _penalty_on_others(
+    scores: Sequence[float], history: Sequence[int], penalty: float
+) -> list[float]:
+    rest = [token for token in range(len(scores)) if token not in history]
+    return _penalty(scores, rest, penalty)
+
+
+PENALTY = Exercise(
+    id="16.penalty",
+    cases=(
+        ([2.0, 2.0], [0], 2.0),
+        ([4.0, -4.0, 1.0], [1, 0], 2.0),
+        ([3.0, 3.0, 0.0], [0, 0, 2], 1.5),
+        ([-1.0, -1.0, 6.0], [0, 2, 0, 2], 1.2),
+        ([1.0, 2.0], [], 3.0),
+    ),
+    reference=_penalty,
+    wrong_answers=(
+        WrongAnswer(
+            _penalty_always_divides,
+            "Dividing a negative score moves it up: the repeated token gets more likely.",
+        ),
+        WrongAnswer(
+            _penalty_each_time,
+            "A token that occurred twice is lowered twice: this penalty doesn't count.",
+        ),
+        WrongAnswer(
+            _penalty_subtracts,
+            "This subtracts: it is a penalty too, but not the one that divides and multiplies.",
+        ),
+        WrongAnswer(
+            _penalty_on_others,
+            "The tokens that have not occurred are lowered, and the others left alone.",
+        ),
+    ),
+    hints=(
+        "What does dividing by 2 do to a score of -4? Does the token get less likely?",
+        "Go through the different tokens of the history, each once, and treat the two signs apart.",
+    ),
+)
+
+
+def _beam(
+    first: Sequence[float], follows: Sequence[Sequence[float]], length: int, n_beams: int
+) -> list[int]:
+    """The most likely text that a search with n_beams texts finds."""
+    beams = [([token], share) for token, share in enumerate(first)]
+    beams = sorted(beams, key=lambda beam: -beam[1])[:n_beams]
+    for _ in range(length - 1):
+        beams = [
+            ([*tokens, token], total * share)
+            for tokens, total in beams
+            for token, share in enumerate(follows[tokens[-1]])
+        ]
+        beams = sorted(beams, key=lambda beam: -beam[1])[:n_beams]
+    return beams[0][0]
+
+
+def _beam_is_exhaustive(
+    first: Sequence[float], follows: Sequence[Sequence[float]], length: int, n_beams: int
+) -> list[int]:
+    return _beam(first, follows, length, len(first) ** length)
+
+
+def _beam_is_greedy(
+    first: Sequence[float], follows: Sequence[Sequence[float]], length: int, n_beams: int
+) -> list[int]:
+    return _beam(first, follows, length, 1)
+
+
+def _beam_by_last_step(
+    first: Sequence[float], follows: Sequence[Sequence[float]], length: int, n_beams: int
+) -> list[int]:
+    beams = sorted((([token], s) for token, s in enumerate(first)), key=lambda beam: -beam[1])
+    for _ in range(length - 1):
+        ways = [
+            ([*tokens, token], share)
+            for tokens, _ in beams[:n_beams]
+            for token, share in enumerate(follows[tokens[-1]])
+        ]
+        beams = sorted(ways, key=lambda beam: -beam[1])
+    return beams[0][0]
+
+
+def _beam_one_each(
+    first: Sequence[float], follows: Sequence[Sequence[float]], length: int, n_beams: int
+) -> list[int]:
+    beams = sorted((([token], s) for token, s in enumerate(first)), key=lambda beam: -beam[1])
+    beams = beams[:n_beams]
+    for _ in range(length - 1):
+        for place, (tokens, total) in enumerate(beams):
+            ways = follows[tokens[-1]]
+            best = max(range(len(ways)), key=lambda token, ways=ways: ways[token])
+            beams[place] = ([*tokens, best], total * ways[best])
+    return max(beams, key=lambda beam: beam[1])[0]
+
+
+GARDEN = ([0.6, 0.4, 0.0], [[0.4, 0.35, 0.25], [0.05, 0.05, 0.9], [1 / 3, 1 / 3, 1 / 3]])
+FORKED = (
+    [0.5, 0.3, 0.2],
+    [[0.34, 0.33, 0.33], [0.1, 0.45, 0.45], [0.02, 0.02, 0.96]],
+)
+BRANCHES = ([0.9, 0.1], [[0.52, 0.48], [0.01, 0.99]])
+
+BEAM = Exercise(
+    id="16.beam",
+    cases=(
+        (*GARDEN, 1, 1),
+        (*GARDEN, 2, 1),
+        (*GARDEN, 2, 2),
+        (*FORKED, 3, 1),
+        (*FORKED, 3, 2),
+        (*FORKED, 3, 3),
+        (*BRANCHES, 4, 2),
+        (*BRANCHES, 4, 4),
+    ),
+    reference=_beam,
+    wrong_answers=(
+        WrongAnswer(
+            _beam_is_exhaustive,
+            "This finds the best of all texts, also where a narrow beam misses it: after each step "
+            "only n_beams may stay.",
+        ),
+        WrongAnswer(
+            _beam_is_greedy,
+            "This is greedy: one text is kept, whatever n_beams says.",
+        ),
+        WrongAnswer(
+            _beam_by_last_step,
+            "The texts are ranked by the probability of their last token alone: it is the product "
+            "of all that counts.",
+        ),
+        WrongAnswer(
+            _beam_one_each,
+            "Each text keeps its own best continuation: two continuations of one text never "
+            "compete with those of another.",
+        ),
+    ),
+    hints=(
+        "A beam is a list of tokens and the probability of the whole list. One step makes every "
+        "pair of a beam and a next token, and keeps the best of all of them.",
+        "Start with a beam for each first token, cut down to n_beams. One token is there then: how "
+        "many steps are left? Sort by the product each time.",
+    ),
+)
+
+EXERCISES = (DRAW, TOP_K, TOP_P, MIN_P, PENALTY, BEAM)
