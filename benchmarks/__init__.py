@@ -9,6 +9,8 @@
     command.py   which sections to measure, and whether to write them
     bpe*.py      byte-pair encoding
     training*.py the training step
+    decoding*.py continuing texts, with a cache and without
+    models.py    the same model, with the same weights, as each program has it
 
 `NAME.py` says what each contestant does, `NAME_run.py` who is measured against whom. A new
 benchmark adds modules of these two kinds, and uses the others as they are.

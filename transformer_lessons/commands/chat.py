@@ -146,7 +146,9 @@ def answer(session: Session) -> None:
     session.console.print(f"[{facts(prompt, writing, times)}]", style="dim")
 
 
-def with_times(steps: Iterable[tuple[int, float]], times: list[float]) -> Iterator[tuple[int, float]]:
+def with_times(
+    steps: Iterable[tuple[int, float]], times: list[float]
+) -> Iterator[tuple[int, float]]:
     """The same steps; the moment when each was there is added to `times`."""
     for step in steps:
         times.append(time.perf_counter())
