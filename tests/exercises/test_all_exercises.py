@@ -129,7 +129,7 @@ def expressions(function):
 
 
 def perturb(value):
-    """A wrong value of the same type: one number in it is off."""
+    """A wrong value of the same type: one number in it is off, or it is a character too long."""
     if isinstance(value, tuple):
         return (perturb(value[0]), *value[1:])
     if isinstance(value, list):
@@ -139,4 +139,4 @@ def perturb(value):
         first = wrong.view(-1)[:1]
         first.copy_(~first if first.dtype == torch.bool else first + 0.37)
         return wrong
-    return value + 7
+    return value + "7" if isinstance(value, str) else value + 7

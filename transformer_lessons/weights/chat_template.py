@@ -62,12 +62,11 @@ def render_chat(
     check_messages(messages)
     variables = {"messages": messages, "add_generation_prompt": add_generation_prompt}
     variables |= {"tools": None, "documents": None} | (special_tokens or {})
-    request = json.dumps({"template": template, "variables": variables})
     try:
         done = subprocess.run(
             # -P: the folder of the script must not come before Python's own library.
             [sys.executable, "-P", chat_sandbox.__file__],
-            input=request.encode(),
+            input=json.dumps({"template": template, "variables": variables}).encode(),
             capture_output=True,
             timeout=chat_sandbox.SECONDS,
         )
