@@ -147,9 +147,7 @@ def test_a_window_can_only_go_back_as_far_as_nothing_was_overwritten(random_mode
     model, cache = random_model(WINDOW), KVCache(WINDOW, chunk=4, dtype=torch.float64)
     for piece in texts(1, 12).split(4, dim=1):
         model(piece, cache)
-    with pytest.raises(
-        LessonsError, match=r"^can't go back by 5 of 12 .* last 4 was partly"
-    ):
+    with pytest.raises(LessonsError, match=r"^can't go back by 5 of 12 .* last 4 was partly"):
         cache.rewind(5)
     cache.rewind(4)
     with pytest.raises(LessonsError, match=r"can't go back by 1 of 8 .* last 0 was partly"):
