@@ -7,6 +7,7 @@ program that it measures.
 """
 
 import contextlib
+import copy
 from collections.abc import Callable
 from typing import Any
 
@@ -14,7 +15,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from benchmarks.training_model import batches_of, in_words_of, shape_of, starting_weights
+from benchmarks.models import huggingface_model, litgpt_model, our_model
+from benchmarks.training_model import batches_of, shape_of, starting_weights
 from benchmarks.worker import Work
 
 LEARNING_RATE, WEIGHT_DECAY, BETAS, CLIP = 1e-3, 0.1, (0.9, 0.95), 1.0
@@ -41,28 +43,17 @@ def ours(
     loss_rows: int | None = None,
 ) -> Work:
     """`Decoder` and `Trainer.step`, as `fit` calls it."""
-    from transformer_lessons.config import ModelConfig
-    from transformer_lessons.model import attention as functions
-    from transformer_lessons.model.decoder import Decoder
     from transformer_lessons.training.config import TrainConfig
     from transformer_lessons.training.trainer import Trainer
 
     shape = shape_of(size, kind)
-    of_kind = {
-        "gpt": {"position": "learned", "norm": "layer", "ffn": "gelu", "bias": True},
-        "llama": {"position": "rope", "norm": "rms", "ffn": "swiglu", "bias": False},
-    }
-    model_config = ModelConfig(
-        *(shape.vocab_size, shape.context_length, shape.d_model, shape.n_layers, shape.n_heads),
-        **{"d_ff": shape.d_ff, "head_bias": False, "tie_embeddings": True, **of_kind[kind]},
-    )
     config = TrainConfig(
         **{"steps": 2**30, "schedule": "constant", "learning_rate": LEARNING_RATE},
         **{"weight_decay": WEIGHT_DECAY, "beta1": BETAS[0], "beta2": BETAS[1], "clip_norm": CLIP},
         **{"precision": precision, "compile": compiled, "fused": True, "loss_rows": loss_rows},
     )
-    model = Decoder(model_config, getattr(functions, attention))
     weights = starting_weights(shape)
+    model = our_model(shape, weights, attention)
     weights["head.weight"] = weights["embedding.weight"]
     trainer = Trainer(model.train(), config, batches_of(shape))
 
@@ -131,36 +122,9 @@ def peer(
 
 def huggingface(size: str, kind: str, attention: str = "sdpa", **how: Any) -> Work:
     """`GPT2LMHeadModel` (in place of nanoGPT, the same architecture) or `LlamaForCausalLM`."""
-    import transformers
-
     shape = shape_of(size, kind)
-    no_ends = {"bos_token_id": None, "eos_token_id": None, "pad_token_id": None}
-    if kind == "gpt":
-        config = transformers.GPT2Config(
-            vocab_size=shape.vocab_size,
-            n_positions=shape.context_length,
-            **{"n_embd": shape.d_model, "n_layer": shape.n_layers, "n_head": shape.n_heads},
-            **{"resid_pdrop": 0.0, "embd_pdrop": 0.0, "attn_pdrop": 0.0, **no_ends},
-        )
-        config._attn_implementation = attention
-        model, words = transformers.GPT2LMHeadModel(config), "gpt2"
-    else:
-        config = transformers.LlamaConfig(
-            vocab_size=shape.vocab_size,
-            max_position_embeddings=shape.context_length,
-            hidden_size=shape.d_model,
-            intermediate_size=shape.d_ff,
-            num_hidden_layers=shape.n_layers,
-            num_attention_heads=shape.n_heads,
-            rms_norm_eps=1e-5,
-            tie_word_embeddings=True,
-            **no_ends,
-        )
-        config._attn_implementation = attention
-        model, words = transformers.LlamaForCausalLM(config), "llama"
-    weights = in_words_of(words, starting_weights(shape))
-    table = "transformer.wte.weight" if kind == "gpt" else "model.embed_tokens.weight"
-    weights["lm_head.weight"] = weights[table]
+    model = huggingface_model(shape, starting_weights(shape), attention)
+    weights = copy.deepcopy(model.state_dict())
 
     def logits_of(inputs: Tensor) -> Tensor:
         return model(input_ids=inputs, use_cache=False).logits
@@ -170,25 +134,7 @@ def huggingface(size: str, kind: str, attention: str = "sdpa", **how: Any) -> Wo
 
 def litgpt(size: str, kind: str, **how: Any) -> Work:
     """LitGPT's `GPT`, configured as a Llama; in an environment of its own."""
-    from litgpt import GPT, Config
-
     shape = shape_of(size, kind)
-    config = Config(
-        block_size=shape.context_length,
-        vocab_size=shape.vocab_size,
-        padded_vocab_size=shape.vocab_size,
-        n_layer=shape.n_layers,
-        n_embd=shape.d_model,
-        n_head=shape.n_heads,
-        intermediate_size=shape.d_ff,
-        rotary_percentage=1.0,
-        parallel_residual=False,
-        bias=False,
-        norm_class_name="RMSNorm",
-        mlp_class_name="LLaMAMLP",
-    )
-    model = GPT(config)
-    model.lm_head.weight = model.transformer.wte.weight
-    weights = in_words_of("litgpt", starting_weights(shape))
-    weights["lm_head.weight"] = weights["transformer.wte.weight"]
+    model = litgpt_model(shape, starting_weights(shape))
+    weights = copy.deepcopy(model.state_dict())
     return peer(model, model, weights, size, kind, **how)

@@ -10,7 +10,12 @@ from hypothesis import strategies as st
 from transformer_lessons.config import ModelConfig, RopeScaling
 from transformer_lessons.errors import LessonsError
 from transformer_lessons.generation import decoding as decoding_module
-from transformer_lessons.generation.decoding import Decoding, last_logits, prefill
+from transformer_lessons.generation.decoding import (
+    Decoding,
+    last_logits,
+    prefill,
+    scores_of_few,
+)
 from transformer_lessons.generation.generate import generate, stream
 from transformer_lessons.generation.sampling import Sampler
 from transformer_lessons.model.cache import KVCache
@@ -154,6 +159,16 @@ def test_selecting_texts_goes_on_with_those(random_model):
     for scores, text in zip(decoding.logits, decoding.texts, strict=True):
         expected = model(torch.tensor([text]))[0, -1]
         torch.testing.assert_close(scores, expected, rtol=1e-10, atol=1e-10)
+
+
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("n_rows", [1, 2, 8, 9])
+def test_few_rows_are_multiplied_from_the_left(n_rows, bias):
+    torch.manual_seed(0)
+    head, x = torch.nn.Linear(5, 30, bias=bias).double(), torch.randn(n_rows, 5).double()
+    got = scores_of_few(head, x)
+    torch.testing.assert_close(got, head(x), rtol=1e-12, atol=1e-12)
+    assert got.is_contiguous()
 
 
 def test_no_samples_are_refused(random_model):

@@ -7,11 +7,13 @@ import math
 from collections.abc import Callable, Sequence
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from transformer_lessons.model.cache import KVCache, longest_cached
 from transformer_lessons.model.decoder import Decoder
 from transformer_lessons.model.inference import inference
+
+FEW = 8  # texts; measured in book/benchmarks.md
 
 Step = Callable[[Decoder, Tensor, KVCache | None], Tensor]
 
@@ -21,7 +23,19 @@ def last_logits(model: Decoder, tokens: Tensor, cache: KVCache | None = None) ->
 
     The head, half of the work in a small model, looks at the last token of each text only.
     """
-    return model.head(model.hidden(tokens, cache)[:, -1])
+    return scores_of_few(model.head, model.hidden(tokens, cache)[:, -1])
+
+
+def scores_of_few(head: nn.Linear, x: Tensor) -> Tensor:
+    """head(x) for rows (B, D); few of them as (W x^T)^T, with the large W as left factor.
+
+    The product is the same. But the processor's library rearranges the right factor first, which
+    for few rows and a large vocabulary takes longer than to multiply: twice as long for 8 rows.
+    """
+    if len(x) > FEW:
+        return head(x)
+    scores = (head.weight @ x[0])[None] if len(x) == 1 else (head.weight @ x.T).T.contiguous()
+    return scores if head.bias is None else scores + head.bias
 
 
 def prefill(model: Decoder, texts: Sequence[Sequence[int]], cache: KVCache) -> Tensor:
@@ -93,8 +107,8 @@ class Decoding:
             text.append(token)
         if self.cache is None or len(self.cache) == self.cache.capacity:
             return self.read_again()
-        new = torch.tensor(tokens, device=self.logits.device)[:, None]  # (B, 1)
-        with inference(self.model):
+        with inference(self.model):  # where also `new` is made: else it would be compiled twice
+            new = torch.tensor(tokens, device=self.logits.device)[:, None]  # (B, 1)
             self.logits = self.step(self.model, new, self.cache)
 
     def select(self, rows: Sequence[int]) -> None:

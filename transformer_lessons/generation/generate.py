@@ -9,6 +9,7 @@ from transformer_lessons.errors import LessonsError
 from transformer_lessons.generation.decoding import Decoding, Step, last_logits
 from transformer_lessons.generation.sampling import Sampler
 from transformer_lessons.model.decoder import Decoder
+from transformer_lessons.model.inference import inference
 
 
 def continue_texts(
@@ -109,10 +110,10 @@ def generate(
     if n_samples > 1:  # the samples of a prompt share its reading
         decoding.select([row for row in range(len(prompts)) for _ in range(n_samples)])
     seeds = range(seed, seed + n_texts)
-    for row, token, _ in continue_texts(
-        decoding, max_new_tokens, sampler or Sampler(), seeds, stop
-    ):
-        made[row].append(token)
+    with inference(model):  # once, and not for every token
+        steps = continue_texts(decoding, max_new_tokens, sampler or Sampler(), seeds, stop)
+        for row, token, _ in steps:
+            made[row].append(token)
     return made
 
 

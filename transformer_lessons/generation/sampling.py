@@ -49,16 +49,18 @@ class Sampler:
     def __post_init__(self) -> None:
         check_sampler(self)
 
-    def probabilities(self, logits: Tensor, history: Sequence[int] = ()) -> Tensor:
-        """What the next token is drawn from: (V,), from the scores (V,) of the model.
-
-        `history` is the text so far, which the penalties look at.
-        """
+    def penalized(self, logits: Tensor, history: Sequence[int] = ()) -> Tensor:
+        """The scores (V,) of the model, lowered for what is in `history`, the text so far."""
         check_scores(logits)
         if self.repetition_penalty != 1:
             logits = penalize_repetition(logits, history, self.repetition_penalty)
         if self.frequency_penalty:
             logits = penalize_frequency(logits, history, self.frequency_penalty)
+        return logits
+
+    def probabilities(self, logits: Tensor, history: Sequence[int] = ()) -> Tensor:
+        """What the next token is drawn from: (V,), from the scores (V,) of the model."""
+        logits = self.penalized(logits, history)
         if self.greedy:
             return one_hot(logits.argmax(), len(logits)).to(logits.dtype)
         logits = logits / self.temperature
@@ -74,15 +76,15 @@ class Sampler:
         self, logits: Tensor, generator: torch.Generator, history: Sequence[int] = ()
     ) -> int:
         """Choose from the scores (V,) of all tokens; `generator` supplies the randomness."""
+        if self.greedy:  # without probabilities, which would be 1 and zeros
+            return int(self.penalized(logits, history).argmax())
         probabilities = self.probabilities(logits, history)
-        if self.greedy:
-            return int(probabilities.argmax())
         return int(torch.multinomial(probabilities, 1, generator=generator))
 
 
 def check_scores(logits: Tensor) -> None:
     """Raise `LessonsError` for a NaN or an infinite score; -inf, "never", may be among others."""
-    if not logits.max().isfinite():  # the largest of numbers among which is a NaN is NaN
+    if not math.isfinite(logits.max()):  # the largest of numbers among which is a NaN is NaN
         remedy = "The model has diverged: train it again with a lower learning rate."
         raise LessonsError("the scores are not all finite", remedy=remedy)
 

@@ -85,7 +85,9 @@ class KVCache:
         """
         places, last = self.places(n_tokens)[:, None], self.length + n_tokens - 1
         slots = torch.arange(self.n_visible(n_tokens), device=places.device)
-        held = last - (last - slots) % self.n_slots
+        held = slots  # without a window, nothing is ever overwritten
+        if self.window is not None:
+            held = last - (last - slots) % self.n_slots
         mask = (held >= 0) & (held <= places)
         if self.window is not None:
             mask &= places - held < self.window
