@@ -77,6 +77,7 @@ bench-bpe: $(VENV)/installed
 
 bench-training: $(VENV)/installed bench-litgpt
 	$(BIN)/python -m benchmarks.training_run
+	$(BIN)/python -m benchmarks.training_plot
 
 bench-decoding: $(VENV)/installed bench-litgpt
 	$(BIN)/python -m benchmarks.decoding_run

@@ -3,6 +3,7 @@
 import doctest
 import importlib.util
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -26,6 +27,7 @@ from benchmarks import (
     summary,
     training,
     training_model,
+    training_plot,
     training_profile,
     training_run,
     worker,
@@ -42,7 +44,8 @@ needs_rustbpe = pytest.mark.skipif(
 
 
 @pytest.mark.parametrize(
-    "module", [bpe_ties, page, summary, training, training_model, training_profile]
+    "module",
+    [bpe_ties, page, summary, training, training_model, training_plot, training_profile],
 )
 def test_examples_in_the_docstrings(module):
     found = doctest.testmod(module)
@@ -403,3 +406,18 @@ def test_a_training_section_in_its_tiny_form(capsys, monkeypatch, tmp_path):  # 
         "| Llama, ours",
     ]
     assert lines[-1] == training_run.WITHOUT_LITGPT
+
+
+def test_the_plot_is_drawn_from_the_tables_of_the_page(tmp_path):
+    text = PAGE.read_text(encoding="utf-8")
+    found = training_plot.rates(text, "training-M-eager-fp32")
+    assert list(found) == [
+        *("GPT-2, transformers", "GPT-2, ours"),
+        *("Llama, transformers", "Llama, LitGPT", "Llama, ours"),
+    ]
+    row = re.search(
+        r"\| Llama, ours \| [\d,]+ \| ([\d,]+) .*\n\n<!-- end training-M-eager-fp32", text
+    )
+    assert found["Llama, ours"] == float(row[1].replace(",", ""))
+    training_plot.draw(text, tmp_path / "plot.png")
+    assert (tmp_path / "plot.png").read_bytes().startswith(b"\x89PNG")
