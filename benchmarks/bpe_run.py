@@ -88,11 +88,12 @@ def rows_of(results: Mapping[str, Results], base: str, n_bytes: int) -> list[lis
     rows, base_runs = [], results[base].runs
     for name, result in results.items():
         seconds = [run.wall for run in result.runs]
+        rate = n_bytes / median(seconds) / 1e6
         rows.append(
             [
                 name,
                 middle_and_range(seconds),
-                f"{n_bytes / median(seconds) / 1e6:.2g}",
+                f"{rate:.1f}" if rate >= 0.1 else f"{rate:.3f}",
                 f"{median(run.cpu for run in result.runs):.2f}",
                 middle_and_range(ratios("wall", result.runs, base_runs)),
                 f"{median(ratios('cpu', result.runs, base_runs)):.2f}",

@@ -105,6 +105,10 @@ def test_a_row_by_hand():  # SPEC F6
         ["base", "2.00 (2.00–4.00)", "2.5", "4.00", "1.00 (1.00–1.00)", "1.00", "12"],
         ["ours", "1.00 (1.00–3.00)", "5.0", "2.00", "0.50 (0.25–1.50)", "0.50", "4"],
     ]
+    assert [row[2] for row in bpe_run.rows_of(results, "base", n_bytes=50_000)] == [
+        "0.025",
+        "0.050",
+    ]
 
 
 @pytest.mark.parametrize("power", [1, 1.5, 2])

@@ -117,7 +117,7 @@ LIVE = {
     "06_rope": ("rope-explorer", "query and a key"),
     "07_attention": ("attention-explorer", "hand example"),
     "11_optimizers": ("schedule-explorer", "three schedules"),
-    "16_sampling": ("sampling-explorer", "token"),
+    "16_sampling": ("sampling-explorer", "one distribution"),
 }
 
 
