@@ -10,7 +10,6 @@ from functools import partial
 from itertools import chain
 from pathlib import Path
 
-import torch
 import tyro
 
 from transformer_lessons.commands import check_seed
@@ -23,6 +22,7 @@ from transformer_lessons.generation.conversation import end_tokens
 from transformer_lessons.generation.decoding import Step, last_logits
 from transformer_lessons.generation.generate import generate, stream_with_probabilities
 from transformer_lessons.generation.sampling import Sampler
+from transformer_lessons.training.trainer import compiled
 
 DEFAULT = Sampler(temperature=0.2)  # suits models as small as these
 
@@ -82,10 +82,11 @@ def run(arguments: Sequence[str]) -> int:
 
 def write_compiled(write: Callable[[Step], None]) -> None:
     """Write with a compiled model; a machine that can't compile raises `LessonsError`."""
+    step = compiled(last_logits)
     from torch._dynamo.exc import TorchDynamoException  # here, because it takes a while
 
     try:
-        write(torch.compile(last_logits))
+        write(step)
     except TorchDynamoException as error:
         what = f"the model can't be compiled here: {str(error).strip().splitlines()[0]}"
         raise LessonsError(what, remedy="Leave --compile away.") from None
