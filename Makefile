@@ -16,7 +16,7 @@ BOOK_SOURCES := _config.yml _toc.yml $(call sources,book notebooks)
 ALL_SOURCES  := $(BOOK_SOURCES) Makefile README.md pyproject.toml \
                 $(call sources,transformer_lessons tests tools)
 
-.PHONY: help install book test faults lint notebooks bench bench-bpe bench-training bench-decoding bench-litgpt train train-quick python-small generate chat demo clean
+.PHONY: help install book test faults lint notebooks bench bench-bpe bench-training bench-decoding bench-smollm bench-litgpt train train-quick python-small generate chat demo clean
 
 help:
 	@sed -n 's/^# \{0,1\}//p;/^$$/q' Makefile
@@ -67,9 +67,9 @@ notebooks: $(VENV)/installed
 	$(BIN)/python tools/run_notebooks.py
 	$(BIN)/python tools/publish.py
 
-# The figures are of use from a quiet machine only. A part: make bench-bpe (-training, -decoding)
+# The figures are of use from a quiet machine only. A part: make bench-bpe, and so on.
 # LitGPT has an environment of its own, for it needs other versions; without it, its rows are empty.
-bench: bench-bpe bench-training bench-decoding
+bench: bench-bpe bench-training bench-decoding bench-smollm
 
 bench-bpe: $(VENV)/installed
 	$(BIN)/pip install --quiet --no-deps -r benchmarks/requirements.txt
@@ -81,6 +81,9 @@ bench-training: $(VENV)/installed bench-litgpt
 
 bench-decoding: $(VENV)/installed bench-litgpt
 	$(BIN)/python -m benchmarks.decoding_run
+
+bench-smollm: $(VENV)/installed
+	$(BIN)/python -m benchmarks.smollm_run
 
 bench-litgpt:
 	test -x _build/litgpt/bin/python || { $(PYTHON) -m venv _build/litgpt.new && \

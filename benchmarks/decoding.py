@@ -85,9 +85,18 @@ def without_cache(model: Any, prompts: Tensor, n_new: int) -> Iterator[Tensor]:
 
 def our_step(compiled: bool) -> Any:
     """The step that `generate` takes, compiled as lesson 17 does it."""
-    from transformer_lessons.generation.decoding import last_logits
+    from transformer_lessons.generation.decoding import compiled_step, last_logits
 
-    return torch.compile(last_logits, dynamic=False) if compiled else last_logits
+    return compiled_step() if compiled else last_logits
+
+
+def our_decoder(shape: Shape, attention: str = "attend") -> Any:
+    """The book's model, with linear layers for few rows, as the command `generate` has them."""
+    from transformer_lessons.model.linear import FewRowsLinear, replace_linear
+
+    model = our_model(shape, decoding_weights(shape), attention)
+    replace_linear(model, FewRowsLinear)
+    return model
 
 
 def ours(
@@ -106,7 +115,7 @@ def ours(
     from transformer_lessons.generation.sampling import Sampler
 
     shape = decoding_shape(size, context_length)
-    model = our_model(shape, decoding_weights(shape), attention)
+    model = our_decoder(shape, attention)
     prompts = prompts_of(shape, n_texts, n_prompt)
     texts, step, sampler = prompts.tolist(), our_step(compiled), Sampler(greedy=True)
 
@@ -135,7 +144,7 @@ def ours_by_length(
     from transformer_lessons.generation.sampling import Sampler
 
     shape = decoding_shape(size, n_new + 1)
-    model = our_model(shape, decoding_weights(shape))
+    model = our_decoder(shape)
     prompt, step = prompts_of(shape, 1, 1), our_step(compiled)
 
     def run() -> list[float]:

@@ -25,19 +25,25 @@ from transformer_lessons.commands.chat import Chat, converse
 from transformer_lessons.commands.chat_commands import COMMANDS, Session, read_command
 from transformer_lessons.commands.chat_settings import LONGEST, SETTINGS, Settings
 from transformer_lessons.commands.models import LoadedModel
+from transformer_lessons.commands.writing import harmless
 from transformer_lessons.config import ModelConfig
 from transformer_lessons.errors import LessonsError
 from transformer_lessons.generation.conversation import Conversation
 from transformer_lessons.generation.generate import generate
 from transformer_lessons.generation.sampling import SAMPLERS, Sampler
+from transformer_lessons.model.accounting import count_parameters
 from transformer_lessons.model.decoder import Decoder
+from transformer_lessons.model.linear import replace_linear
 from transformer_lessons.text.byte_tokenizer import ByteTokenizer
+from transformer_lessons.training.checkpoint import save_checkpoint
+from transformer_lessons.weights.quantize import Int8Linear
 from transformer_lessons.weights.shipped import load_shipped
 
 COMMAND = [sys.executable, "-W", "error", "-m", "transformer_lessons", "chat"]
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "TERM": "xterm"}
 ENVIRONMENT.pop("COLUMNS", None)  # else nobody would ask the terminal how wide it is
 WAIT = 120  # seconds; a busy machine is no failure
+PATIENCE = 5  # seconds until a key is pressed again
 
 
 @pytest.fixture
@@ -404,11 +410,18 @@ class Terminal:
         self.seen = 0  # where `until` goes on looking
         self.n_reads = 0
 
-    def until(self, text: str) -> str:
-        """Wait for `text`; returns what was shown since the last time."""
-        deadline = time.monotonic() + WAIT
+    def until(self, text: str, insist: str = "") -> str:
+        """Wait for `text`; returns what was shown since the last time.
+
+        `insist` is pressed every few seconds: Python's readline doesn't notice a Ctrl-C that comes
+        just before it waits for keys, until the next key comes.
+        """
+        deadline, again = time.monotonic() + WAIT, time.monotonic() + PATIENCE
         while (end := self.shown.find(text, self.seen)) < 0:
             assert time.monotonic() < deadline, f"{text!r} never came:\n{self.shown}"
+            if insist and time.monotonic() > again:
+                self.press(insist)
+                again += PATIENCE
             if not select.select([self.master], [], [], 1)[0]:
                 continue
             try:
@@ -455,15 +468,49 @@ def terminal():
         one.end()
 
 
-def wait_for_end(one: Terminal) -> int:
-    """The exit code of a program that ends by itself, its terminal open."""
+def wait_for_end(one: Terminal, insist: str = "") -> int:
+    """The exit code of a program that ends by itself; its terminal is open."""
+    deadline, again = time.monotonic() + WAIT, time.monotonic() + PATIENCE
     while one.process.poll() is None:
+        assert time.monotonic() < deadline, f"it never ended:\n{one.shown}"
+        if insist and time.monotonic() > again:
+            one.press(insist)
+            again += PATIENCE
         if select.select([one.master], [], [], 0.1)[0]:
             try:
                 one.shown += os.read(one.master, 4096).decode(errors="replace")
             except OSError:
                 break
     return one.process.wait(timeout=WAIT)
+
+
+def test_a_chat_with_rounded_weights_and_a_compiled_step(tmp_path, monkeypatch, capsys):
+    """What it writes is what the rounded model writes; the count of parameters is of all."""
+    torch.manual_seed(0)
+    model = Decoder(ModelConfig(256, context_length=64, d_model=8, n_layers=1, n_heads=2, d_ff=8))
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.normal_(std=3)
+    save_checkpoint(tmp_path / "model", 1, model)
+    compiled = []
+    monkeypatch.setattr("torch.compile", lambda step, **how: compiled.append(step) or step)
+
+    def chat(*options):
+        monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b"ab\n")))
+        arguments = [str(tmp_path / "model"), "--max-new-tokens", "400", "--seed", "3", *options]
+        assert main(["chat", *arguments]) == 0
+        return capsys.readouterr().out
+
+    whole, rounded, both = chat(), chat("--int8"), chat("--int8", "--compile")
+    assert len(compiled) == 1
+    assert f"{count_parameters(model):,}" in rounded
+    assert "It compiles" in both
+    replace_linear(model, Int8Linear)
+    [expected] = generate(model, [list(b"ab")], 400, SAMPLERS["balanced"], seed=3)
+    text = harmless(bytes(expected).decode(errors="replace"))
+    assert text in rounded
+    assert text in both
+    assert text not in whole
 
 
 def test_a_conversation_in_a_terminal(terminal):  # SPEC F9 F10 A8 S6
@@ -515,10 +562,10 @@ def test_ctrl_c_twice_at_the_prompt_quits(terminal):
     chat = terminal()
     chat.until("> ")
     chat.press("half a li\x03")
-    chat.until("Ctrl-C again, or Ctrl-D, quits.")
+    chat.until("Ctrl-C again, or Ctrl-D, quits.", insist="\x03")
     chat.until("> ")
     chat.press("\x03")
-    assert wait_for_end(chat) == 130
+    assert wait_for_end(chat, insist="\x03") == 130
     assert chat.shown.rstrip().endswith("stopped")
     assert "half a li\n" not in chat.shown.replace("\r", "")  # it was no turn
 

@@ -18,10 +18,12 @@ from transformer_lessons.errors import LessonsError
 from transformer_lessons.generation.generate import generate
 from transformer_lessons.generation.sampling import SAMPLERS, Sampler
 from transformer_lessons.model.decoder import Decoder
+from transformer_lessons.model.linear import replace_linear
 from transformer_lessons.presets import preset
 from transformer_lessons.text.bpe import BPETokenizer
 from transformer_lessons.text.byte_tokenizer import ByteTokenizer
 from transformer_lessons.training.checkpoint import save_checkpoint
+from transformer_lessons.weights.quantize import Int8Linear
 from transformer_lessons.weights.shipped import load_shipped
 
 COMMAND = [sys.executable, "-W", "error", "-m", "transformer_lessons", "generate"]
@@ -43,9 +45,12 @@ def run(tmp_path, monkeypatch, capsys):
 
 @pytest.fixture
 def random_bytes(tmp_path):
-    """A checkpoint of a model of bytes that writes anything."""
+    """A checkpoint of a model of bytes that writes anything; so small a change of weights shows."""
     torch.manual_seed(0)
     model = Decoder(ModelConfig(256, context_length=16, d_model=8, n_layers=1, n_heads=2, d_ff=8))
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.normal_(std=3)
     save_checkpoint(tmp_path / "model", 1, model)
     return model
 
@@ -166,7 +171,7 @@ def test_a_writing_knows_why_it_ended():
 
 def test_compiled_is_the_same(run, random_bytes, monkeypatch):
     compiled = []
-    monkeypatch.setattr("torch.compile", lambda step: compiled.append(step) or step)
+    monkeypatch.setattr("torch.compile", lambda step, **how: compiled.append(step) or step)
     options = ("model", "--prompt", "ab", "--max-new-tokens", 5)
     assert run(*options, "--compile") == run(*options)
     assert len(compiled) == 1
@@ -178,10 +183,36 @@ def test_a_model_that_can_not_be_compiled_is_explained(run, random_bytes, monkey
     def broken(*arguments):
         raise InternalTorchDynamoError("no compiler\nand more")
 
-    monkeypatch.setattr("torch.compile", lambda step: broken)
+    monkeypatch.setattr("torch.compile", lambda step, **how: broken)
     code, _, errors = run("model", "--prompt", "ab", "--compile")
     assert code == 2
     assert errors == "error: the model can't be compiled here: no compiler. Leave --compile away.\n"
+
+
+def test_weights_rounded_to_int8(run, random_bytes):
+    """What is written is what the model writes whose linear layers are rounded, and no other."""
+    options = ("model", "--prompt", "ab", "--max-new-tokens", 400, "--temperature", 1, "--json")
+    (_, whole, _), (_, output, _) = run(*options), run(*options, "--int8")
+    assert whole != output
+    replace_linear(random_bytes, Int8Linear)
+    expected = generate(random_bytes, [list(b"ab")], 400, Sampler(), seed=0)[0]
+    assert as_objects(output)[0]["tokens"] == expected
+
+
+def test_a_compiled_int8_model_from_the_command_line(random_bytes, tmp_path):
+    """In a process of its own, with the real compiler, where a warning is an error."""
+    options = ["model", "--prompt", "ab", "--max-new-tokens", "6", "--int8"]
+    made = [
+        subprocess.run(
+            [*COMMAND, *options, *more],
+            env=ENVIRONMENT,
+            cwd=tmp_path,
+            check=True,
+            capture_output=True,
+        ).stdout
+        for more in ([], ["--compile"])
+    ]
+    assert made[0] == made[1] != b""
 
 
 def test_a_prompt_beyond_the_context_is_told(run, random_bytes):

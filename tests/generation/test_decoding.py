@@ -12,13 +12,15 @@ from transformer_lessons.errors import LessonsError
 from transformer_lessons.generation import decoding as decoding_module
 from transformer_lessons.generation.decoding import (
     Decoding,
+    compiled_step,
     last_logits,
     prefill,
-    scores_of_few,
 )
 from transformer_lessons.generation.generate import generate, stream
 from transformer_lessons.generation.sampling import Sampler
 from transformer_lessons.model.cache import KVCache
+from transformer_lessons.model.linear import FewRowsLinear, replace_linear
+from transformer_lessons.weights.quantize import Int8Linear
 
 CONTEXT = 12
 BASE = ModelConfig(20, CONTEXT, d_model=24, n_layers=2, n_heads=4, d_ff=7)
@@ -135,18 +137,35 @@ def test_the_cache_saves_work_until_the_context_is_full(random_model, monkeypatc
     assert sizes == [3] + [1] * 9 + [CONTEXT] * 2  # then the window slides and is read again
 
 
-# torch warns of its own code when its compiler is first imported.
-@pytest.mark.filterwarnings("ignore:`torch.jit.script_method` is deprecated:DeprecationWarning")
-def test_compiled_equals_eager(random_model):
-    model, compiled = random_model(BASE).float(), torch.compile(last_logits, dynamic=False)
+@pytest.mark.parametrize("layer", [None, FewRowsLinear, Int8Linear])
+def test_compiled_equals_eager(random_model, layer):
+    model, step = random_model(BASE).float(), compiled_step()
+    if layer is not None:
+        replace_linear(model, layer)
     prompts, options = [[1, 2, 3], [4]], {"sampler": Sampler(0.7), "seed": 2}
     expected = generate(model, prompts, 11, **options)
-    assert generate(model, prompts, 11, step=compiled, **options) == expected
-    steps = Decoding(model, prompts, 5, compiled), Decoding(model, prompts, 5)
-    for token in (3, 1, 2):
-        for step in steps:
-            step.append([token, token])
-        torch.testing.assert_close(steps[0].logits, steps[1].logits, rtol=0, atol=1e-4)
+    assert generate(model, prompts, 11, step=step, **options) == expected
+    for texts in (prompts, prompts[:1]):  # a single row takes another way
+        steps = Decoding(model, texts, 5, step), Decoding(model, texts, 5)
+        for token in (3, 1, 2):
+            for one in steps:
+                one.append([token] * len(texts))
+            torch.testing.assert_close(steps[0].logits, steps[1].logits, rtol=0, atol=1e-4)
+
+
+def test_texts_that_end_leave_a_compiled_batch_as_large_as_it_was(random_model):
+    model, sizes = random_model(BASE), []
+
+    def step(*arguments):
+        sizes.append(len(arguments[1]))
+        return last_logits(*arguments)
+
+    prompts, stop = [[1, 2, 3], [4], [5, 6]], set(range(8))
+    expected = generate(model, prompts, 9, seed=1, stop=stop)
+    assert list(map(len, expected)) == [3, 6, 1]  # one after the other
+    assert generate(model, prompts, 9, seed=1, stop=stop, step=step) == expected
+    assert sizes == [3] * 5
+    assert len(generate(model, prompts[:1], 3, n_samples=2, step=step)) == 2
 
 
 def test_selecting_texts_goes_on_with_those(random_model):
@@ -159,16 +178,6 @@ def test_selecting_texts_goes_on_with_those(random_model):
     for scores, text in zip(decoding.logits, decoding.texts, strict=True):
         expected = model(torch.tensor([text]))[0, -1]
         torch.testing.assert_close(scores, expected, rtol=1e-10, atol=1e-10)
-
-
-@pytest.mark.parametrize("bias", [True, False])
-@pytest.mark.parametrize("n_rows", [1, 2, 8, 9])
-def test_few_rows_are_multiplied_from_the_left(n_rows, bias):
-    torch.manual_seed(0)
-    head, x = torch.nn.Linear(5, 30, bias=bias).double(), torch.randn(n_rows, 5).double()
-    got = scores_of_few(head, x)
-    torch.testing.assert_close(got, head(x), rtol=1e-12, atol=1e-12)
-    assert got.is_contiguous()
 
 
 def test_no_samples_are_refused(random_model):

@@ -6,7 +6,7 @@ import pytest
 import tokenizers
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tokenizers import decoders, models, pre_tokenizers
+from tokenizers import decoders, models, normalizers, pre_tokenizers
 
 from transformer_lessons.errors import LessonsError
 from transformer_lessons.text.bpe import BPETokenizer
@@ -62,6 +62,8 @@ def opened(metadata):
     level = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence([split, level])
     tokenizer.decoder = decoders.ByteLevel()
+    if metadata["tokenizer.ggml.pre"] == "qwen2":  # as in Qwen's own tokenizer.json
+        tokenizer.normalizer = normalizers.NFC()
     tokenizer.add_special_tokens(SPECIAL)
     return tokenizer
 
@@ -78,9 +80,11 @@ def test_ids_are_those_of_tokenizers(pre):  # SPEC G5, A1
     @settings(max_examples=600)
     def check(text):
         assert own.encode(text, "all") == theirs.encode(text).ids
-        assert own.decode(own.encode(text, "all")) == text
+        if pre != "qwen2":
+            assert own.decode(own.encode(text, "all")) == text
 
     check()
+    assert own.encode("cafe\u0301") == theirs.encode("cafe\u0301").ids
     chat = "<|im_start|>user\nIn 1984?<|im_end|>\n<tool_call>"
     assert own.encode(chat, "all") == theirs.encode(chat).ids
     with pytest.raises(LessonsError, match="special token"):

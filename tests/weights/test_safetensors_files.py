@@ -93,6 +93,26 @@ def test_a_link_inside_the_folder_is_followed(shards):
     assert sorted(find_tensors(shards)) == ["a", "b", "c"]
 
 
+def test_the_cache_of_the_hub_is_read_as_it_is(shards, tmp_path):  # SPEC G5
+    """Its snapshots are folders of links into one folder of blobs. Other links are refused."""
+    model = tmp_path / "models--org--name"
+    snapshot, blobs = model / "snapshots" / "0123abc", model / "blobs"
+    snapshot.mkdir(parents=True)
+    blobs.mkdir()
+    for name in (A, B, INDEX):
+        (shards / name).rename(blobs / f"hash-of-{name}")
+        (snapshot / name).symlink_to(f"../../blobs/hash-of-{name}")
+    assert sorted(find_tensors(snapshot)) == ["a", "b", "c"]
+    (blobs / f"hash-of-{B}").rename(model / "refs")
+    (snapshot / B).unlink()
+    (snapshot / B).symlink_to("../../refs")
+    assert "is a link that leads out of the folder" in refused(snapshot)
+    elsewhere = tmp_path / "elsewhere"
+    blobs.rename(elsewhere)
+    blobs.symlink_to(elsewhere)
+    assert "is a link that leads out of the folder" in refused(snapshot)
+
+
 def test_a_pipe_is_not_waited_for(shards):  # SPEC S9
     (shards / B).unlink()
     os.mkfifo(shards / B)

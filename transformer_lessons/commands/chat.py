@@ -5,6 +5,8 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import pairwise
+from statistics import median
 
 import tyro
 
@@ -14,6 +16,7 @@ from transformer_lessons.commands.chat_settings import Settings
 from transformer_lessons.commands.lines import line_reader
 from transformer_lessons.commands.models import LoadedModel, ModelOptions, open_model
 from transformer_lessons.commands.sampling_options import SamplingOptions, check_vocabulary
+from transformer_lessons.commands.speed import SpeedOptions, named_compiler_errors, prepare_step
 from transformer_lessons.commands.writing import Writing, harmless, print_token_line
 from transformer_lessons.errors import LessonsError
 from transformer_lessons.generation.conversation import Conversation, Prompt, end_tokens
@@ -30,7 +33,7 @@ REASONS = {
 
 
 @dataclass(frozen=True)
-class Chat(SamplingOptions, ModelOptions):
+class Chat(SpeedOptions, SamplingOptions, ModelOptions):
     """Talk with a model. It starts with the preset balanced; type help to see what else there is.
 
     Standard input need not be a terminal: then each line is a turn, and bad input ends the program.
@@ -64,8 +67,12 @@ def run(arguments: Sequence[str]) -> int:
         stop_strings += tuple(end_tokens(loaded.tokenizer))
     session = Session(loaded, conversation, settings, PlainConsole(), stop_strings)
     introduce(loaded, session)
+    if options.compile:
+        session.console.print("It compiles before the first answer: a minute or two, if new here.")
     in_terminal = sys.stdin is not None and sys.stdin.isatty()
-    converse(session, line_reader(in_terminal), in_terminal)
+    with named_compiler_errors(options):
+        session.step = prepare_step(loaded.model, options)
+        converse(session, line_reader(in_terminal), in_terminal)
     return 0
 
 
@@ -128,7 +135,7 @@ def answer(session: Session) -> None:
     ends, times = end_tokens(tokenizer).values(), [time.perf_counter()]
     steps = stream_with_probabilities(
         *(session.loaded.model, prompt.tokens, settings.max_new_tokens, settings.sampler),
-        *(settings.seed, ends),
+        *(settings.seed, ends, session.step),
     )
     writing = Writing(tokenizer, with_times(steps, times), ends, session.stop_strings)
     if settings.bars:
@@ -165,6 +172,7 @@ def facts(prompt: Prompt, writing: Writing, times: Sequence[float]) -> str:
     if len(times) == 1:
         return f"{read}; stopped"
     wrote = f"wrote {len(writing.tokens):,}"
-    if len(times) > 2:
-        wrote += f" at {(len(times) - 2) / (times[-1] - times[1]):,.0f} tokens/s"
+    if len(times) > 2:  # the median, because compiling may fall into one of the steps
+        seconds = median(after - before for before, after in pairwise(times[1:]))
+        wrote += f" at {1 / seconds:,.0f} tokens/s"
     return f"{read} in {times[1] - times[0]:.2f} s, {wrote}; {REASONS[writing.finish]}"

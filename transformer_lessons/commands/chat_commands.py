@@ -15,6 +15,7 @@ from transformer_lessons.commands.writing import harmless
 from transformer_lessons.errors import LessonsError
 from transformer_lessons.files import replace_file
 from transformer_lessons.generation.conversation import Conversation
+from transformer_lessons.generation.decoding import Step, last_logits
 from transformer_lessons.generation.sampling import SAMPLERS, Sampler
 
 
@@ -27,6 +28,7 @@ class Session:
     settings: Settings
     console: Console
     stop_strings: tuple[str, ...] = ()
+    step: Step = last_logits
     n_unseen: int = 0  # how many turns, the oldest ones, did not fit into the last prompt
 
 

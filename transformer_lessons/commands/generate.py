@@ -4,7 +4,7 @@ import codecs
 import json
 import sys
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import chain
@@ -16,19 +16,19 @@ from transformer_lessons.commands import check_seed
 from transformer_lessons.commands.models import LoadedModel, ModelOptions, open_model
 from transformer_lessons.commands.prompts import read_prompts
 from transformer_lessons.commands.sampling_options import SamplingOptions, check_vocabulary
+from transformer_lessons.commands.speed import SpeedOptions, named_compiler_errors, prepare_step
 from transformer_lessons.commands.writing import Writing, harmless, print_token_line
 from transformer_lessons.errors import LessonsError
 from transformer_lessons.generation.conversation import end_tokens
-from transformer_lessons.generation.decoding import Step, last_logits
+from transformer_lessons.generation.decoding import Step
 from transformer_lessons.generation.generate import generate, stream_with_probabilities
 from transformer_lessons.generation.sampling import Sampler
-from transformer_lessons.training.trainer import compiled
 
 DEFAULT = Sampler(temperature=0.2)  # suits models as small as these
 
 
 @dataclass(frozen=True)
-class Generate(SamplingOptions, ModelOptions):
+class Generate(SpeedOptions, SamplingOptions, ModelOptions):
     """Let a trained model continue a prompt, or many at once.
 
     Without --preset and --temperature, the temperature is 0.2, which suits small models.
@@ -54,8 +54,6 @@ class Generate(SamplingOptions, ModelOptions):
     """A JSON object a line: prompt, text, tokens, and why it ended."""
     batch_size: int = 16
     """How many texts are written side by side. It changes the speed, not the texts."""
-    compile: bool = False
-    """Compile the model first, which takes a minute and makes long texts faster."""
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -73,23 +71,9 @@ def run(arguments: Sequence[str]) -> int:
         write = partial(write_many, loaded, prompts, options, sampler)
     else:
         write = partial(write_one, loaded, prompts[0], options, sampler)
-    if options.compile:
-        write_compiled(write)
-    else:
-        write(last_logits)
+    with named_compiler_errors(options):
+        write(prepare_step(loaded.model, options))
     return 0
-
-
-def write_compiled(write: Callable[[Step], None]) -> None:
-    """Write with a compiled model; a machine that can't compile raises `LessonsError`."""
-    step = compiled(last_logits)
-    from torch._dynamo.exc import TorchDynamoException  # here, because it takes a while
-
-    try:
-        write(step)
-    except TorchDynamoException as error:
-        what = f"the model can't be compiled here: {str(error).strip().splitlines()[0]}"
-        raise LessonsError(what, remedy="Leave --compile away.") from None
 
 
 def check_options(options: Generate) -> None:

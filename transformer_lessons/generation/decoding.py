@@ -3,17 +3,15 @@
 Shapes: B texts, T new tokens, V tokens of the vocabulary.
 """
 
-import math
 from collections.abc import Callable, Sequence
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from transformer_lessons.model.cache import KVCache, longest_cached
+from transformer_lessons.model.compilation import compiled
 from transformer_lessons.model.decoder import Decoder
 from transformer_lessons.model.inference import inference
-
-FEW = 8  # texts; measured in book/benchmarks.md
 
 Step = Callable[[Decoder, Tensor, KVCache | None], Tensor]
 
@@ -21,21 +19,20 @@ Step = Callable[[Decoder, Tensor, KVCache | None], Tensor]
 def last_logits(model: Decoder, tokens: Tensor, cache: KVCache | None = None) -> Tensor:
     """Scores (B, V) of what follows `tokens` (B, T), which follow what `cache` has seen.
 
-    The head, half of the work in a small model, looks at the last token of each text only.
+    The head, a large part of the work in a small model, looks at the last token of each text only.
     """
-    return scores_of_few(model.head, model.hidden(tokens, cache)[:, -1])
+    return model.head(model.hidden(tokens, cache)[:, -1])
 
 
-def scores_of_few(head: nn.Linear, x: Tensor) -> Tensor:
-    """head(x) for rows (B, D); few of them as (W x^T)^T, with the large W as left factor.
+def compiled_step() -> Step:
+    """`last_logits`, compiled when it is first used with a batch size or a length. Keep it.
 
-    The product is the same. But the processor's library rearranges the right factor first, which
-    for few rows and a large vocabulary takes longer than to multiply: twice as long for 8 rows.
+    (Or with padding for the first time. After eight programs PyTorch makes no more, and says so.)
+    The compiler likes to compute numbers again where they are needed instead of storing them. In a
+    product of one row with a matrix it would normalize that row again for each row of the matrix.
+    The option has it store what took more than a dozen operations.
     """
-    if len(x) > FEW:
-        return head(x)
-    scores = (head.weight @ x[0])[None] if len(x) == 1 else (head.weight @ x.T).T.contiguous()
-    return scores if head.bias is None else scores + head.bias
+    return compiled(last_logits, dynamic=False, options={"realize_opcount_threshold": 12})
 
 
 def prefill(model: Decoder, texts: Sequence[Sequence[int]], cache: KVCache) -> Tensor:
@@ -90,8 +87,8 @@ class Decoding:
             return
         capacity = longest + self.n_left
         static = self.step is not last_logits
-        if static:  # few different sizes, for each is compiled anew
-            capacity = 64 * math.ceil(capacity / 64)
+        if static:  # 64, 128, 256, ...: few sizes, for each is compiled anew
+            capacity = max(64, 1 << (capacity - 1).bit_length())
         self.cache = KVCache(
             *(config, len(windows), min(capacity, allowed)),
             static=static,
@@ -103,6 +100,7 @@ class Decoding:
     def append(self, tokens: Sequence[int]) -> None:
         """Add one token to each text, and find out what may follow."""
         self.n_left -= 1
+        tokens = [*tokens, *tokens[:1] * (len(self.texts) - len(tokens))]  # see `select`
         for text, token in zip(self.texts, tokens, strict=True):
             text.append(token)
         if self.cache is None or len(self.cache) == self.cache.capacity:
@@ -112,7 +110,13 @@ class Decoding:
             self.logits = self.step(self.model, new, self.cache)
 
     def select(self, rows: Sequence[int]) -> None:
-        """Go on with the texts `rows` only, in that order; some may come several times."""
+        """Go on with the texts `rows` only, in that order; some may come several times.
+
+        A compiled step would have to be compiled anew for fewer texts. So the first of `rows` is
+        repeated until there are as many as before; `append` needs no tokens for the copies.
+        """
+        if self.step is not last_logits:
+            rows = [*rows, *rows[:1] * (len(self.texts) - len(rows))]
         self.texts = [list(self.texts[row]) for row in rows]
         kept = torch.tensor(rows, device=self.logits.device)
         self.logits = self.logits[kept]

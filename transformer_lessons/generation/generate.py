@@ -22,7 +22,7 @@ def continue_texts(
     """New tokens as they are made: the number of the text, the token, and its scores (V,).
 
     Each text draws from a random stream of its own, seeded with its seed. One that has made a token
-    of `stop` is done, and costs nothing from then on.
+    of `stop` is done; unless the step is compiled, it costs nothing from then on.
     """
     generators = [torch.Generator().manual_seed(seed) for seed in seeds]
     alive = list(range(len(seeds)))  # the number of the text in each row
@@ -95,8 +95,8 @@ def generate(
     `max_new_tokens` tokens, or fewer if it ends with a token of `stop`. All are made together, and
     each as if it were alone: list number i draws from a random stream seeded with seed + i.
 
-    `step=torch.compile(last_logits)` runs a compiled model. Keep it, for it compiles when first
-    used with a batch size or a length.
+    `step=compiled_step()` runs a compiled model. Keep the step, for it compiles when first used
+    with a batch size or a length.
     """
     for prompt in prompts:
         check_prompt(model, prompt, max_new_tokens)

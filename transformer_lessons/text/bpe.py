@@ -1,5 +1,6 @@
 """The tokenizer of GPT and its kin: bytes, joined into longer tokens by merges it has learned."""
 
+import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import lru_cache
 from itertools import chain
@@ -29,6 +30,8 @@ class BPETokenizer:
     `special_tokens` are strings that stand for themselves; those not yet in `vocab` get the next
     ids. `pattern` names how text is cut into chunks, gpt2 or gpt4, say. Some published vocabularies
     lack a few bytes; `missing_bytes` says which, and a text that needs one raises `LessonsError`.
+    Some models were trained on text in Unicode's form NFC, where an accent is joined to its letter;
+    `normal_form="NFC"` brings text into it, which then comes back in it.
 
     >>> tokenizer = BPETokenizer.train("low lower lowest", vocab_size=258)
     >>> [tokenizer.vocab[token] for token in tokenizer.encode("lower")]
@@ -44,10 +47,13 @@ class BPETokenizer:
         special_tokens: Sequence[str] | None = None,
         pattern: str = "gpt4",
         missing_bytes: Iterable[int] = (),
+        normal_form: str | None = None,
     ) -> None:
         self.vocab, self.merges, self.pattern = dict(vocab), list(merges), pattern
         self.special_tokens = add_special_tokens(self.vocab, special_tokens or ())
-        self.missing_bytes = sorted(missing_bytes)
+        self.missing_bytes, self.normal_form = sorted(missing_bytes), normal_form
+        if normal_form not in (None, "NFC"):
+            raise LessonsError(f"{str(normal_form)[:40]!r} is not NFC", where="normal_form")
         check_vocabulary(self.vocab, self.merges, self.special_tokens, self.missing_bytes)
         special = set(self.special_tokens.values())
         self.ids = {token: id for id, token in self.vocab.items() if id not in special}
@@ -60,7 +66,7 @@ class BPETokenizer:
         # The cache can't be pickled; worker processes get a tokenizer made from the same parts.
         special_tokens = list(self.special_tokens)
         parts = (self.vocab, self.merges, special_tokens, self.pattern, self.missing_bytes)
-        return BPETokenizer, parts
+        return BPETokenizer, (*parts, self.normal_form)
 
     @property
     def n_vocab(self) -> int:
@@ -122,6 +128,8 @@ class BPETokenizer:
     def encode_ordinary(self, text: str) -> list[int]:
         """The ids of `text`, in which special tokens have no special meaning."""
         utf8_bytes(text)
+        if self.normal_form is not None:
+            text = unicodedata.normalize(self.normal_form, text)
         chunks = find_chunks(text, self.pattern)
         encode = self.encode_cached
         if max(map(len, chunks), default=0) > LONGEST_CACHED:
@@ -151,6 +159,8 @@ class BPETokenizer:
         self, lines: Iterable[str], allowed_special: Iterable[str] | str = ()
     ) -> Iterator[int]:
         """The ids of the joined `lines`, one by one; only a little of the text is held."""
+        if self.normal_form is not None:  # an accent may be the first character of the next line
+            raise LessonsError("a stream can't be normalized", remedy="Join it, and use encode.")
         allowed = self.check_allowed(allowed_special)
         place = 0
         for chunk, is_special in stream_chunks(lines, self.pattern, list(self.special_tokens)):
@@ -194,7 +204,7 @@ class BPETokenizer:
     def save(self, path: Path | str) -> None:
         """Write everything to a JSON file, which `load` reads; `path` is replaced whole."""
         parts = (self.vocab, self.merges, self.special_tokens, self.pattern, self.missing_bytes)
-        write_bpe(Path(path), *parts)
+        write_bpe(Path(path), *parts, self.normal_form)
 
     @classmethod
     def load(cls, path: Path | str) -> "BPETokenizer":
@@ -203,6 +213,8 @@ class BPETokenizer:
 
     def to_tiktoken(self) -> tiktoken.Encoding:
         """The same tokenizer as a `tiktoken.Encoding`, which is faster and gives the same ids."""
+        if self.normal_form is not None:
+            raise LessonsError(f"tiktoken does not bring text into the form {self.normal_form}")
         return make_encoding(self.vocab, self.merges, self.special_tokens, self.pattern)
 
     @classmethod
@@ -212,4 +224,5 @@ class BPETokenizer:
 
     def to_huggingface(self, path: Path | str) -> None:
         """Write a `tokenizer.json`, which Hugging Face's `tokenizers` opens, with the same ids."""
-        write_huggingface(Path(path), self.vocab, self.merges, self.special_tokens, self.pattern)
+        parts = (self.vocab, self.merges, self.special_tokens, self.pattern, self.normal_form)
+        write_huggingface(Path(path), *parts)

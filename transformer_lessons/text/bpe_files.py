@@ -5,7 +5,8 @@
      "bytes": [0, 1, ..., 255],              the id of each byte, null for one of missing_bytes
      "merges": [[115, 116, 256], ...],       the ids of the left token, the right one and both
      "special_tokens": {"<|end|>": 300},
-     "missing_bytes": [4, 6]}                only if there are some
+     "missing_bytes": [4, 6],                only if there are some
+     "normal_form": "NFC"}                   only if text is brought into it
 
 The pattern is a name: a regular expression from a file could take for ever.
 """
@@ -20,6 +21,7 @@ from transformer_lessons.errors import LessonsError
 from transformer_lessons.files import replace_file
 
 FORMAT = "transformer_lessons/bpe-1"
+OPTIONAL = {"missing_bytes", "normal_form"}
 # Bytes of all tokens; cl100k_base has 0.7 million, and some vocabularies are twice as large. Each
 # merge can double a token: without a limit, 30 lines of a hostile file would ask for a gigabyte.
 LARGEST = 2**21
@@ -32,6 +34,7 @@ def write_bpe(
     special_tokens: dict[str, int],
     pattern: str,
     missing_bytes: Sequence[int] = (),
+    normal_form: str | None = None,
 ) -> None:
     """Write a tokenizer to the JSON file `path`; one that `read_bpe` would refuse raises."""
     if (n_bytes := sum(len(left + right) for left, right in merges)) > LARGEST:
@@ -47,6 +50,7 @@ def write_bpe(
         "special_tokens": special_tokens,
     }
     document |= {"missing_bytes": list(missing_bytes)} if missing_bytes else {}
+    document |= {"normal_form": normal_form} if normal_form else {}
     replace_file(path, json.dumps(document, ensure_ascii=False) + "\n")
 
 
@@ -54,7 +58,7 @@ def read_bpe(path: Path) -> dict[str, Any]:
     """The arguments of `BPETokenizer` for the file `path`; `LessonsError` if it doesn't fit."""
     where, document = str(path), read_json(path)
     names = {"format", "pattern", "bytes", "merges", "special_tokens"}
-    if not isinstance(document, dict) or set(document) - {"missing_bytes"} != names:
+    if not isinstance(document, dict) or set(document) - OPTIONAL != names:
         raise LessonsError(f"a tokenizer has {', '.join(sorted(names))}", where=where)
     if document["format"] != FORMAT:
         raise LessonsError(f"format {document['format']!r} is not {FORMAT!r}", where=where)
@@ -86,6 +90,7 @@ def read_bpe(path: Path) -> dict[str, Any]:
         "special_tokens": list(special),
         "pattern": document["pattern"],
         "missing_bytes": missing_bytes,
+        "normal_form": document.get("normal_form"),
     }
 
 

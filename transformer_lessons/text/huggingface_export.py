@@ -44,6 +44,7 @@ def write_huggingface(
     merges: Sequence[tuple[bytes, bytes]],
     special_tokens: Mapping[str, int],
     pattern: str,
+    normal_form: str | None = None,
 ) -> None:
     """Write `tokenizer.json`: ids as in `vocab`, tokens spelled with `byte_characters`.
 
@@ -71,7 +72,7 @@ def write_huggingface(
             {"id": id, "content": text, **flags, "special": True}
             for text, id in special_tokens.items()
         ],
-        "normalizer": None,
+        "normalizer": normal_form and {"type": normal_form},
         "pre_tokenizer": {"type": "Sequence", "pretokenizers": [split, byte_level]},
         "post_processor": None,
         "decoder": byte_level,

@@ -160,8 +160,7 @@ def read_about(path: Path) -> dict[str, Any]:
     except RecursionError:
         raise LessonsError("nested too deep", where=where) from None
     if not is_whole:
-        what = "the file is not the one that was saved: its own checksum differs"
-        raise LessonsError(what, where=where, remedy=DAMAGED)
+        raise LessonsError("changed since it was saved: checksum", where=where, remedy=DAMAGED)
     if type(about["step"]) is not int or about["step"] < 0:
         raise LessonsError(f"step = {about['step']!r} is not a step number", where=where)
     if about["training"] is not None and not isinstance(about["training"], dict):
@@ -222,6 +221,8 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
 def own_tensors(model: Decoder) -> dict[str, Tensor]:
     """The state dict, in which a head that shares the embedding's matrix doesn't repeat it."""
     tensors = model.state_dict()
+    if rounded := [name for name, tensor in tensors.items() if not tensor.is_floating_point()]:
+        raise LessonsError(f"{rounded[0]} holds rounded weights", remedy="Save what they were.")
     if model.config.tie_embeddings:
         del tensors["head.weight"]
     return tensors

@@ -2,16 +2,15 @@
 
 import math
 import time
-import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Protocol
 
-import torch
 from torch import Tensor, nn
 
 from transformer_lessons.errors import LessonsError
+from transformer_lessons.model.compilation import compiled
 from transformer_lessons.text.batches import IGNORE
 from transformer_lessons.training.clipping import clip_grad_norm
 from transformer_lessons.training.config import TrainConfig
@@ -77,12 +76,6 @@ def accumulate_gradients(
         (part * scale).backward()
         loss += part.item()
     return loss, n_targets
-
-
-def compiled(function: Callable) -> Callable:
-    """`torch.compile(function)`, also where a warning is an error: PyTorch's compiler gives one."""
-    with warnings.catch_warnings(action="ignore", category=DeprecationWarning):
-        return torch.compile(function)  # imports the compiler, which uses what PyTorch deprecates
 
 
 class Trainer:

@@ -63,7 +63,8 @@ def tokenizer_of(metadata: dict[str, Any]) -> BPETokenizer:
     tokens = set(vocab.values())
     missing_bytes = [byte for byte in range(256) if bytes([byte]) not in tokens]
     names = list(special.values())
-    return BPETokenizer(vocab, merges, names, PATTERN_NAMES[pre], missing_bytes)
+    normal_form = "NFC" if pre == "qwen2" else None  # as its tokenizer.json says; GGUF doesn't
+    return BPETokenizer(vocab, merges, names, PATTERN_NAMES[pre], missing_bytes, normal_form)
 
 
 def strings(metadata: dict[str, Any], key: str) -> list[str]:

@@ -49,10 +49,9 @@ def read_huggingface_tokenizer(path: Path | str) -> BPETokenizer:
     """The tokenizer in a `tokenizer.json`, with the file's ids.
 
     Every added token is a special token of ours. `encode` gives what `tokenizers` gives with
-    `add_special_tokens=False`: what belongs around a text is left to the caller. Qwen's files ask
-    for Unicode's form NFC first, which is not done here: normalize text that is not in it
-    (`unicodedata.normalize`). A byte that the vocabulary lacks (SmolLM2's lacks 21) is an error
-    when a text needs it; `tokenizers` leaves it out. What else is unknown raises `LessonsError`.
+    `add_special_tokens=False`: what belongs around a text is left to the caller. A byte that the
+    vocabulary lacks (SmolLM2's lacks 21) is an error when a text needs it; `tokenizers` leaves it
+    out. What else is unknown raises `LessonsError`.
     """
     path = Path(path)
     document, where = read_json_file(path.parent, path.name, LARGEST_TOKENIZER), str(path)
@@ -60,7 +59,7 @@ def read_huggingface_tokenizer(path: Path | str) -> BPETokenizer:
     if not isinstance(model, dict) or model.get("type", "BPE") != "BPE":
         raise LessonsError("model is not BPE", where=where)
     check_model(model, where)
-    if document.get("normalizer") not in (None, {"type": "NFC"}):
+    if (normalizer := document.get("normalizer")) not in (None, {"type": "NFC"}):
         raise LessonsError("a normalizer other than NFC is not known", where=where)
     decoder = document.get("decoder")
     if not isinstance(decoder, dict) or decoder.get("type") != "ByteLevel":
@@ -72,7 +71,8 @@ def read_huggingface_tokenizer(path: Path | str) -> BPETokenizer:
     merges = read_pairs(model.get("merges"), tokens, f"{where}, merges")
     missing_bytes = [byte for byte in range(256) if bytes([byte]) not in tokens]
     try:
-        return BPETokenizer(vocab, merges, list(special), pattern, missing_bytes)
+        normal_form = normalizer and normalizer["type"]
+        return BPETokenizer(vocab, merges, list(special), pattern, missing_bytes, normal_form)
     except LessonsError as error:
         place = f"{where}, {error.where}"
         raise LessonsError(error.what, where=place, remedy=error.remedy) from None

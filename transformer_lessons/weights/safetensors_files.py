@@ -35,7 +35,8 @@ class StoredTensor(NamedTuple):
 def file_in_folder(folder: Path, name: str) -> Path:
     """The path of the file `name` in `folder`; one that is elsewhere, or not a file, raises.
 
-    A name with a folder in it, `../secret`, and a link that leads out of the folder are refused.
+    A name with a folder in it, `../secret`, and a link that leads out of the folder are refused. In
+    the cache of huggingface_hub a folder `snapshots/…` has links into the `blobs` beside it.
     """
     where, path = str(folder), folder / name
     try:
@@ -46,7 +47,9 @@ def file_in_folder(folder: Path, name: str) -> Path:
             )
         if not path.is_file():  # reading a pipe might never end
             raise LessonsError(f"there is no file {name[:80]!r}", where=where)
-        if path.resolve().parent != folder.resolve():
+        home = folder.resolve()
+        blobs = home.parents[1] / "blobs" if home.parent.name == "snapshots" else home
+        if path.resolve().parent not in (home, blobs):
             remedy = "Copy the folder with the files its links lead to (cp -rL)."
             what = f"{name!r} is a link that leads out of the folder"
             raise LessonsError(what, where=where, remedy=remedy)

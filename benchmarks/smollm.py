@@ -1,0 +1,108 @@
+"""SmolLM2-135M continues a text: what each contestant does. Every function here returns a `Work`.
+
+All read the same GGUF file. The description of a run holds the tokens made, and scores of the first
+and of the last of them.
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from benchmarks.decoding import continuation
+from benchmarks.worker import Work
+
+NAME = "smollm2-135m"
+PROMPT = "The capital of France is Paris. The capital of Italy is Rome. The capital of"  # 17 tokens
+N_NEW = 64
+
+
+def some_scores(first: Tensor, last: Tensor) -> list[float]:
+    """Of the scores (V,) of the first and the last token made, those of 16 tokens far apart."""
+    return torch.cat([first[::3072], last[::3072]]).tolist()
+
+
+def ours(
+    dtype: str = "float32", int8: bool = False, compiled: bool = False, n_new: int = N_NEW
+) -> Work:
+    """`generate` of the book, greedy; its linear layers as the command `generate` has them."""
+    from transformer_lessons.assets import fetch
+    from transformer_lessons.generation.decoding import Decoding, compiled_step, last_logits
+    from transformer_lessons.generation.generate import continue_texts, generate
+    from transformer_lessons.generation.sampling import Sampler
+    from transformer_lessons.model.linear import FewRowsLinear, replace_linear
+    from transformer_lessons.weights.pretrained import load_pretrained
+    from transformer_lessons.weights.quantize import Int8Linear
+
+    model, tokenizer = load_pretrained(fetch(NAME), getattr(torch, dtype))
+    replace_linear(model, Int8Linear if int8 else FewRowsLinear)
+    prompt, sampler = tokenizer.encode(PROMPT), Sampler(greedy=True)
+    step = compiled_step() if compiled else last_logits
+
+    def scores() -> list[float]:
+        decoding = Decoding(model, [prompt], n_new, step)
+        logits = [logits for *_, logits in continue_texts(decoding, n_new, sampler, [0])]
+        return some_scores(logits[0], logits[-1])
+
+    return continuation(lambda: generate(model, [prompt], n_new, sampler, step=step), scores)
+
+
+def huggingface(dtype: str = "float32", compiled: bool = False, n_new: int = N_NEW) -> Work:
+    """`generate` of transformers, with a cache that grows, or compiled, with a static one."""
+    from transformers import CompileConfig
+
+    from transformer_lessons.assets import fetch
+    from transformer_lessons.weights.gguf import read_gguf
+    from transformer_lessons.weights.gguf_tokenizer import gguf_tokenizer
+
+    tokenizer = gguf_tokenizer(read_gguf(fetch(NAME)))
+    prompt = torch.tensor([tokenizer.encode(PROMPT)])
+    model = their_model(dtype)
+    model.generation_config.eos_token_id = None  # nobody stops early
+    how = {"do_sample": False, "max_new_tokens": n_new}
+    how |= {"attention_mask": torch.ones_like(prompt), "pad_token_id": 2}
+    if compiled:
+        how |= {"cache_implementation": "static", "compile_config": CompileConfig()}
+        how["compile_config"]._compile_all_devices = True  # else a processor doesn't compile
+
+    def scores() -> list[float]:
+        found = model.generate(prompt, **how, output_logits=True, return_dict_in_generate=True)
+        return some_scores(found.logits[0][0], found.logits[-1][0])
+
+    def make() -> list[list[int]]:
+        return model.generate(prompt, **how)[:, prompt.shape[1] :].tolist()
+
+    return continuation(make, scores)
+
+
+def their_model(dtype: str) -> Any:
+    """The file as transformers reads it: all of it turned into floats."""
+    from transformers import AutoModelForCausalLM
+
+    from transformer_lessons.assets import fetch
+
+    path = fetch(NAME)
+    return AutoModelForCausalLM.from_pretrained(
+        path.parent, gguf_file=path.name, dtype=getattr(torch, dtype)
+    ).eval()
+
+
+def reading(n_parameters: int = 134_515_008, n_times: int = N_NEW) -> Work:
+    """Read as many float32 numbers as the model has, once for each token, and sum them up."""
+    weights = torch.ones(n_parameters)
+    return Work(lambda: [weights.sum() for _ in range(n_times)], lambda sums: None)
+
+
+def load_ours() -> Work:
+    """From the file to a model and its tokenizer."""
+    from transformer_lessons.assets import fetch
+    from transformer_lessons.model.accounting import count_parameters
+    from transformer_lessons.weights.pretrained import load_pretrained
+
+    path = fetch(NAME)
+    return Work(lambda: load_pretrained(path), lambda loaded: count_parameters(loaded[0]))
+
+
+def load_huggingface() -> Work:
+    """The same without a tokenizer, by transformers."""
+    return Work(lambda: their_model("float32"), lambda model: model.num_parameters())

@@ -1,0 +1,15 @@
+"""Compiling: PyTorch records what a function does to tensors, and makes one program of it."""
+
+import warnings
+from collections.abc import Callable
+
+import torch
+
+
+def compiled(function: Callable, **how: object) -> Callable:
+    """`torch.compile(function, **how)`, also where a warning is an error.
+
+    The compiler, which is imported by this, uses what PyTorch itself calls deprecated.
+    """
+    with warnings.catch_warnings(action="ignore", category=DeprecationWarning):
+        return torch.compile(function, **how)
