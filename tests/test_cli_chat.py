@@ -492,8 +492,13 @@ def test_a_chat_with_rounded_weights_and_a_compiled_step(tmp_path, monkeypatch, 
         for parameter in model.parameters():
             parameter.normal_(std=3)
     save_checkpoint(tmp_path / "model", 1, model)
-    compiled = []
-    monkeypatch.setattr("torch.compile", lambda step, **how: compiled.append(step) or step)
+    compiled, steps = [], []
+
+    def compile_step(step, **how):
+        compiled.append(step)
+        return lambda *arguments: steps.append(arguments) or step(*arguments)
+
+    monkeypatch.setattr("torch.compile", compile_step)
 
     def chat(*options):
         monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b"ab\n")))
@@ -503,6 +508,7 @@ def test_a_chat_with_rounded_weights_and_a_compiled_step(tmp_path, monkeypatch, 
 
     whole, rounded, both = chat(), chat("--int8"), chat("--int8", "--compile")
     assert len(compiled) == 1
+    assert len(steps) > 50  # until the context is full; then the window slides
     assert f"{count_parameters(model):,}" in rounded
     assert "It compiles" in both
     replace_linear(model, Int8Linear)

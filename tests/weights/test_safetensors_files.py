@@ -103,13 +103,16 @@ def test_the_cache_of_the_hub_is_read_as_it_is(shards, tmp_path):  # SPEC G5
         (shards / name).rename(blobs / f"hash-of-{name}")
         (snapshot / name).symlink_to(f"../../blobs/hash-of-{name}")
     assert sorted(find_tensors(snapshot)) == ["a", "b", "c"]
-    (blobs / f"hash-of-{B}").rename(model / "refs")
-    (snapshot / B).unlink()
-    (snapshot / B).symlink_to("../../refs")
-    assert "is a link that leads out of the folder" in refused(snapshot)
     elsewhere = tmp_path / "elsewhere"
     blobs.rename(elsewhere)
     blobs.symlink_to(elsewhere)
+    assert "is a link that leads out of the folder" in refused(snapshot)
+    blobs.unlink()
+    elsewhere.rename(blobs)
+    assert sorted(find_tensors(snapshot)) == ["a", "b", "c"]
+    (blobs / f"hash-of-{B}").rename(model / "refs")
+    (snapshot / B).unlink()
+    (snapshot / B).symlink_to("../../refs")
     assert "is a link that leads out of the folder" in refused(snapshot)
 
 

@@ -31,8 +31,7 @@ def product_of_few(weight: Tensor, x: Tensor) -> Tensor:
 class FewRowsLinear(nn.Linear):
     """The linear layer `layer`, with the same weights, which takes few rows by `product_of_few`.
 
-    >>> from torch import ones
-    >>> layer, x = nn.Linear(3, 2), ones(1, 3)
+    >>> layer, x = nn.Linear(3, 2), torch.ones(1, 3)
     >>> torch.allclose(FewRowsLinear(layer)(x), layer(x))
     True
     """
