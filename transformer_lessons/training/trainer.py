@@ -84,6 +84,7 @@ class Trainer:
     `position` says where the data stands, for checkpoints. `validate()` evaluates the model on
     held-out text. `on_step` gets a `StepReport` after every step: to print, to draw, to save.
 
+    >>> import torch
     >>> from transformer_lessons.presets import preset
     >>> from transformer_lessons.model.decoder import Decoder
     >>> from transformer_lessons.text.batches import random_windows
