@@ -170,13 +170,24 @@ def huggingface(
     cache: str = "dynamic",
 ) -> Work:
     """`generate` of transformers; `cache` is "dynamic", which grows, or "static"."""
-    from transformers import CompileConfig
-
     shape = decoding_shape(size, context_length)
     model = huggingface_model(shape, decoding_weights(shape)).eval()
     prompts = prompts_of(shape, n_texts, n_prompt)
     how = {"do_sample": False, "max_new_tokens": n_new, "attention_mask": torch.ones_like(prompts)}
     how["cache_implementation"] = cache
+    return huggingface_continuation(model, prompts, how, some_scores, compiled)
+
+
+def huggingface_continuation(
+    model: Any,
+    prompts: Tensor,
+    how: dict[str, Any],
+    some_scores: Callable[[Tensor, Tensor], list[float]],
+    compiled: bool,
+) -> Work:
+    """`model.generate(prompts, **how)` of transformers; `compiled` wants a static cache."""
+    from transformers import CompileConfig
+
     if compiled:
         how["compile_config"] = CompileConfig()
         how["compile_config"]._compile_all_devices = True  # else a processor doesn't compile
@@ -185,7 +196,10 @@ def huggingface(
         found = model.generate(prompts, **how, output_logits=True, return_dict_in_generate=True)
         return some_scores(found.logits[0], found.logits[-1])
 
-    return continuation(lambda: model.generate(prompts, **how)[:, n_prompt:].tolist(), scores)
+    def make() -> list[list[int]]:
+        return model.generate(prompts, **how)[:, prompts.shape[1] :].tolist()
+
+    return continuation(make, scores)
 
 
 @torch.inference_mode()

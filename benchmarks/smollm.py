@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from benchmarks.decoding import continuation
+from benchmarks.decoding import continuation, huggingface_continuation, our_step
 from benchmarks.worker import Work
 
 NAME = "smollm2-135m"
@@ -18,8 +18,8 @@ N_NEW = 64
 
 
 def some_scores(first: Tensor, last: Tensor) -> list[float]:
-    """Of the scores (V,) of the first and the last token made, those of 16 tokens far apart."""
-    return torch.cat([first[::3072], last[::3072]]).tolist()
+    """Of the scores (..., V) of the first and the last token made, those of 16 tokens far apart."""
+    return torch.stack([first, last])[..., ::3072].flatten().tolist()
 
 
 def ours(
@@ -27,7 +27,7 @@ def ours(
 ) -> Work:
     """`generate` of the book, greedy; its linear layers as the command `generate` has them."""
     from transformer_lessons.assets import fetch
-    from transformer_lessons.generation.decoding import Decoding, compiled_step, last_logits
+    from transformer_lessons.generation.decoding import Decoding
     from transformer_lessons.generation.generate import continue_texts, generate
     from transformer_lessons.generation.sampling import Sampler
     from transformer_lessons.model.linear import FewRowsLinear, replace_linear
@@ -36,8 +36,7 @@ def ours(
 
     model, tokenizer = load_pretrained(fetch(NAME), getattr(torch, dtype))
     replace_linear(model, Int8Linear if int8 else FewRowsLinear)
-    prompt, sampler = tokenizer.encode(PROMPT), Sampler(greedy=True)
-    step = compiled_step() if compiled else last_logits
+    prompt, sampler, step = tokenizer.encode(PROMPT), Sampler(greedy=True), our_step(compiled)
 
     def scores() -> list[float]:
         decoding = Decoding(model, [prompt], n_new, step)
@@ -49,8 +48,6 @@ def ours(
 
 def huggingface(dtype: str = "float32", compiled: bool = False, n_new: int = N_NEW) -> Work:
     """`generate` of transformers, with a cache that grows, or compiled, with a static one."""
-    from transformers import CompileConfig
-
     from transformer_lessons.assets import fetch
     from transformer_lessons.weights.gguf import read_gguf
     from transformer_lessons.weights.gguf_tokenizer import gguf_tokenizer
@@ -61,18 +58,8 @@ def huggingface(dtype: str = "float32", compiled: bool = False, n_new: int = N_N
     model.generation_config.eos_token_id = None  # nobody stops early
     how = {"do_sample": False, "max_new_tokens": n_new}
     how |= {"attention_mask": torch.ones_like(prompt), "pad_token_id": 2}
-    if compiled:
-        how |= {"cache_implementation": "static", "compile_config": CompileConfig()}
-        how["compile_config"]._compile_all_devices = True  # else a processor doesn't compile
-
-    def scores() -> list[float]:
-        found = model.generate(prompt, **how, output_logits=True, return_dict_in_generate=True)
-        return some_scores(found.logits[0][0], found.logits[-1][0])
-
-    def make() -> list[list[int]]:
-        return model.generate(prompt, **how)[:, prompt.shape[1] :].tolist()
-
-    return continuation(make, scores)
+    how |= {"cache_implementation": "static"} if compiled else {}
+    return huggingface_continuation(model, prompt, how, some_scores, compiled)
 
 
 def their_model(dtype: str) -> Any:

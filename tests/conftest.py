@@ -1,9 +1,12 @@
 """What several test files share."""
 
+import os
+
 import pytest
 import torch
 from hypothesis import settings
 
+from transformer_lessons.assets import fetch, find_cached
 from transformer_lessons.model.decoder import Decoder
 
 # The same examples on every machine, and no deadline: a busy machine is no failure.
@@ -28,3 +31,13 @@ def random_model():
         return model
 
     return make
+
+
+@pytest.fixture(scope="session")
+def smollm2():
+    """The file of SmolLM2-135M; where there is none, tests are skipped, but not so in CI."""
+    name = "smollm2-135m"
+    found = find_cached(name)
+    if found is None and not os.environ.get("CI"):
+        pytest.skip(f"{name} is not in the cache: python -m transformer_lessons download {name}")
+    return found or fetch(name)

@@ -1,6 +1,5 @@
 """The benchmark of SmolLM2: the same work for all, and rows by hand."""
 
-import os
 import sys
 from pathlib import Path
 
@@ -13,16 +12,16 @@ from benchmarks import page, smollm, smollm_run
 from benchmarks.contest import Results
 from benchmarks.decoding import same_texts
 from benchmarks.worker import Run, measure
-from transformer_lessons.assets import find_cached
 from transformer_lessons.model.accounting import parameter_counts
 from transformer_lessons.presets import preset
+from transformer_lessons.weights.gguf import read_gguf
+from transformer_lessons.weights.gguf_tokenizer import gguf_tokenizer
 
 PAGE = Path(__file__).resolve().parents[1] / "book" / "benchmarks.md"
 
 
-def test_all_make_the_same_tokens_and_scores():  # SPEC G5
-    if find_cached(smollm.NAME) is None and not os.environ.get("CI"):
-        pytest.skip(f"{smollm.NAME} is not in the cache")
+def test_all_make_the_same_tokens_and_scores(smollm2):  # SPEC G5
+    assert len(gguf_tokenizer(read_gguf(smollm2)).encode(smollm.PROMPT)) == 17  # as the page says
     expected = measure(smollm.ours(n_new=12)).result
     assert len(expected[0][0]) == 12
     assert same_texts(expected, measure(smollm.huggingface(n_new=12)).result)
@@ -39,9 +38,7 @@ def test_the_bound_reads_all_weights_for_each_token():  # SPEC F6
     assert smollm_run.roughly_same(([[1]], [1.0]), measure(work).result)
 
 
-def test_loading_gives_the_whole_model_in_both_programs():  # SPEC G5
-    if find_cached(smollm.NAME) is None and not os.environ.get("CI"):
-        pytest.skip(f"{smollm.NAME} is not in the cache")
+def test_loading_gives_the_whole_model_in_both_programs(smollm2):  # SPEC G5
     found = [measure(load()).result for load in (smollm.load_ours, smollm.load_huggingface)]
     assert found == [134_515_008] * 2
 

@@ -15,6 +15,7 @@ import subprocess
 import sys
 import termios
 import time
+from collections.abc import Iterator
 
 import pytest
 import torch
@@ -411,17 +412,10 @@ class Terminal:
         self.n_reads = 0
 
     def until(self, text: str, insist: str = "") -> str:
-        """Wait for `text`; returns what was shown since the last time.
-
-        `insist` is pressed every few seconds: Python's readline doesn't notice a Ctrl-C that comes
-        just before it waits for keys, until the next key comes.
-        """
-        deadline, again = time.monotonic() + WAIT, time.monotonic() + PATIENCE
+        """Wait for `text`; returns what was shown since the last time."""
+        waiting = self.wait(f"{text!r} never came", insist)
         while (end := self.shown.find(text, self.seen)) < 0:
-            assert time.monotonic() < deadline, f"{text!r} never came:\n{self.shown}"
-            if insist and time.monotonic() > again:
-                self.press(insist)
-                again += PATIENCE
+            next(waiting)
             if not select.select([self.master], [], [], 1)[0]:
                 continue
             try:
@@ -435,6 +429,20 @@ class Terminal:
             self.n_reads += 1
         start, self.seen = self.seen, end + len(text)
         return self.shown[start : self.seen]
+
+    def wait(self, what: str, insist: str) -> Iterator[None]:
+        """To be asked for the next while one waits; fails with `what` when that took too long.
+
+        `insist` is pressed every few seconds: Python's readline doesn't notice a Ctrl-C that comes
+        just before it waits for keys, until the next key comes.
+        """
+        deadline, again = time.monotonic() + WAIT, time.monotonic() + PATIENCE
+        while True:
+            assert time.monotonic() < deadline, f"{what}:\n{self.shown}"
+            if insist and time.monotonic() > again:
+                self.press(insist)
+                again += PATIENCE
+            yield
 
     def press(self, keys: str) -> None:
         os.write(self.master, keys.encode())
@@ -470,12 +478,9 @@ def terminal():
 
 def wait_for_end(one: Terminal, insist: str = "") -> int:
     """The exit code of a program that ends by itself; its terminal is open."""
-    deadline, again = time.monotonic() + WAIT, time.monotonic() + PATIENCE
+    waiting = one.wait("it never ended", insist)
     while one.process.poll() is None:
-        assert time.monotonic() < deadline, f"it never ended:\n{one.shown}"
-        if insist and time.monotonic() > again:
-            one.press(insist)
-            again += PATIENCE
+        next(waiting)
         if select.select([one.master], [], [], 0.1)[0]:
             try:
                 one.shown += os.read(one.master, 4096).decode(errors="replace")
@@ -484,13 +489,12 @@ def wait_for_end(one: Terminal, insist: str = "") -> int:
     return one.process.wait(timeout=WAIT)
 
 
-def test_a_chat_with_rounded_weights_and_a_compiled_step(tmp_path, monkeypatch, capsys):
+def test_a_chat_with_rounded_weights_and_a_compiled_step(
+    tmp_path, monkeypatch, capsys, random_model
+):
     """What it writes is what the rounded model writes; the count of parameters is of all."""
-    torch.manual_seed(0)
-    model = Decoder(ModelConfig(256, context_length=64, d_model=8, n_layers=1, n_heads=2, d_ff=8))
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.normal_(std=3)
+    config = ModelConfig(256, context_length=64, d_model=8, n_layers=1, n_heads=2, d_ff=8)
+    model = random_model(config, size=3).float()
     save_checkpoint(tmp_path / "model", 1, model)
     compiled, steps = [], []
 

@@ -44,13 +44,10 @@ def run(tmp_path, monkeypatch, capsys):
 
 
 @pytest.fixture
-def random_bytes(tmp_path):
-    """A checkpoint of a model of bytes that writes anything; so small a change of weights shows."""
-    torch.manual_seed(0)
-    model = Decoder(ModelConfig(256, context_length=16, d_model=8, n_layers=1, n_heads=2, d_ff=8))
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.normal_(std=3)
+def random_bytes(tmp_path, random_model):
+    """A checkpoint of a model of bytes that writes anything; a small change of weights shows."""
+    config = ModelConfig(256, context_length=16, d_model=8, n_layers=1, n_heads=2, d_ff=8)
+    model = random_model(config, size=3).float()
     save_checkpoint(tmp_path / "model", 1, model)
     return model
 

@@ -4,7 +4,6 @@ Needs the file of 98 MB that `python -m transformer_lessons download smollm2-135
 is neither in the cache nor to be had, these tests are skipped; not so in CI, where they must run.
 """
 
-import os
 import random
 from dataclasses import replace
 
@@ -15,7 +14,6 @@ import torch
 from tokenizers import decoders, models, pre_tokenizers
 from transformers import AutoModelForCausalLM
 
-from transformer_lessons.assets import fetch, find_cached
 from transformer_lessons.generation.generate import generate
 from transformer_lessons.generation.sampling import Sampler
 from transformer_lessons.model.accounting import count_parameters
@@ -32,34 +30,26 @@ PROMPTS = [
 
 
 @pytest.fixture(scope="module")
-def path():
-    found = find_cached(NAME)
-    if found is None and not os.environ.get("CI"):
-        pytest.skip(f"{NAME} is not in the cache: python -m transformer_lessons download {NAME}")
-    return found or fetch(NAME)
+def loaded(smollm2):
+    return load_gguf(smollm2)
 
 
 @pytest.fixture(scope="module")
-def loaded(path):
-    return load_gguf(path)
-
-
-@pytest.fixture(scope="module")
-def theirs(path):
+def theirs(smollm2):
     """The same file in transformers, which turns all of it into float32."""
     model = AutoModelForCausalLM.from_pretrained(
-        path.parent, gguf_file=path.name, dtype=torch.float32, attn_implementation="eager"
+        smollm2.parent, gguf_file=smollm2.name, dtype=torch.float32, attn_implementation="eager"
     )
     return model.eval()
 
 
 @pytest.fixture(scope="module")
-def their_tokenizer(path):
+def their_tokenizer(smollm2):
     """The vocabulary as the package gguf reads it, in `tokenizers`, cut as SmolLM2's own file says.
 
     That file: Digits, each apart, and then ByteLevel with GPT-2's pattern.
     """
-    fields = gguf.GGUFReader(path).fields
+    fields = gguf.GGUFReader(smollm2).fields
     tokens = fields["tokenizer.ggml.tokens"].contents()
     merges = [tuple(line.split(" ")) for line in fields["tokenizer.ggml.merges"].contents()]
     types = fields["tokenizer.ggml.token_type"].contents()

@@ -115,7 +115,7 @@ class Decoding:
         A compiled step would have to be compiled anew for fewer texts. So the first of `rows` is
         repeated until there are as many as before; `append` needs no tokens for the copies.
         """
-        if self.step is not last_logits:
+        if self.cache is not None and self.cache.static:
             rows = [*rows, *rows[:1] * (len(self.texts) - len(rows))]
         self.texts = [list(self.texts[row]) for row in rows]
         kept = torch.tensor(rows, device=self.logits.device)

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn.functional import linear
 
 FEW = 8  # rows of x
-LARGE = 2**23  # weights; no processor's cache holds so many
+LARGE = 2**23  # weights, 34 MB in float32: more than most caches hold
 
 
 def product_of_few(weight: Tensor, x: Tensor) -> Tensor:
