@@ -35,7 +35,7 @@ $(VENV)/installed: requirements.txt pyproject.toml
 	$(BIN)/pip install --quiet torch==2.13.0
 	$(BIN)/pip install --quiet -r requirements.txt
 	$(BIN)/pip install --quiet --no-deps --no-build-isolation --editable .
-	$(BIN)/python -c "from transformer_lessons.assets import ASSETS, fetch; [fetch(name) for name in ASSETS]"
+	$(BIN)/python -c "from transformer_lessons.support.assets import ASSETS, fetch; [fetch(name) for name in ASSETS]"
 	@touch $@
 
 book: $(BOOK)

@@ -19,7 +19,7 @@ PIECE = 100_000  # characters: how training text is handed to peers, which share
 
 def pieces_of(text: str) -> list[str]:
     """`text` in pieces, for programs that work on several texts at once; no chunk is cut."""
-    from transformer_lessons.text.blocks import safe_blocks
+    from transformer_lessons.tokenizers.blocks import safe_blocks
 
     return list(safe_blocks([text], size=PIECE))
 
@@ -33,7 +33,7 @@ def train_ours(
     n_bytes: int, vocab_size: int, n_workers: int = 1, method: str = "heap", accented: bool = False
 ) -> Work:
     """`BPETokenizer.train`."""
-    from transformer_lessons.text.bpe import BPETokenizer
+    from transformer_lessons.tokenizers.bpe import BPETokenizer
 
     text = python_text(n_bytes, accented)
     return Work(
@@ -46,7 +46,7 @@ def train_rustbpe(n_bytes: int, vocab_size: int) -> Work:
     """rustbpe, nanochat's trainer in Rust."""
     import rustbpe
 
-    from transformer_lessons.text.splitting import PATTERNS
+    from transformer_lessons.tokenizers.pretokenizer import PATTERNS
 
     pieces = pieces_of(python_text(n_bytes))
 
@@ -63,7 +63,7 @@ def train_huggingface(n_bytes: int, vocab_size: int) -> Work:
     import tokenizers
     from tokenizers import pre_tokenizers
 
-    from transformer_lessons.text.huggingface_export import HUGGINGFACE_PATTERNS
+    from transformer_lessons.support.tokenizer_json import HUGGINGFACE_PATTERNS
 
     pieces = pieces_of(python_text(n_bytes))
     alphabet = pre_tokenizers.ByteLevel.alphabet()
@@ -100,8 +100,8 @@ def encode_tiktoken(n_bytes: int, vocab: Vocab, accented: bool = False) -> Work:
     """OpenAI's tiktoken, in Rust: its own cl100k_base, or the ranks that rustbpe learned."""
     import tiktoken
 
-    from transformer_lessons.text.splitting import PATTERNS
-    from transformer_lessons.text.tiktoken_bridge import cl100k_base
+    from transformer_lessons.tokenizers.pretokenizer import PATTERNS
+    from transformer_lessons.tokenizers.tiktoken_tokenizer import cl100k_base
 
     text = python_text(n_bytes, accented)
     if vocab == "cl100k_base":
@@ -125,7 +125,7 @@ def encode_huggingface(n_bytes: int, vocab: Vocab, in_pieces: bool, accented: bo
     """Hugging Face's `tokenizers`: the text at once, or in pieces that no chunk goes across."""
     import tokenizers
 
-    from transformer_lessons.text.blocks import safe_blocks
+    from transformer_lessons.tokenizers.blocks import safe_blocks
 
     text = python_text(n_bytes, accented)
     with tempfile.TemporaryDirectory() as folder:
@@ -142,16 +142,16 @@ def hostile(program: str, kind: str, sizes: Sequence[int]) -> Work:
     """Encode, or learn from, `sizes` characters of hostile text; the result: seconds for each."""
     import time
 
-    from transformer_lessons.text.tiktoken_bridge import cl100k_base
+    from transformer_lessons.tokenizers.tiktoken_tokenizer import cl100k_base
 
     encoding = cl100k_base()
     if program == "ours":
-        from transformer_lessons.text.bpe import BPETokenizer
+        from transformer_lessons.tokenizers.bpe import BPETokenizer
 
         tokenizer = BPETokenizer.from_tiktoken(encoding)
         encode = tokenizer.encode_ordinary
     elif program == "ours, training":
-        from transformer_lessons.text.bpe_training import learn_merges
+        from transformer_lessons.tokenizers.bpe_training import learn_merges
 
         def encode(text: str) -> object:
             return learn_merges({text.encode(): 1}, 4_096 - 256)
@@ -179,7 +179,7 @@ def rust_tokenizer(vocab: Sequence[int]) -> Any:
     """What rustbpe learns from so many bytes, for so large a vocabulary; each time the same."""
     import rustbpe
 
-    from transformer_lessons.text.splitting import PATTERNS
+    from transformer_lessons.tokenizers.pretokenizer import PATTERNS
 
     n_bytes, vocab_size = vocab
     tokenizer = rustbpe.Tokenizer()
@@ -190,8 +190,8 @@ def rust_tokenizer(vocab: Sequence[int]) -> Any:
 
 def load(vocab: Vocab) -> Any:
     """The book's tokenizer with the vocabulary of `cl100k_base` or of `rust_tokenizer`."""
-    from transformer_lessons.text.bpe import BPETokenizer
-    from transformer_lessons.text.tiktoken_bridge import cl100k_base, merges_of_ranks
+    from transformer_lessons.tokenizers.bpe import BPETokenizer
+    from transformer_lessons.tokenizers.tiktoken_tokenizer import cl100k_base, merges_of_ranks
 
     if vocab == "cl100k_base":
         return BPETokenizer.from_tiktoken(cl100k_base())

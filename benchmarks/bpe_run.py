@@ -121,7 +121,7 @@ def contest_table(contestants: Sequence[Contestant], n_rounds: int, n_bytes: int
 
 def ties_text(n_bytes: int, vocab_size: int) -> str:
     """Where each peer's merges part from ours, which must be at a tie."""
-    from transformer_lessons.text.counting import count_chunks
+    from transformer_lessons.tokenizers.counting import count_chunks
 
     chunks = count_chunks([python_text(n_bytes)], n_workers=2)
     ours = bpe.train_ours(n_bytes, vocab_size).run().merges

@@ -5,10 +5,10 @@ from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import Any
 
-from transformer_lessons.text.bpe_encoding import merge_chunk
-from transformer_lessons.text.bpe_training import Pair
-from transformer_lessons.text.huggingface_export import byte_characters
-from transformer_lessons.text.tiktoken_bridge import merges_of_ranks
+from transformer_lessons.support.tokenizer_json import byte_characters
+from transformer_lessons.tokenizers.bpe_encoding import merge_chunk
+from transformer_lessons.tokenizers.bpe_training import Pair
+from transformer_lessons.tokenizers.tiktoken_tokenizer import merges_of_ranks
 
 
 def merges_of_rustbpe(tokenizer: Any) -> list[Pair]:

@@ -8,7 +8,7 @@ def python_text(n_bytes: int, accented: bool = False) -> str:
 
     `accented` writes each e as é, so that there is hardly a line of ASCII only.
     """
-    from transformer_lessons.text.corpus import python_sources
+    from transformer_lessons.support.corpus import python_sources
 
     parts, size = [], 0
     for document in python_sources():

@@ -84,7 +84,7 @@ def without_cache(model: Any, prompts: Tensor, n_new: int) -> Iterator[Tensor]:
 
 
 def our_step(compiled: bool) -> Any:
-    """The step that `generate` takes, compiled as lesson 17 does it."""
+    """The step that `generate` takes, compiled as lesson 18 does it."""
     from transformer_lessons.generation.decoding import compiled_step, last_logits
 
     return compiled_step() if compiled else last_logits
@@ -92,10 +92,10 @@ def our_step(compiled: bool) -> Any:
 
 def our_decoder(shape: Shape, attention: str = "attend") -> Any:
     """The book's model, with linear layers for few rows, as the command `generate` has them."""
-    from transformer_lessons.model.linear import FewRowsLinear, replace_linear
+    from transformer_lessons.model.linear import SmallBatchLinear, replace_linear
 
     model = our_model(shape, decoding_weights(shape), attention)
-    replace_linear(model, FewRowsLinear)
+    replace_linear(model, SmallBatchLinear)
     return model
 
 

@@ -145,7 +145,7 @@ def draw_curves(
     import matplotlib as mpl
     from matplotlib.figure import Figure
 
-    from transformer_lessons.plotting import use_book_style
+    from transformer_lessons.support.plotting import use_book_style
 
     with mpl.rc_context():
         use_book_style()

@@ -26,16 +26,16 @@ def ours(
     dtype: str = "float32", int8: bool = False, compiled: bool = False, n_new: int = N_NEW
 ) -> Work:
     """`generate` of the book, greedy; its linear layers as the command `generate` has them."""
-    from transformer_lessons.assets import fetch
     from transformer_lessons.generation.decoding import Decoding
     from transformer_lessons.generation.generate import continue_texts, generate
     from transformer_lessons.generation.sampling import Sampler
-    from transformer_lessons.model.linear import FewRowsLinear, replace_linear
+    from transformer_lessons.model.linear import SmallBatchLinear, replace_linear
+    from transformer_lessons.support.assets import fetch
     from transformer_lessons.weights.pretrained import load_pretrained
     from transformer_lessons.weights.quantize import Int8Linear
 
     model, tokenizer = load_pretrained(fetch(NAME), getattr(torch, dtype))
-    replace_linear(model, Int8Linear if int8 else FewRowsLinear)
+    replace_linear(model, Int8Linear if int8 else SmallBatchLinear)
     prompt, sampler, step = tokenizer.encode(PROMPT), Sampler(greedy=True), our_step(compiled)
 
     def scores() -> list[float]:
@@ -48,7 +48,7 @@ def ours(
 
 def huggingface(dtype: str = "float32", compiled: bool = False, n_new: int = N_NEW) -> Work:
     """`generate` of transformers, with a cache that grows, or compiled, with a static one."""
-    from transformer_lessons.assets import fetch
+    from transformer_lessons.support.assets import fetch
     from transformer_lessons.weights.gguf import read_gguf
     from transformer_lessons.weights.gguf_tokenizer import gguf_tokenizer
 
@@ -66,7 +66,7 @@ def their_model(dtype: str) -> Any:
     """The file as transformers reads it: all of it turned into floats."""
     from transformers import AutoModelForCausalLM
 
-    from transformer_lessons.assets import fetch
+    from transformer_lessons.support.assets import fetch
 
     path = fetch(NAME)
     return AutoModelForCausalLM.from_pretrained(
@@ -82,8 +82,8 @@ def reading(n_parameters: int = 134_515_008, n_times: int = N_NEW) -> Work:
 
 def load_ours() -> Work:
     """From the file to a model and its tokenizer."""
-    from transformer_lessons.assets import fetch
     from transformer_lessons.model.accounting import count_parameters
+    from transformer_lessons.support.assets import fetch
     from transformer_lessons.weights.pretrained import load_pretrained
 
     path = fetch(NAME)

@@ -40,7 +40,7 @@ def ours(
     compiled: bool,
     n_steps: int,
     attention: str = "attend",
-    loss_rows: int | None = None,
+    loss_chunk_size: int | None = None,
 ) -> Work:
     """`Decoder` and `Trainer.step`, as `fit` calls it."""
     from transformer_lessons.training.config import TrainConfig
@@ -49,8 +49,18 @@ def ours(
     shape = shape_of(size, kind)
     config = TrainConfig(
         **{"steps": 2**30, "schedule": "constant", "learning_rate": LEARNING_RATE},
-        **{"weight_decay": WEIGHT_DECAY, "beta1": BETAS[0], "beta2": BETAS[1], "clip_norm": CLIP},
-        **{"precision": precision, "compile": compiled, "fused": True, "loss_rows": loss_rows},
+        **{
+            "weight_decay": WEIGHT_DECAY,
+            "beta1": BETAS[0],
+            "beta2": BETAS[1],
+            "max_grad_norm": CLIP,
+        },
+        **{
+            "precision": precision,
+            "compile": compiled,
+            "fused": True,
+            "loss_chunk_size": loss_chunk_size,
+        },
     )
     weights = starting_weights(shape)
     model = our_model(shape, weights, attention)

@@ -42,7 +42,7 @@ def draw(page: str, figure: Path) -> None:
     import matplotlib as mpl
     from matplotlib.figure import Figure
 
-    from transformer_lessons.plotting import MUTED, use_book_style
+    from transformer_lessons.support.plotting import MUTED, use_book_style
 
     names = [f"{size}, {way}, {precision}" for size, way, precision in TABLES]
     tables = [rates(page, "training-" + "-".join(parts)) for parts in TABLES]

@@ -35,11 +35,11 @@ def share_out(operations: Iterable[tuple[str, float]]) -> dict[str, float]:
     return times
 
 
-def profile_step(size: str, compiled: bool, loss_rows: int | None) -> dict[str, float]:
+def profile_step(size: str, compiled: bool, loss_chunk_size: int | None) -> dict[str, float]:
     """Seconds of each group in one bf16 step of the GPT-style model, after one to warm up."""
     from torch.profiler import profile
 
-    work = ours(size, "gpt", "bf16", compiled, n_steps=1, loss_rows=loss_rows)
+    work = ours(size, "gpt", "bf16", compiled, n_steps=1, loss_chunk_size=loss_chunk_size)
     work.run()
     with profile() as profiler:
         work.run()
@@ -47,13 +47,13 @@ def profile_step(size: str, compiled: bool, loss_rows: int | None) -> dict[str, 
     return share_out((event.key, event.self_cpu_time_total / 1e6) for event in events)
 
 
-def profile_table(size: str, loss_rows: int) -> str:
+def profile_table(size: str, loss_chunk_size: int) -> str:
     """A column for each way of taking the step, with milliseconds and shares."""
     ways = {
         "eager, all logits": (False, None),
-        f"eager, {loss_rows} rows": (False, loss_rows),
+        f"eager, {loss_chunk_size} rows": (False, loss_chunk_size),
         "compiled, all logits": (True, None),
-        f"compiled, {loss_rows} rows": (True, loss_rows),
+        f"compiled, {loss_chunk_size} rows": (True, loss_chunk_size),
     }
     columns = [profile_step(size, *way) for way in ways.values()]
     rows = []

@@ -38,7 +38,7 @@ def contest(size: str, kind: str, precision: str, compiled: bool) -> list[Contes
     contestants = [Contestant(f"{name}, transformers", module, "huggingface", how)]
     if kind == "llama" and LITGPT.is_file():
         contestants.append(Contestant("Llama, LitGPT", module, "litgpt", how, python=str(LITGPT)))
-    mine = how | {"loss_rows": LOSS_ROWS}
+    mine = how | {"loss_chunk_size": LOSS_ROWS}
     contestants.append(Contestant(f"{name}, ours", module, "ours", mine))
     return contestants
 
@@ -101,7 +101,7 @@ def choices_table(size: str, compiled: bool, n_rounds: int) -> str:
         Contestant(
             f"`{attention}`, {f'{rows:,} rows' if rows else 'all logits'}",
             *("benchmarks.training", "ours"),
-            how | {"attention": attention, "loss_rows": rows},
+            how | {"attention": attention, "loss_chunk_size": rows},
         )
         for attention in ("attend", "fused_attend")
         for rows in (None, 128, 512, 1024)

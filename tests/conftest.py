@@ -6,8 +6,8 @@ import pytest
 import torch
 from hypothesis import settings
 
-from transformer_lessons.assets import fetch, find_cached
 from transformer_lessons.model.decoder import Decoder
+from transformer_lessons.support.assets import fetch, find_cached
 
 # The same examples on every machine, and no deadline: a busy machine is no failure.
 settings.register_profile("repeatable", derandomize=True, deadline=None, max_examples=60)

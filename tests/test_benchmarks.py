@@ -11,7 +11,7 @@ from threading import Event
 
 import pytest
 
-from transformer_lessons.text.bpe_training import learn_merges
+from transformer_lessons.tokenizers.bpe_training import learn_merges
 
 # The benchmarks are not part of the package that is installed.
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
@@ -331,7 +331,7 @@ def test_training_steps_agree_with_transformers(kind):  # SPEC E7
     first, again = measure(work).result, measure(work).result
     assert first == again  # every run begins at the same weights, with nothing remembered
     assert len(first) == 6
-    variant = training.ours(kind=kind, **STEPS, attention="fused_attend", loss_rows=7)
+    variant = training.ours(kind=kind, **STEPS, attention="fused_attend", loss_chunk_size=7)
     for peer in (variant, training.huggingface(kind=kind, **STEPS)):
         assert training.same_steps(first, measure(peer).result, training.TOLERANCE["fp32"])
     narrow = measure(training.huggingface(kind=kind, **STEPS | {"precision": "bf16"})).result
@@ -391,7 +391,7 @@ def test_times_of_a_step_are_shared_out():  # SPEC F6
         "copies and changes of precision": 0.5,
         training_profile.OTHER: 0.25,
     }
-    found = training_profile.profile_step("tiny", compiled=False, loss_rows=7)
+    found = training_profile.profile_step("tiny", compiled=False, loss_chunk_size=7)
     assert all(found[group] > 0 for group in found if group != "what the compiler fused")
 
 

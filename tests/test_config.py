@@ -7,9 +7,10 @@ from dataclasses import FrozenInstanceError, asdict, fields, replace
 
 import pytest
 
-from transformer_lessons.config import ModelConfig, RopeScaling, read_json
+from transformer_lessons.config import ModelConfig, RopeScaling
 from transformer_lessons.errors import LessonsError
 from transformer_lessons.presets import preset
+from transformer_lessons.support.files import read_json
 
 GOOD = {
     "vocab_size": 10,
@@ -19,9 +20,9 @@ GOOD = {
     "n_heads": 3,
     "d_ff": 20,
     "n_kv_heads": 1,
-    "d_head": 6,
+    "head_dim": 6,
     "position": "rope",
-    "rope_base": 500.0,
+    "rope_theta": 500.0,
     "rope_scaling": RopeScaling("yarn", factor=4.0, original_context_length=8),
     "rope_v_scale": 0.25,
     "norm": "rms",
@@ -41,11 +42,11 @@ GOOD = {
 SIZES = ["vocab_size", "context_length", "d_model", "n_layers", "n_heads", "d_ff"]
 BAD = [(name, value) for name in SIZES for value in (0, -1, 1.5, 4.0, "4", None, True, math.nan)]
 BAD += [
-    ("rope_base", value) for value in (1, 0.5, 10**400, -3.0, math.inf, math.nan, "10", None, True)
+    ("rope_theta", value) for value in (1, 0.5, 10**400, -3.0, math.inf, math.nan, "10", None, True)
 ]
 BAD += [("rope_v_scale", value) for value in (-0.1, 1.1, math.nan, math.inf, "1", None, True)]
 BAD += [("norm_eps", value) for value in (0, -1e-5, 0.11, math.nan, math.inf, "x", None, True)]
-OPTIONAL_SIZES = ["n_kv_heads", "d_head", "sliding_window"]
+OPTIONAL_SIZES = ["n_kv_heads", "head_dim", "sliding_window"]
 BAD += [(name, value) for name in OPTIONAL_SIZES for value in (0, -1, 1.5, 4.0, "4", True, False)]
 CHOICES = {
     "position": ["rope", "learned", "sinusoidal", "none"],
@@ -73,7 +74,7 @@ def test_a_bad_value_is_named(name, value):  # SPEC S7
     ("name", "allowed"),
     [
         ("n_layers", "an integer of at least 1"),
-        ("rope_base", "above 1 and finite"),
+        ("rope_theta", "above 1 and finite"),
         ("rope_v_scale", "from 0 to 1"),
         ("norm_eps", "above 0, at most 0.1"),
         ("adaptive_norm", "true or false"),
@@ -99,9 +100,9 @@ def test_every_field_is_in_the_lists_above():  # SPEC S7
     ("name", "value"),
     [
         *[(name, 6 if name == "d_model" else 1) for name in SIZES],
-        *[("rope_base", 1.001), ("rope_base", 10_000), ("rope_v_scale", 0), ("rope_v_scale", 1)],
+        *[("rope_theta", 1.001), ("rope_theta", 10_000), ("rope_v_scale", 0), ("rope_v_scale", 1)],
         *[("norm_eps", 0.1), ("norm_eps", 1e-12), ("dropout", 0), ("dropout", 0.999)],
-        *[("n_kv_heads", None), ("n_kv_heads", 3), ("d_head", None), ("d_head", 2)],
+        *[("n_kv_heads", None), ("n_kv_heads", 3), ("head_dim", None), ("head_dim", 2)],
         *[("sliding_window", None), ("sliding_window", 1), ("qkv_bias", None)],
         ("rope_scaling", None),
         *[(name, value) for name in SWITCHES for value in (True, False)],
@@ -113,18 +114,18 @@ def test_the_ends_of_each_range_are_allowed(name, value):  # SPEC S7
 
 @pytest.mark.parametrize(("d_model", "n_heads"), [(4, 3), (6, 2), (3, 1), (10, 4), (2, 2)])
 def test_heads_must_have_an_even_width(d_model, n_heads):  # SPEC S7
-    sizes = {"d_model": d_model, "n_heads": n_heads, "d_head": None}
+    sizes = {"d_model": d_model, "n_heads": n_heads, "head_dim": None}
     with pytest.raises(LessonsError, match=rf"d_model = {d_model} can't be cut into {n_heads} "):
         ModelConfig(**{**GOOD, **sizes})
 
 
-PLAIN = {**GOOD, "rope_scaling": None, "rope_v_scale": 0.0, "d_head": None, "n_kv_heads": None}
+PLAIN = {**GOOD, "rope_scaling": None, "rope_v_scale": 0.0, "head_dim": None, "n_kv_heads": None}
 
 
 @pytest.mark.parametrize(
     ("changes", "field", "message"),
     [
-        ({"d_head": 5}, "d_head", "d_head = 5 is odd"),
+        ({"head_dim": 5}, "head_dim", "head_dim = 5 is odd"),
         ({"n_kv_heads": 2}, "n_kv_heads", "3 query heads can't share 2 key and value heads evenly"),
         ({"n_kv_heads": 6}, "n_kv_heads", "3 query heads can't share 6 key and value heads evenly"),
         ({"position": "none", "n_heads": 5}, "d_model", "d_model = 12 can't be cut into 5 heads"),
@@ -136,7 +137,7 @@ PLAIN = {**GOOD, "rope_scaling": None, "rope_v_scale": 0.0, "d_head": None, "n_k
             "needs position = 'rope', not 'learned'",
         ),
         (
-            {"rope_scaling": RopeScaling("dynamic", 2.0, 8), "d_head": 2},
+            {"rope_scaling": RopeScaling("dynamic", 2.0, 8), "head_dim": 2},
             "rope_scaling",
             "dynamic scaling of heads of width 2",
         ),
@@ -150,11 +151,11 @@ def test_values_that_do_not_fit_together_are_named(changes, field, message):  # 
 
 
 def test_without_rope_heads_may_have_an_odd_width():
-    assert ModelConfig(**{**PLAIN, "position": "none", "d_model": 9}).head_width == 3
-    assert ModelConfig(**{**PLAIN, "position": "learned", "d_head": 5}).head_width == 5
+    assert ModelConfig(**{**PLAIN, "position": "none", "d_model": 9}).heads.head_dim == 3
+    assert ModelConfig(**{**PLAIN, "position": "learned", "head_dim": 5}).heads.head_dim == 5
 
 
-SCALING = {"kind": "yarn", "factor": 4.0, "original_context_length": 8, "fast_turns": 9.0}
+SCALING = {"kind": "yarn", "factor": 4.0, "original_context_length": 8, "beta_fast": 9.0}
 
 
 @pytest.mark.parametrize(
@@ -163,8 +164,8 @@ SCALING = {"kind": "yarn", "factor": 4.0, "original_context_length": 8, "fast_tu
         *[("kind", value, "one of linear, dynamic, llama3, yarn") for value in ("ntk", None, 1)],
         *[("factor", value, "from 1, and finite") for value in (0.9, math.inf, math.nan, "2")],
         *[("original_context_length", value, "an integer of at") for value in (None, 0, 2.0)],
-        *[("slow_turns", value, "above 0, and finite") for value in (0, -1, math.inf, None)],
-        *[("fast_turns", value, "above slow_turns = 1.0") for value in (1.0, 0.5, math.inf, "4")],
+        *[("beta_slow", value, "above 0, and finite") for value in (0, -1, math.inf, None)],
+        *[("beta_fast", value, "above beta_slow = 1.0") for value in (1.0, 0.5, math.inf, "4")],
         *[("attention_factor", value, "above 0, and finite") for value in (0, -1.0, math.nan)],
     ],
 )
@@ -184,13 +185,13 @@ def test_only_linear_scaling_needs_no_trained_length():
 
 def test_derived_values_follow_the_fields():
     config = ModelConfig(**PLAIN)
-    assert config.head_width == 4
-    assert replace(config, n_heads=2).head_width == 6
-    assert replace(config, d_model=24).head_width == 8
-    assert replace(config, d_head=10).head_width == 10
-    assert config.head_width == 4  # the original is as it was
-    assert config.kv_heads == 3
-    assert replace(config, n_kv_heads=1).kv_heads == 1
+    assert config.heads.head_dim == 4
+    assert replace(config, n_heads=2).heads.head_dim == 6
+    assert replace(config, d_model=24).heads.head_dim == 8
+    assert replace(config, head_dim=10).heads.head_dim == 10
+    assert config.heads.head_dim == 4  # the original is as it was
+    assert config.heads.n_kv_heads == 3
+    assert replace(config, n_kv_heads=1).heads.n_kv_heads == 1
     with pytest.raises(LessonsError, match="d_model = 7 "):
         replace(config, d_model=7)
 
@@ -259,7 +260,7 @@ def test_fluctlight_is_as_published():  # SPEC F1, F3
     config = preset("fluctlight")
     sizes = [getattr(config, name) for name in SIZES]
     assert sizes == [256, 16, 4, 2, 2, 8]
-    assert config.head_width == 2
+    assert config.heads.head_dim == 2
     assert config.adaptive_norm is True
     assert (config.rope_v_scale, config.dropout) == (0.0, 0.0)
 

@@ -32,7 +32,7 @@ LAST = 7  # cli, __main__, terminal display: may import everything, nothing impo
 
 
 def part_of(module: str) -> str:
-    """`transformer_lessons.text.pairs` -> `text`; the package itself -> ''."""
+    """`transformer_lessons.data.pairs` -> `text`; the package itself -> ''."""
     return [*module.split("."), ""][1]
 
 
@@ -76,11 +76,11 @@ def test_imports_point_one_way(name, path):
     ("name", "line"),
     [
         ("transformer_lessons.model.block", "from transformer_lessons.training.loss import x"),
-        ("transformer_lessons.text.pairs", "from transformer_lessons.model.decoder import x"),
+        ("transformer_lessons.data.pairs", "from transformer_lessons.model.decoder import x"),
         ("transformer_lessons.training.loss", "import transformer_lessons.generation.generate"),
         ("transformer_lessons.analysis.logit_lens", "import transformer_lessons"),
         ("transformer_lessons.errors", "from transformer_lessons.config import x"),
-        ("transformer_lessons.exercises.grader", "from transformer_lessons.cli import main"),
+        ("transformer_lessons.exercises.grader", "from transformer_lessons.cli.main import main"),
     ],
 )
 def test_a_wrong_import_is_found(tmp_path, name, line):

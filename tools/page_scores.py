@@ -1,4 +1,4 @@
-"""The scores that the sampling explorer of lesson 16 draws from: a script that its page loads.
+"""The scores that the sampling explorer of lesson 17 draws from: a script that its page loads.
 
 `publish.py` writes it. It holds every token of `python-small` and, for a few prompts, the score of
 each token as the next one. Nothing is left out: a penalty can bring any token to the top.
@@ -11,7 +11,7 @@ import torch
 
 from transformer_lessons.model.decoder import Decoder
 from transformer_lessons.model.inference import inference
-from transformer_lessons.text.tokenizer import Tokenizer
+from transformer_lessons.tokenizers.tokenizer import Tokenizer
 from transformer_lessons.weights.shipped import load_shipped
 
 # From one clear answer to none; where the text repeats itself, penalties do harm.

@@ -4,7 +4,7 @@
 
 A figure of a cell tagged `figure:learning` becomes `book/_static/figures/learning.png`; the model
 that lesson 01 exported to `runs/first_model.json` becomes the script that its page loads, and the
-scores that lesson 16 samples from become another.
+scores that lesson 17 samples from become another.
 """
 
 import base64
@@ -15,7 +15,7 @@ from pathlib import Path
 from notebook_files import ROOT, notebook_paths, numbered_code_cells, read_notebook, tags
 from page_scores import scores_script
 
-from transformer_lessons.files import replace_file
+from transformer_lessons.support.files import replace_file
 from transformer_lessons.weights.export import export_page_script
 
 TAG = "figure:"

@@ -5,6 +5,7 @@ Everything a reader needs has a short name here; the modules are the book's part
 
 from transformer_lessons.analysis.attention_patterns import attention_patterns
 from transformer_lessons.config import ModelConfig, RopeScaling
+from transformer_lessons.data.config import DataConfig
 from transformer_lessons.device import best_device
 from transformer_lessons.errors import LessonsError
 from transformer_lessons.generation.beam import beam_search
@@ -18,10 +19,9 @@ from transformer_lessons.model.feedforward import swiglu
 from transformer_lessons.model.norm import layer_norm, rms_norm
 from transformer_lessons.model.rope import apply_rope
 from transformer_lessons.presets import preset
-from transformer_lessons.text.bpe import BPETokenizer
-from transformer_lessons.text.byte_tokenizer import ByteTokenizer
-from transformer_lessons.text.data_config import DataConfig
-from transformer_lessons.text.tiktoken_bridge import TiktokenTokenizer
+from transformer_lessons.tokenizers.bpe import BPETokenizer
+from transformer_lessons.tokenizers.byte_tokenizer import ByteTokenizer
+from transformer_lessons.tokenizers.tiktoken_tokenizer import TiktokenTokenizer
 from transformer_lessons.training.checkpoint import (
     latest_checkpoint,
     load_checkpoint,

@@ -2,6 +2,6 @@
 
 import sys
 
-from transformer_lessons.cli import main
+from transformer_lessons.cli.main import main
 
 sys.exit(main(sys.argv[1:]))

@@ -4,12 +4,10 @@ Every size has the name the field uses. Values that follow from others (the widt
 are properties, so that `dataclasses.replace` can change one field and the rest follow.
 """
 
-import json
 import math
 import sys
 from dataclasses import asdict, dataclass, fields
-from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from transformer_lessons.errors import LessonsError
 
@@ -26,6 +24,14 @@ SWITCHES = (
 )
 
 
+class HeadSizes(NamedTuple):
+    """How attention is divided: H query heads, K heads of keys and values, d numbers in each."""
+
+    n_heads: int
+    n_kv_heads: int
+    head_dim: int
+
+
 @dataclass(frozen=True)
 class RopeScaling:
     """How RoPE is slowed down for texts longer than those a model was first trained on.
@@ -39,8 +45,8 @@ class RopeScaling:
     kind: str  # linear, dynamic, llama3 or yarn
     factor: float  # how many times longer the texts may become
     original_context_length: int | None = None  # trained length; linear scaling doesn't need it
-    slow_turns: float = 1.0  # llama3, yarn: pairs that turn less often are slowed by `factor`
-    fast_turns: float | None = None  # those that turn more often are not; None: 4 llama3, 32 yarn
+    beta_slow: float = 1.0  # llama3, yarn: pairs that turn less often are slowed by `factor`
+    beta_fast: float | None = None  # those that turn more often are not; None: 4 llama3, 32 yarn
     attention_factor: float | None = None  # yarn: size of turned q and k; None: 0.1 ln(factor) + 1
 
     def __post_init__(self) -> None:
@@ -52,7 +58,7 @@ class ModelConfig:
     """The sizes and choices that define a decoder-only transformer; impossible ones raise.
 
     >>> config = ModelConfig(256, context_length=16, d_model=4, n_layers=2, n_heads=2, d_ff=8)
-    >>> config.head_width
+    >>> config.heads.head_dim
     2
     """
 
@@ -63,9 +69,9 @@ class ModelConfig:
     n_heads: int  # H: attention heads per block
     d_ff: int  # F: hidden numbers per token in the feed-forward layer
     n_kv_heads: int | None = None  # K: heads of keys and values; None: as many as queries
-    d_head: int | None = None  # d: numbers per token in a head; None: d_model / n_heads
+    head_dim: int | None = None  # d: numbers per token in a head; None: d_model / n_heads
     position: str = "rope"  # rope, learned, sinusoidal or none
-    rope_base: float = 10_000.0  # the slowest pair of numbers turns about 1/base per token
+    rope_theta: float = 10_000.0  # the slowest pair of numbers turns about 1/base per token
     rope_scaling: RopeScaling | None = None  # slower turns, for longer texts
     rope_v_scale: float = 0.0  # 0: values stay put; 1: values are turned like queries and keys
     norm: str = "layer"  # layer or rms
@@ -83,14 +89,10 @@ class ModelConfig:
     dropout: float = 0.0  # share of numbers silenced at random while training, times size_scale
 
     @property
-    def head_width(self) -> int:
-        """d: numbers per token in one attention head."""
-        return self.d_head or self.d_model // self.n_heads
-
-    @property
-    def kv_heads(self) -> int:
-        """K: how many heads of keys and values a block has."""
-        return self.n_kv_heads or self.n_heads
+    def heads(self) -> HeadSizes:
+        """The three sizes of attention, with those that were left out filled in."""
+        head_dim = self.head_dim or self.d_model // self.n_heads
+        return HeadSizes(self.n_heads, self.n_kv_heads or self.n_heads, head_dim)
 
     @property
     def size_scale(self) -> float:
@@ -121,7 +123,7 @@ def check_model_config(config: ModelConfig) -> None:
     """Raise `LessonsError` for the first impossible value, with field, value and range."""
     for name in SIZES:
         check_field(config, name, int, "an integer of at least 1", lambda v: v >= 1)
-    for name in ("n_kv_heads", "d_head", "sliding_window"):
+    for name in ("n_kv_heads", "head_dim", "sliding_window"):
         if getattr(config, name) is not None:
             check_field(config, name, int, "null or an integer of at least 1", lambda v: v >= 1)
     for name, choices in CHOICES.items():
@@ -130,7 +132,7 @@ def check_model_config(config: ModelConfig) -> None:
         check_field(config, name, bool, "true or false", lambda v: True)
     if config.qkv_bias is not None:
         check_field(config, "qkv_bias", bool, "null, true or false", lambda v: True)
-    check_field(config, "rope_base", float, "above 1 and finite", lambda v: 1 < v < math.inf)
+    check_field(config, "rope_theta", float, "above 1 and finite", lambda v: 1 < v < math.inf)
     check_field(config, "rope_v_scale", float, "from 0 to 1", lambda v: 0 <= v <= 1)
     check_field(config, "norm_eps", float, "above 0, at most 0.1", lambda v: 0 < v <= 0.1)
     check_field(config, "dropout", float, "from 0 to below 1", lambda v: 0 <= v < 1)
@@ -147,21 +149,23 @@ def check_heads(config: ModelConfig) -> None:
     """Raise `LessonsError` unless d_model, the heads and their width fit together."""
     d_model, n_heads, n_kv_heads = config.d_model, config.n_heads, config.n_kv_heads
     even = " of even width" if config.position == "rope" else ""
-    if config.d_head is None and d_model % (n_heads * (2 if even else 1)) != 0:
+    if config.head_dim is None and d_model % (n_heads * (2 if even else 1)) != 0:
         what = f"d_model = {d_model} can't be cut into {n_heads} heads{even}"
-        remedy = f"Use a multiple of {n_heads}, or set d_head."
+        remedy = f"Use a multiple of {n_heads}, or set head_dim."
         if even:
-            remedy = f"RoPE turns pairs of numbers: use a multiple of {2 * n_heads}, or set d_head."
+            remedy = (
+                f"RoPE turns pairs of numbers: use a multiple of {2 * n_heads}, or set head_dim."
+            )
         raise LessonsError(what, where="ModelConfig.d_model", remedy=remedy)
-    if even and config.head_width % 2 != 0:
-        what, remedy = f"d_head = {config.d_head} is odd", "RoPE turns pairs of numbers."
-        raise LessonsError(what, where="ModelConfig.d_head", remedy=remedy)
+    if even and config.heads.head_dim % 2 != 0:
+        what, remedy = f"head_dim = {config.head_dim} is odd", "RoPE turns pairs of numbers."
+        raise LessonsError(what, where="ModelConfig.head_dim", remedy=remedy)
     if n_kv_heads is not None and n_heads % n_kv_heads != 0:
         what = f"{n_heads} query heads can't share {n_kv_heads} key and value heads evenly"
         remedy = f"Use a divisor of {n_heads}."
         raise LessonsError(what, where="ModelConfig.n_kv_heads", remedy=remedy)
     scaling = config.rope_scaling
-    if scaling is not None and scaling.kind == "dynamic" and config.head_width == 2:
+    if scaling is not None and scaling.kind == "dynamic" and config.heads.head_dim == 2:
         what, remedy = "dynamic scaling of heads of width 2", "Use wider heads."
         raise LessonsError(what, where="ModelConfig.rope_scaling", remedy=remedy)
     if config.position == "sinusoidal" and d_model % 2 != 0:
@@ -178,11 +182,11 @@ def check_rope_scaling(scaling: RopeScaling) -> None:
         allowed = f"an integer of at least 1, which {scaling.kind} scaling needs"
         check_field(scaling, "original_context_length", int, allowed, lambda v: v >= 1)
     allowed = "above 0, and finite"
-    check_field(scaling, "slow_turns", float, allowed, lambda v: 0 < v < math.inf)
-    if scaling.fast_turns is not None:
-        least = scaling.slow_turns
-        above = f"above slow_turns = {least}, and finite"
-        check_field(scaling, "fast_turns", float, above, lambda v: least < v < math.inf)
+    check_field(scaling, "beta_slow", float, allowed, lambda v: 0 < v < math.inf)
+    if scaling.beta_fast is not None:
+        least = scaling.beta_slow
+        above = f"above beta_slow = {least}, and finite"
+        check_field(scaling, "beta_fast", float, above, lambda v: least < v < math.inf)
     if scaling.attention_factor is not None:
         check_field(scaling, "attention_factor", float, allowed, lambda v: 0 < v < math.inf)
 
@@ -208,21 +212,6 @@ def config_from_dict(cls: type, values: dict[str, Any], where: str) -> Any:
         raise LessonsError(error.what, where=place, remedy=error.remedy) from None
     except TypeError as error:  # a field without a default is missing
         raise LessonsError(str(error).split(") ")[-1], where=where) from None
-
-
-def read_json(path: Path | str) -> Any:
-    """The contents of a JSON file; a missing or malformed file raises `LessonsError`."""
-    try:
-        return json.loads(Path(path).read_text(encoding="utf-8"))
-    except OSError as error:
-        raise LessonsError(f"can't read it: {error.strerror}", where=str(path)) from None
-    except UnicodeDecodeError:
-        raise LessonsError("not UTF-8 text", where=str(path)) from None
-    except json.JSONDecodeError as error:
-        place = f"{path}, line {error.lineno}, column {error.colno}"
-        raise LessonsError(f"not JSON: {error.msg}", where=place) from None
-    except (ValueError, RecursionError) as error:  # a number or a nesting beyond Python's limits
-        raise LessonsError(f"not JSON that can be read: {error}", where=str(path)) from None
 
 
 def check_field(config: Any, name: str, kind: type, allowed: str, is_ok) -> None:

@@ -47,7 +47,7 @@ PRESETS = {
         n_heads=9,
         n_kv_heads=3,
         d_ff=1536,
-        rope_base=100_000.0,
+        rope_theta=100_000.0,
         **LLAMA,
     ),
     "llama3.2-1b": ModelConfig(
@@ -58,7 +58,7 @@ PRESETS = {
         n_heads=32,
         n_kv_heads=8,
         d_ff=8192,
-        rope_base=500_000.0,
+        rope_theta=500_000.0,
         rope_scaling=RopeScaling("llama3", factor=32.0, original_context_length=8192),
         **LLAMA,
     ),

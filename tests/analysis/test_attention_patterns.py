@@ -17,7 +17,7 @@ CONFIG = ModelConfig(20, context_length=9, d_model=12, n_layers=3, n_heads=2, d_
 def patterns_by_hand(model, tokens):
     """Weights (n_layers, B, H, T, T) by einsum, with RoPE as complex numbers."""
     n_texts, n_tokens = tokens.shape
-    d = model.config.head_width
+    d = model.config.heads.head_dim
     rates = torch.tensor([10_000.0 ** (-2 * j / d) for j in range(d // 2)])
     phases = torch.exp(1j * torch.arange(n_tokens)[:, None] * rates).to(torch.complex128)
     inputs = []

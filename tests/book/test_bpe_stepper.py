@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from transformer_lessons.text.bpe_encoding import merge_chunk
-from transformer_lessons.text.bpe_training import learn_merges, learn_merges_naively
-from transformer_lessons.text.splitting import split_text
+from transformer_lessons.tokenizers.bpe_encoding import merge_chunk
+from transformer_lessons.tokenizers.bpe_training import learn_merges, learn_merges_naively
+from transformer_lessons.tokenizers.pretokenizer import split_text
 
 from .explorer_page import (
     check_picture_gives_way,

@@ -116,8 +116,8 @@ LIVE = {
     "03_bpe": ("bpe-stepper", "merge"),
     "06_rope": ("rope-explorer", "query and a key"),
     "07_attention": ("attention-explorer", "hand example"),
-    "11_optimizers": ("schedule-explorer", "three schedules"),
-    "16_sampling": ("sampling-explorer", "one distribution"),
+    "12_optimizers": ("schedule-explorer", "three schedules"),
+    "17_sampling": ("sampling-explorer", "one distribution"),
 }
 
 

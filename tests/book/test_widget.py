@@ -47,7 +47,7 @@ CONFIGS = {
     "adaptive": ModelConfig(50, 12, d_model=12, n_layers=2, n_heads=3, d_ff=7, adaptive_norm=True),
     "v turned": ModelConfig(31, 9, d_model=8, n_layers=3, n_heads=1, d_ff=5, rope_v_scale=0.5),
     "v all turned": ModelConfig(31, 9, d_model=8, n_layers=1, n_heads=2, d_ff=5, rope_v_scale=1.0),
-    "rope base": ModelConfig(256, 40, d_model=16, n_layers=1, n_heads=2, d_ff=20, rope_base=7.0),
+    "rope base": ModelConfig(256, 40, d_model=16, n_layers=1, n_heads=2, d_ff=20, rope_theta=7.0),
     "wide": ModelConfig(20, 30, d_model=48, n_layers=2, n_heads=4, d_ff=64, adaptive_norm=True),
     "eps": ModelConfig(20, 5, d_model=4, n_layers=1, n_heads=1, d_ff=3, norm_eps=0.1),
     "one of each": ModelConfig(1, 1, d_model=2, n_layers=1, n_heads=1, d_ff=1),

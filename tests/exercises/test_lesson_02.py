@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from transformer_lessons.data.pairs import pair_example
 from transformer_lessons.exercises.exercise import find_exercise
-from transformer_lessons.text.pairs import pair_example
 
 CODE_POINTS = [*range(0xD800), *range(0xE000, 0x110000)]
 

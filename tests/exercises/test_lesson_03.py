@@ -6,8 +6,8 @@ from itertools import pairwise
 import pytest
 
 from transformer_lessons.exercises.exercise import find_exercise
-from transformer_lessons.text.bpe import BPETokenizer
-from transformer_lessons.text.bpe_training import (
+from transformer_lessons.tokenizers.bpe import BPETokenizer
+from transformer_lessons.tokenizers.bpe_training import (
     find_pairs,
     join_pair,
     lay_out,

@@ -5,11 +5,11 @@ import hashlib
 import pytest
 import torch
 
+from transformer_lessons.data.deduplication import permutations, signature
+from transformer_lessons.data.packing import document_mask, document_positions, number_documents
+from transformer_lessons.data.sampler import WindowSampler, epoch_order
+from transformer_lessons.data.shingles import jaccard, shingles
 from transformer_lessons.exercises.exercise import find_exercise, lesson_exercises
-from transformer_lessons.text.deduplication import permutations, signature
-from transformer_lessons.text.packing import document_mask, document_positions, number_documents
-from transformer_lessons.text.sampler import WindowSampler, epoch_order
-from transformer_lessons.text.shingles import jaccard, shingles
 
 
 def exercise(name):

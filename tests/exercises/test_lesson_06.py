@@ -19,10 +19,10 @@ def cases(name):
     return find_exercise(f"06.{name}").cases
 
 
-@pytest.mark.parametrize(("d_head", "base"), cases("frequencies"))
-def test_frequencies_are_the_packages(d_head, base):  # SPEC G4
-    expected, _ = rope_frequencies(d_head, base, dtype=torch.float64)
-    assert reference("frequencies")(d_head, base) == pytest.approx(expected.tolist(), rel=1e-12)
+@pytest.mark.parametrize(("head_dim", "base"), cases("frequencies"))
+def test_frequencies_are_the_packages(head_dim, base):  # SPEC G4
+    expected, _ = rope_frequencies(head_dim, base, dtype=torch.float64)
+    assert reference("frequencies")(head_dim, base) == pytest.approx(expected.tolist(), rel=1e-12)
 
 
 def test_frequencies_by_hand():  # SPEC G4

@@ -24,8 +24,13 @@ def test_query_heads_meet_the_key_heads_that_the_package_repeats(n_heads, n_kv_h
 
 @pytest.mark.parametrize("case", find_exercise("08.kv_bytes_per_token").cases)
 def test_bytes_per_token_are_the_packages(case):  # SPEC G4
-    n_layers, n_heads, n_kv_heads, d_head, size = case
-    sizes = {"n_layers": n_layers, "n_heads": n_heads, "n_kv_heads": n_kv_heads, "d_head": d_head}
+    n_layers, n_heads, n_kv_heads, head_dim, size = case
+    sizes = {
+        "n_layers": n_layers,
+        "n_heads": n_heads,
+        "n_kv_heads": n_kv_heads,
+        "head_dim": head_dim,
+    }
     config = ModelConfig(256, 16, d_model=8, d_ff=8, **sizes)
     assert reference("kv_bytes_per_token")(*case) == kv_bytes(config, 1, bytes_per_number=size)
 

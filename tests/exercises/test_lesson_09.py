@@ -55,7 +55,7 @@ def test_rms_norm_by_hand():  # SPEC G4
 def test_swiglu_is_the_packages(x, gate, up, down):  # SPEC G4
     d_ff, d_model = gate.shape
     config = ModelConfig(
-        10, 8, d_model, n_layers=1, n_heads=1, d_ff=d_ff, d_head=2, ffn="swiglu", bias=False
+        10, 8, d_model, n_layers=1, n_heads=1, d_ff=d_ff, head_dim=2, ffn="swiglu", bias=False
     )
     layer = make_feedforward(config)
     layer.load_state_dict({"gate.weight": gate, "up.weight": up, "down.weight": down})
@@ -72,7 +72,7 @@ def test_swiglu_by_hand():  # SPEC G4
 def test_faded_norm_is_the_packages(case):  # SPEC F3, G4
     [x] = case
     config = ModelConfig(
-        10, 8, x.shape[1], n_layers=1, n_heads=1, d_ff=4, d_head=2, adaptive_norm=True
+        10, 8, x.shape[1], n_layers=1, n_heads=1, d_ff=4, head_dim=2, adaptive_norm=True
     )
     torch.testing.assert_close(reference("faded_norm")(x), make_norm(config)(x).detach())
 
@@ -82,7 +82,7 @@ def test_pre_or_post_is_the_blocks(x, weight, placement):  # SPEC G4
     """A block whose attention adds nothing, and whose feed-forward layer is the matrix."""
     config = ModelConfig(
         *(10, 8, x.shape[1]),
-        **{"n_layers": 1, "n_heads": 1, "d_ff": 4, "d_head": 2},
+        **{"n_layers": 1, "n_heads": 1, "d_ff": 4, "head_dim": 2},
         **{"norm": "rms", "norm_placement": placement, "bias": False},
     )
     block = Block(config)

@@ -1,133 +1,136 @@
-"""The references of lesson 12 against the package, PyTorch and numbers worked out by hand."""
+"""The references of lesson 12 against the package, PyTorch, and numbers worked out by hand."""
 
-import itertools
 import math
-import random
 
 import pytest
 import torch
+from torch import nn
 
 from transformer_lessons.exercises.exercise import find_exercise, lesson_exercises
-from transformer_lessons.text.batches import IGNORE
 from transformer_lessons.training.clipping import clip_grad_norm
-from transformer_lessons.training.config import TrainConfig
-from transformer_lessons.training.evaluate import Evaluation
-from transformer_lessons.training.precision import LossScaler
-from transformer_lessons.training.trainer import Trainer, accumulate_gradients
-
-
-def exercise(name):
-    return find_exercise(f"12.{name}")
+from transformer_lessons.training.loss import cross_entropy
+from transformer_lessons.training.optimizer import adamw_update
+from transformer_lessons.training.schedule import cosine_schedule
 
 
 def reference(name):
-    return exercise(name).reference
+    return find_exercise(f"12.{name}").reference
 
 
-def test_lesson_12_has_its_exercises():  # SPEC G4
-    assert [exercise.id for exercise in lesson_exercises("12")] == [
-        "12.piece_weights",
-        "12.clipped_sum",
-        "12.to_bfloat16",
-        "12.follow_scale",
-        "12.stop_early",
-        "12.bits_per_byte",
-    ]
+def cases(name):
+    return find_exercise(f"12.{name}").cases
 
 
-def test_weights_by_hand():  # SPEC G4, E7
-    assert reference("piece_weights")([1, 3]) == [0.25, 0.75]
-    assert reference("piece_weights")([5]) == [1.0]
+def test_lesson_11_has_its_exercises():  # SPEC G4
+    names = [exercise.id for exercise in lesson_exercises("11")]
+    expected = ("loss_slope", "momentum_step", "adamw_step", "clip", "cosine", "orthogonal")
+    assert names == [f"12.{name}" for name in expected]
 
 
-@pytest.mark.parametrize("case", exercise("piece_weights").cases)
-def test_weights_are_those_of_the_packages_accumulation(case):  # SPEC G4, E7
-    (counts,) = case
-    # One parameter a piece, whose mean loss it is: its slope is the weight of that mean.
-    means = torch.ones(len(counts), requires_grad=True)
-
-    def surprise(piece, targets):
-        return means[piece] * (targets != IGNORE).sum()
-
-    batches = []
-    for piece, count in enumerate(counts):
-        targets = torch.full((max(counts) + 2,), IGNORE)
-        targets[:count] = 1
-        batches.append((piece, targets))
-    accumulate_gradients(surprise, batches)
-    assert reference("piece_weights")(counts) == pytest.approx(means.grad.tolist())
+@pytest.mark.parametrize(("logits", "targets"), cases("loss_slope"))
+def test_loss_slope_is_that_of_the_packages_loss(logits, targets):  # SPEC G4
+    leaf = logits.clone().requires_grad_()
+    cross_entropy(leaf, targets).backward()
+    torch.testing.assert_close(reference("loss_slope")(logits, targets), leaf.grad)
 
 
-@pytest.mark.parametrize("case", exercise("clipped_sum").cases)
-def test_clipping_is_the_packages_after_adding(case):  # SPEC G4, E7
-    parts, limit = case
-    parameter = torch.nn.Parameter(torch.zeros_like(parts[0]))
-    for part in parts:
-        (parameter * part).sum().backward()
-    clip_grad_norm([parameter], limit)
-    torch.testing.assert_close(reference("clipped_sum")(*case), parameter.grad)
+def test_loss_slope_by_hand():  # SPEC G4
+    # Shares 1/8, 2/8 and 5/8; the last one is true.
+    got = reference("loss_slope")(torch.tensor([[1.0, 2.0, 5.0]]).log(), torch.tensor([2]))
+    torch.testing.assert_close(got, torch.tensor([[0.125, 0.25, -0.375]]))
 
 
-def test_clipping_by_hand():  # SPEC G4
-    three_four = torch.tensor([3.0, 4.0])
-    assert reference("clipped_sum")([three_four], 1.0).tolist() == pytest.approx([0.6, 0.8])
-    halves = [three_four / 100, three_four / 100]
-    assert reference("clipped_sum")(halves, 1.0).tolist() == pytest.approx([0.06, 0.08])
+@pytest.mark.parametrize(
+    ("parameter", "gradient", "velocity", "lr", "beta"), cases("momentum_step")
+)
+def test_momentum_step_is_pytorchs(parameter, gradient, velocity, lr, beta):  # SPEC G4
+    weight = nn.Parameter(parameter.clone())
+    weight.grad = gradient.clone()
+    optimizer = torch.optim.SGD([weight], lr=lr, momentum=beta)
+    optimizer.state[weight]["momentum_buffer"] = velocity.clone()
+    optimizer.step()
+    moved, new_velocity = reference("momentum_step")(parameter, gradient, velocity, lr, beta)
+    torch.testing.assert_close(moved, weight.detach())
+    torch.testing.assert_close(new_velocity, optimizer.state[weight]["momentum_buffer"])
 
 
-def test_rounding_is_torchs():  # SPEC G4
-    dice = random.Random(0)
-    # Numbers that float32 holds exactly, so that they are rounded once only.
-    numbers = [dice.choice((-1, 1)) * 2.0 ** dice.randint(-90, 90) for _ in range(300)]
-    numbers = [x * dice.randrange(2**23, 2**24) / 2**23 for x in numbers]
-    numbers += [1 + n / 256 for n in range(256)]  # every other one is halfway between two
-    expected = torch.tensor(numbers).bfloat16().tolist()
-    assert [reference("to_bfloat16")(x) for x in numbers] == expected
+def test_momentum_step_by_hand():  # SPEC G4
+    one, two = torch.tensor([1.0]), torch.tensor([2.0])
+    moved, velocity = reference("momentum_step")(one, two, one, 0.1, 0.5)
+    torch.testing.assert_close(velocity, torch.tensor([2.5]))
+    torch.testing.assert_close(moved, torch.tensor([0.75]))
 
 
-def test_cases_of_rounding_have_one_that_is_halfway():  # SPEC G4
-    assert reference("to_bfloat16")(257.0) == 256.0
-    assert reference("to_bfloat16")(259.0) == 260.0
+@pytest.mark.parametrize(
+    ("parameter", "gradient", "mean", "square", "step", "lr", "decay"), cases("adamw_step")
+)
+def test_adamw_step_is_the_packages(
+    parameter, gradient, mean, square, step, lr, decay
+):  # SPEC G4, A6
+    tensors = [parameter.clone(), gradient, mean.clone(), square.clone()]
+    adamw_update(*tensors, step, lr, weight_decay=decay)
+    got = reference("adamw_step")(parameter, gradient, mean, square, step, lr, decay)
+    for ours, packages in zip(got, (tensors[0], tensors[2], tensors[3]), strict=True):
+        torch.testing.assert_close(ours, packages)
 
 
-def test_the_scale_is_the_packages():  # SPEC G4
-    dice = random.Random(0)
-    finite = [dice.random() > 0.0002 for _ in range(15_000)]
-    scaler, expected = LossScaler(2.0**30), []
-    for is_finite in finite:
-        scaler.update(is_finite)
-        expected.append(scaler.scale)
-    assert reference("follow_scale")(finite, 2.0**30, 2000) == expected
-    changes = {after / before for before, after in itertools.pairwise(expected)}
-    assert changes == {0.5, 1.0, 2.0}
+def test_adamw_step_by_hand():  # SPEC G4
+    # m = 2 and s = 0.4, put right 20 and 400: a step of 0.1 from 1.
+    one, zero = torch.tensor([1.0]), torch.zeros(1)
+    moved, mean, square = reference("adamw_step")(one, 20 * one, zero, zero, 1, 0.1, 0.0)
+    torch.testing.assert_close(moved, torch.tensor([0.9]))
+    torch.testing.assert_close(mean, torch.tensor([2.0]))
+    torch.testing.assert_close(square, torch.tensor([0.4]))
 
 
-def test_the_scale_by_hand():  # SPEC G4
-    assert reference("follow_scale")([True, True, False, True], 8.0, 2) == [8, 16, 8, 8]
+@pytest.mark.parametrize(("gradients", "max_norm"), cases("clip"))
+def test_clip_is_the_packages(gradients, max_norm):  # SPEC G4
+    parameters = [nn.Parameter(torch.zeros_like(gradient)) for gradient in gradients]
+    for parameter, gradient in zip(parameters, gradients, strict=True):
+        parameter.grad = gradient.clone()
+    clip_grad_norm(parameters, max_norm)
+    clipped = reference("clip")(gradients, max_norm)
+    for ours, parameter in zip(clipped, parameters, strict=True):
+        torch.testing.assert_close(ours, parameter.grad, rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.parametrize("case", exercise("stop_early").cases)
-def test_stopping_is_the_trainers(case):  # SPEC G4, E5
-    losses, patience = case
-    model = torch.nn.Linear(1, 1)
-    config = TrainConfig(steps=len(losses), eval_every=1, patience=patience)
-    looks = iter(losses)
-    trainer = Trainer(model, config, [], validate=lambda: Evaluation(next(looks), 1))
-    while trainer.n_steps < len(losses) and not trainer.stop:
-        trainer.n_steps += 1
-        trainer.look_at_held_out()
-    assert reference("stop_early")(*case) == (trainer.n_steps, trainer.best_step - 1)
+def test_clip_by_hand():  # SPEC G4
+    three, four = torch.tensor([3.0]), torch.tensor([4.0])
+    clipped = reference("clip")([three, four], 1.0)
+    torch.testing.assert_close(torch.cat(clipped), torch.tensor([0.6, 0.8]))
+    assert [g.item() for g in reference("clip")([three, four], 6.0)] == [3.0, 4.0]
+    assert reference("clip")([torch.zeros(2)], 1.0)[0].tolist() == [0.0, 0.0]
 
 
-def test_stopping_by_hand():  # SPEC G4
-    assert reference("stop_early")([3.0, 2.0, 2.5, 1.0], 1) == (3, 1)
-    assert reference("stop_early")([3.0, 2.0, 2.5, 1.0], 2) == (4, 3)
+@pytest.mark.parametrize("case", cases("cosine"))
+def test_cosine_is_the_packages(case):  # SPEC G4, E6
+    assert math.isclose(reference("cosine")(*case), cosine_schedule(*case))
 
 
-@pytest.mark.parametrize("case", exercise("bits_per_byte").cases)
-def test_bits_are_the_packages(case):  # SPEC G4, E5
-    assert reference("bits_per_byte")(*case) == pytest.approx(Evaluation(*case).bits_per_byte)
+def test_cosine_by_hand():  # SPEC G4
+    rates = [reference("cosine")(step, 1.0, 0.0, 2, 5) for step in range(5)]
+    assert rates == pytest.approx([0.5, 1.0, 1.0, 0.5, 0.0])
 
 
-def test_bits_by_hand():  # SPEC G4, E5
-    assert reference("bits_per_byte")(math.log(4), 50, 100) == pytest.approx(1)
+@pytest.mark.parametrize(("matrix", "n_rounds"), cases("orthogonal"))
+def test_orthogonal_keeps_the_directions_and_bends_the_sizes(matrix, n_rounds):  # SPEC G4
+    """An oracle that never multiplies the matrix with itself: the decomposition."""
+    u, sizes, vh = torch.linalg.svd(matrix.double(), full_matrices=False)
+    sizes = sizes / sizes.square().sum().sqrt()
+    for _ in range(n_rounds):
+        sizes = 1.5 * sizes - 0.5 * sizes**3
+    expected = (u @ torch.diag(sizes) @ vh).float()
+    got = reference("orthogonal")(matrix, n_rounds)
+    torch.testing.assert_close(got, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_orthogonal_by_hand():  # SPEC G4
+    # 0.6 -> 0.9 - 0.108 and 0.8 -> 1.2 - 0.256.
+    got = reference("orthogonal")(torch.diag(torch.tensor([3.0, 4.0])), 1)
+    torch.testing.assert_close(got, torch.diag(torch.tensor([0.792, 0.944])))
+
+
+def test_orthogonal_ends_orthogonal():  # SPEC G4
+    torch.manual_seed(0)
+    x = reference("orthogonal")(torch.randn(3, 6), 30)
+    torch.testing.assert_close(x @ x.T, torch.eye(3))

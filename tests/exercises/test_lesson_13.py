@@ -1,16 +1,19 @@
-"""The references of lesson 13 against the package and numbers worked out by hand."""
+"""The references of lesson 13 against the package, PyTorch and numbers worked out by hand."""
 
 import itertools
 import math
+import random
 
-import numpy as np
 import pytest
 import torch
-from safetensors.torch import load, save
 
+from transformer_lessons.data.batches import IGNORE
 from transformer_lessons.exercises.exercise import find_exercise, lesson_exercises
-from transformer_lessons.training.run_folder import remove_old
-from transformer_lessons.training.state import take_out_tensors
+from transformer_lessons.training.clipping import clip_grad_norm
+from transformer_lessons.training.config import TrainConfig
+from transformer_lessons.training.evaluate import Evaluation
+from transformer_lessons.training.precision import GradScaler
+from transformer_lessons.training.trainer import Trainer, accumulate_gradients
 
 
 def exercise(name):
@@ -21,105 +24,110 @@ def reference(name):
     return exercise(name).reference
 
 
-def test_lesson_13_has_its_exercises():  # SPEC G4
-    assert [exercise.id for exercise in lesson_exercises("13")] == [
-        "13.after_power_cut",
-        "13.read_tensor",
-        "13.state_bytes",
-        "13.first_difference",
-        "13.kept_steps",
-        "13.lost_share",
+def test_lesson_12_has_its_exercises():  # SPEC G4
+    assert [exercise.id for exercise in lesson_exercises("12")] == [
+        "13.piece_weights",
+        "13.clipped_sum",
+        "13.to_bfloat16",
+        "13.follow_scale",
+        "13.stop_early",
+        "13.bits_per_byte",
     ]
 
 
-def every_power_cut(steps):
-    """What the name may stand for, by trying each way in which what waits may reach the disk."""
-    safe, waiting = set(), []
-    for step in steps:
-        if step == "write":
-            waiting += ["page 1", "page 2"]
-        elif step == "rename":
-            waiting.append("name")
-        else:
-            done = {o for o in waiting if (o == "name") == (step == "sync folder")}
-            safe, waiting = safe | done, [o for o in waiting if o not in done]
-    found = set()
-    for reached in itertools.product((False, True), repeat=len(waiting)):
-        disk = safe | set(itertools.compress(waiting, reached))
-        whole = {"page 1", "page 2"} <= disk
-        found.add("old" if "name" not in disk else "new" if whole else "broken")
-    return found
+def test_weights_by_hand():  # SPEC G4, E7
+    assert reference("piece_weights")([1, 3]) == [0.25, 0.75]
+    assert reference("piece_weights")([5]) == [1.0]
 
 
-def test_power_cuts_by_trying_all_of_them():  # SPEC G4
-    others = ("sync file", "rename", "sync folder")
-    for n in range(4):
-        for some in itertools.permutations(others, n):
-            for place in range(n + 1):
-                steps = [*some[:place], "write", *some[place:]]
-                if "rename" in some[:place]:
-                    continue  # nothing is renamed that wasn't written
-                found = every_power_cut(steps)
-                expected = [name in found for name in ("broken", "new", "old")]
-                assert reference("after_power_cut")(steps) == expected, steps
+@pytest.mark.parametrize("case", exercise("piece_weights").cases)
+def test_weights_are_those_of_the_packages_accumulation(case):  # SPEC G4, E7
+    (counts,) = case
+    # One parameter a piece, whose mean loss it is: its slope is the weight of that mean.
+    means = torch.ones(len(counts), requires_grad=True)
+
+    def surprise(piece, targets):
+        return means[piece] * (targets != IGNORE).sum()
+
+    batches = []
+    for piece, count in enumerate(counts):
+        targets = torch.full((max(counts) + 2,), IGNORE)
+        targets[:count] = 1
+        batches.append((piece, targets))
+    accumulate_gradients(surprise, batches)
+    assert reference("piece_weights")(counts) == pytest.approx(means.grad.tolist())
 
 
-@pytest.mark.parametrize("case", exercise("read_tensor").cases)
-def test_tensors_are_those_of_safetensors(case):  # SPEC G4
-    data, name = case
-    assert reference("read_tensor")(data, name) == load(data)[name].flatten().tolist()
+@pytest.mark.parametrize("case", exercise("clipped_sum").cases)
+def test_clipping_is_the_packages_after_adding(case):  # SPEC G4, E7
+    parts, limit = case
+    parameter = torch.nn.Parameter(torch.zeros_like(parts[0]))
+    for part in parts:
+        (parameter * part).sum().backward()
+    clip_grad_norm([parameter], limit)
+    torch.testing.assert_close(reference("clipped_sum")(*case), parameter.grad)
 
 
-def test_any_tensor_is_read():  # SPEC G4
-    torch.manual_seed(0)
-    tensors = {f"t{n}": torch.randn(n, 3) for n in range(5)}
-    for name, tensor in tensors.items():
-        assert reference("read_tensor")(save(tensors), name) == tensor.flatten().tolist()
+def test_clipping_by_hand():  # SPEC G4
+    three_four = torch.tensor([3.0, 4.0])
+    assert reference("clipped_sum")([three_four], 1.0).tolist() == pytest.approx([0.6, 0.8])
+    halves = [three_four / 100, three_four / 100]
+    assert reference("clipped_sum")(halves, 1.0).tolist() == pytest.approx([0.06, 0.08])
 
 
-@pytest.mark.parametrize("case", exercise("state_bytes").cases)
-def test_bytes_are_those_of_the_file(case):  # SPEC G4
-    tensors = {}
-    take_out_tensors(case[0], "state", tensors)
-    once = {tensor.data_ptr(): tensor for tensor in tensors.values()}
-    data = save({str(n): tensor for n, tensor in enumerate(once.values())})
-    header = int.from_bytes(data[:8], "little")
-    assert reference("state_bytes")(*case) == len(data) - 8 - header
+def test_rounding_is_torchs():  # SPEC G4
+    dice = random.Random(0)
+    # Numbers that float32 holds exactly, so that they are rounded once only.
+    numbers = [dice.choice((-1, 1)) * 2.0 ** dice.randint(-90, 90) for _ in range(300)]
+    numbers = [x * dice.randrange(2**23, 2**24) / 2**23 for x in numbers]
+    numbers += [1 + n / 256 for n in range(256)]  # every other one is halfway between two
+    expected = torch.tensor(numbers).bfloat16().tolist()
+    assert [reference("to_bfloat16")(x) for x in numbers] == expected
 
 
-def test_state_bytes_by_hand():  # SPEC G4
-    shared = torch.zeros(3)
-    assert reference("state_bytes")({"a": [shared, 5], "b": {"c": shared}}) == 12
+def test_cases_of_rounding_have_one_that_is_halfway():  # SPEC G4
+    assert reference("to_bfloat16")(257.0) == 256.0
+    assert reference("to_bfloat16")(259.0) == 260.0
 
 
-def test_first_difference_by_hand():  # SPEC G4
-    find = reference("first_difference")
-    assert find([1.0, 2.0], [1.0, 2.0]) == 0
-    assert find([1.0, 2.0], [1.0, math.nextafter(2.0, 3.0)]) == 2
-    assert find([1.0], [1.0, 2.0, 3.0]) == 2
+def test_the_scale_is_the_packages():  # SPEC G4
+    dice = random.Random(0)
+    finite = [dice.random() > 0.0002 for _ in range(15_000)]
+    scaler, expected = GradScaler(2.0**30), []
+    for is_finite in finite:
+        scaler.update(is_finite)
+        expected.append(scaler.scale)
+    assert reference("follow_scale")(finite, 2.0**30, 2000) == expected
+    changes = {after / before for before, after in itertools.pairwise(expected)}
+    assert changes == {0.5, 1.0, 2.0}
 
 
-@pytest.mark.parametrize("case", exercise("kept_steps").cases)
-def test_kept_steps_are_the_packages(tmp_path, case):  # SPEC G4
-    steps, keep, best_step = case
-    for step in steps:
-        (tmp_path / f"step-{step:08d}").mkdir()
-    remove_old(tmp_path, keep, best_step)
-    found = sorted(int(path.name[5:]) for path in tmp_path.iterdir())
-    assert reference("kept_steps")(*case) == found
+def test_the_scale_by_hand():  # SPEC G4
+    assert reference("follow_scale")([True, True, False, True], 8.0, 2) == [8, 16, 8, 8]
 
 
-def test_lost_share_by_simulating_crashes():  # SPEC G4
-    tau, delta, between = 900.0, 30.0, 11_000.0
-    waits = np.random.default_rng(0).exponential(between, 100_000)
-    kept = np.floor(waits / (tau + delta)) * tau
-    simulated = 1 - kept.sum() / waits.sum()
-    assert reference("lost_share")(tau, delta, between) == pytest.approx(simulated, abs=0.005)
+@pytest.mark.parametrize("case", exercise("stop_early").cases)
+def test_stopping_is_the_trainers(case):  # SPEC G4, E5
+    losses, patience = case
+    model = torch.nn.Linear(1, 1)
+    config = TrainConfig(steps=len(losses), eval_every=1, patience=patience)
+    looks = iter(losses)
+    trainer = Trainer(model, config, [], validate=lambda: Evaluation(next(looks), 1))
+    while trainer.n_steps < len(losses) and not trainer.stop:
+        trainer.n_steps += 1
+        trainer.look_at_held_out()
+    assert reference("stop_early")(*case) == (trainer.n_steps, trainer.best_step - 1)
 
 
-def test_lost_share_is_least_at_youngs_interval():  # SPEC G4
-    delta, between = 2.0, 86_400.0
-    best = math.sqrt(2 * delta * between)
-    share = reference("lost_share")
-    assert share(best, delta, between) == pytest.approx(0.0068, abs=1e-4)
-    assert share(best, delta, between) < min(share(f * best, delta, between) for f in (0.9, 1.1))
+def test_stopping_by_hand():  # SPEC G4
+    assert reference("stop_early")([3.0, 2.0, 2.5, 1.0], 1) == (3, 1)
+    assert reference("stop_early")([3.0, 2.0, 2.5, 1.0], 2) == (4, 3)
+
+
+@pytest.mark.parametrize("case", exercise("bits_per_byte").cases)
+def test_bits_are_the_packages(case):  # SPEC G4, E5
+    assert reference("bits_per_byte")(*case) == pytest.approx(Evaluation(*case).bits_per_byte)
+
+
+def test_bits_by_hand():  # SPEC G4, E5
+    assert reference("bits_per_byte")(math.log(4), 50, 100) == pytest.approx(1)

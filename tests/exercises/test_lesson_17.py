@@ -1,16 +1,13 @@
-"""The references of lesson 17 against the package's cache, and numbers worked out by hand."""
+"""The references of lesson 17 against the package and numbers worked out by hand."""
+
+from itertools import pairwise, product
 
 import pytest
 import torch
 
-from transformer_lessons.config import ModelConfig
 from transformer_lessons.exercises.exercise import find_exercise, lesson_exercises
-from transformer_lessons.generation.decoding import prefill
-from transformer_lessons.generation.generate import generate
-from transformer_lessons.model.cache import KVCache
-from transformer_lessons.model.decoder import Decoder
-
-CONFIG = ModelConfig(16, 64, d_model=4, n_layers=1, n_heads=2, d_ff=8)
+from transformer_lessons.generation.filters import keep_min_p, keep_top_k, keep_top_p
+from transformer_lessons.generation.penalties import penalize_repetition
 
 
 def exercise(name):
@@ -21,106 +18,86 @@ def reference(name):
     return exercise(name).reference
 
 
-def test_lesson_17_has_its_exercises():  # SPEC G4
-    assert [exercise.id for exercise in lesson_exercises("17")] == [
-        "17.tokens_read",
-        "17.next_positions",
-        "17.piece_mask",
-        "17.ring_places",
-        "17.tokens_per_second",
-        "17.texts_that_fit",
+def test_lesson_16_has_its_exercises():  # SPEC G4
+    assert [exercise.id for exercise in lesson_exercises("16")] == [
+        "17.draw",
+        "17.top_k",
+        "17.top_p",
+        "17.min_p",
+        "17.penalty",
+        "17.beam",
     ]
 
 
-@pytest.mark.parametrize("case", exercise("tokens_read").cases)
-def test_tokens_read_are_those_that_go_through_the_model(case):  # SPEC G4, E3
-    n_prompt, n_new = case
-    model, counts, text = Decoder(CONFIG), [], [1] * n_prompt
-    model.embedding.register_forward_pre_hook(lambda _, inputs: counts.append(inputs[0].numel()))
-    generate(model, [text], n_new)
-    with_cache = sum(counts)
-    counts.clear()
-    for _ in range(n_new):
-        model(torch.tensor([text]))
-        text.append(1)
-    assert reference("tokens_read")(*case) == [sum(counts), with_cache]
+def test_draws_by_hand():  # SPEC G4
+    weights = torch.tensor([0.0, 2.0, 0.0, 1.0, 1.0, 0.0])
+    places = (0.0, 0.49, 0.5, 0.74, 0.75, 0.999)
+    assert [reference("draw")(weights, u) for u in places] == [1, 1, 3, 3, 4, 4]
 
 
-def test_tokens_read_by_hand():  # SPEC G4, E3
-    assert reference("tokens_read")(4, 3) == [4 + 5 + 6, 6]
+def test_many_draws_have_the_shares():  # SPEC G4
+    weights = torch.tensor([3.0, 0.0, 1.0, 4.0])
+    drawn = torch.tensor([reference("draw")(weights, (n + 0.5) / 800) for n in range(800)])
+    assert torch.bincount(drawn, minlength=4).tolist() == [300, 0, 100, 400]
 
 
-@pytest.mark.parametrize("case", exercise("next_positions").cases)
-def test_positions_are_the_caches(case):  # SPEC G4, E3
-    lengths, n_written = case
-    cache = KVCache(CONFIG, batch_size=len(lengths))
-    model = Decoder(CONFIG)
-    prefill(model, [[1] * length for length in lengths], cache)
-    for _ in range(n_written):
-        model(torch.ones(len(lengths), 1, dtype=torch.long), cache)
-    expected = cache.positions(1).flatten().tolist()
-    if len(expected) == 1:  # without padding, all texts are at the same position
-        expected = expected * len(lengths)
-    assert reference("next_positions")(*case) == expected
+@pytest.mark.parametrize("case", exercise("top_k").cases)
+def test_top_k_is_the_packages(case):  # SPEC G4
+    scores, k = case
+    kept = keep_top_k(torch.tensor(scores), k).isfinite().nonzero().flatten()
+    assert reference("top_k")(scores, k) == kept.tolist()
 
 
-def test_positions_by_hand():  # SPEC G4, E3
-    assert reference("next_positions")([9, 4, 6], 0) == [9, 4, 6]
-    assert reference("next_positions")([5, 2], 3) == [8, 5]
+@pytest.mark.parametrize("case", exercise("top_p").cases)
+def test_top_p_is_the_packages(case):  # SPEC G4
+    shares, p = case
+    expected = keep_top_p(shares.log(), p).softmax(-1)
+    torch.testing.assert_close(reference("top_p")(shares, p), expected)
 
 
-@pytest.mark.parametrize("case", exercise("piece_mask").cases)
-def test_the_mask_is_the_caches(case):  # SPEC G4, E3
-    n_cached, n_new, window = case
-    cache = KVCache(CONFIG)  # as many slots as the context has, so nothing is overwritten
-    cache.window = window
-    cache.length += n_cached
-    assert torch.equal(reference("piece_mask")(*case), cache.mask(n_new))
+def test_top_p_by_hand():  # SPEC G4
+    found = reference("top_p")(torch.tensor([0.25, 0.125, 0.5, 0.125]), 0.7)
+    torch.testing.assert_close(found, torch.tensor([1 / 3, 0, 2 / 3, 0]))
 
 
-def test_the_mask_by_hand():  # SPEC G4, E3
-    expected = [[1, 1, 1, 0], [1, 1, 1, 1]]
-    assert reference("piece_mask")(2, 2, None).int().tolist() == expected
-    assert reference("piece_mask")(2, 2, 2).int().tolist() == [[0, 1, 1, 0], [0, 0, 1, 1]]
+@pytest.mark.parametrize("case", exercise("min_p").cases)
+def test_min_p_is_the_packages(case):  # SPEC G4
+    assert torch.equal(reference("min_p")(*case), keep_min_p(*case))
 
 
-@pytest.mark.parametrize("case", exercise("ring_places").cases)
-def test_the_ring_is_the_caches(case):  # SPEC G4, E3
-    n_seen, n_slots = case
-    window = ModelConfig(16, 64, d_model=4, n_layers=1, n_heads=2, d_ff=8, sliding_window=n_slots)
-    cache = KVCache(window, chunk=1)
-    cache.keys[0].fill_(-1)
-    for place in range(n_seen):  # the key of each place says which it is
-        key = torch.full((1, 2, 1, 2), float(place))
-        cache.extend(0, key, key)
-        cache.length += 1
-    assert reference("ring_places")(*case) == cache.keys[0][0, 0, :, 0].tolist()
+def test_min_p_by_hand():  # SPEC G4
+    shares = torch.tensor([0.5, 0.06, 0.3, 0.04, 0.1])
+    found = reference("min_p")(shares.log(), 0.1)
+    assert found.exp().tolist() == pytest.approx([0.5, 0.06, 0.3, 0, 0.1])
 
 
-def test_the_ring_by_hand():  # SPEC G4, E3
-    assert reference("ring_places")(7, 5) == [5, 6, 2, 3, 4]
-    assert reference("ring_places")(2, 4) == [0, 1, -1, -1]
+@pytest.mark.parametrize("case", exercise("penalty").cases)
+def test_penalty_is_the_packages(case):  # SPEC G4
+    scores, history, penalty = case
+    expected = penalize_repetition(torch.tensor(scores), history, penalty).tolist()
+    assert reference("penalty")(*case) == pytest.approx(expected)
 
 
-def test_the_bound_by_hand():  # SPEC G4, E3
-    # One pass reads 100 + 4 * 25 bytes in 0.2 s, and makes four tokens.
-    assert reference("tokens_per_second")(100.0, 25.0, 4, 1000.0) == pytest.approx(20)
-    assert reference("tokens_per_second")(14e9, 0.0, 1, 50e9) == pytest.approx(3.571428571)
+def best_of_all(first, follows, length):
+    """The most likely text, by looking at every one."""
+
+    def share(tokens):
+        result = first[tokens[0]]
+        for one, other in pairwise(tokens):
+            result *= follows[one][other]
+        return result
+
+    return list(max(product(range(len(first)), repeat=length), key=share))
 
 
-@pytest.mark.parametrize("case", exercise("texts_that_fit").cases)
-def test_that_many_caches_fit_and_one_more_does_not(case):  # SPEC G4, E3
-    memory, weight_bytes, n_layers, n_kv_heads, d_head, n_tokens, window = case
-    config = ModelConfig(
-        *(16, n_tokens, 8, n_layers, n_kv_heads, 8),
-        d_head=d_head,
-        sliding_window=window,
-    )
-    one = KVCache(config, chunk=1, device="meta", dtype=torch.bfloat16).n_bytes
-    n_texts = reference("texts_that_fit")(*case)
-    free = max(memory - weight_bytes, 0)
-    assert n_texts * one <= free < (n_texts + 1) * one
+@pytest.mark.parametrize("case", exercise("beam").cases)
+def test_a_wide_beam_finds_the_best_text(case):  # SPEC G4
+    first, follows, length, _ = case
+    expected = best_of_all(first, follows, length)
+    assert reference("beam")(first, follows, length, 3**length) == expected
 
 
-def test_how_many_fit_by_hand():  # SPEC G4, E3
-    assert reference("texts_that_fit")(1_000, 200, 1, 1, 10, 10, None) == 2  # 400 bytes each
+def test_the_garden_path_by_hand():  # SPEC G4
+    first, follows = [0.6, 0.4], [[0.6, 0.4], [0.05, 0.95]]
+    assert reference("beam")(first, follows, 2, 1) == [0, 0]  # 0.36
+    assert reference("beam")(first, follows, 2, 2) == [1, 1]  # 0.38

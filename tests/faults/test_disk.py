@@ -6,12 +6,12 @@ from contextlib import suppress
 import pytest
 import torch
 
+from transformer_lessons.cli.run_folder import begin_run, locked_folder, resume_run, save_run
 from transformer_lessons.config import ModelConfig
 from transformer_lessons.errors import LessonsError
 from transformer_lessons.model.decoder import Decoder
 from transformer_lessons.training.checkpoint import load_checkpoint, save_checkpoint
 from transformer_lessons.training.config import TrainConfig
-from transformer_lessons.training.run_folder import begin_run, locked_folder, resume_run, save_run
 from transformer_lessons.training.trainer import Trainer
 
 MODEL = ModelConfig(256, 16, d_model=64, n_layers=1, n_heads=1, d_ff=64)  # 0.24 MB

@@ -8,7 +8,7 @@ import pytest
 import torch
 import transformers
 
-from transformer_lessons.text.bpe import BPETokenizer
+from transformer_lessons.tokenizers.bpe import BPETokenizer
 from transformer_lessons.weights.pretrained import load_pretrained
 
 from .test_mutations import VALUES, change_bytes, change_document, outcome, peak_gigabytes, places

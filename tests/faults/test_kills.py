@@ -11,7 +11,7 @@ import time
 import pytest
 import torch
 
-from transformer_lessons.text.byte_tokenizer import ByteTokenizer
+from transformer_lessons.tokenizers.byte_tokenizer import ByteTokenizer
 from transformer_lessons.training.checkpoint import checkpoints, latest_checkpoint, load_checkpoint
 
 # For each line it reads, a process that saves one checkpoint after another, and says so after each.
@@ -21,7 +21,7 @@ from pathlib import Path
 from transformer_lessons.config import ModelConfig
 from transformer_lessons.model.decoder import Decoder
 from transformer_lessons.training.checkpoint import checkpoints, save_checkpoint
-from transformer_lessons.training.run_folder import remove_old
+from transformer_lessons.cli.run_folder import remove_old
 
 def save_on_and_on(folder):
     model = Decoder(ModelConfig(256, 16, d_model=64, n_layers=2, n_heads=1, d_ff=256))
@@ -102,7 +102,7 @@ def test_a_kill_at_any_moment_loses_nothing(tmp_path, tries):  # SPEC E9 G8
 TEXT = "".join(f"def f{n}(x):\n    return x + {n}\n" for n in range(200))
 OPTIONS = (
     *("--model.d-model", "32", "--model.dropout", "0.1", "--training.save-every", "3"),
-    *("--training.batch-size", "2", "--training.accumulation", "2"),
+    *("--training.batch-size", "2", "--training.grad-accum-steps", "2"),
     *("--training.eval-every", "20", "--device", "cpu"),
 )
 

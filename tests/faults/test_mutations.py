@@ -9,15 +9,15 @@ import time
 import pytest
 import torch
 
+from transformer_lessons.cli.run_folder import begin_run, best_checkpoint, save_run
 from transformer_lessons.config import ModelConfig
+from transformer_lessons.data.batches import CountedBatches, random_windows
 from transformer_lessons.errors import LessonsError
 from transformer_lessons.model.decoder import Decoder
-from transformer_lessons.text.batches import CountedBatches, random_windows
 from transformer_lessons.training.checkpoint import contents_sha256, load_checkpoint
 from transformer_lessons.training.config import TrainConfig
 from transformer_lessons.training.evaluate import Evaluation
 from transformer_lessons.training.randomness import random_state, set_random_state
-from transformer_lessons.training.run_folder import begin_run, best_checkpoint, save_run
 from transformer_lessons.training.state import restore_trainer
 from transformer_lessons.training.trainer import Trainer
 

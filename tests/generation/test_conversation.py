@@ -3,9 +3,9 @@
 import pytest
 
 from transformer_lessons.errors import LessonsError
-from transformer_lessons.generation.conversation import Conversation, Turn, end_tokens
-from transformer_lessons.text.bpe import BPETokenizer
-from transformer_lessons.text.byte_tokenizer import ByteTokenizer
+from transformer_lessons.generation.conversation import Conversation, Turn, eos_token_ids
+from transformer_lessons.tokenizers.bpe import BPETokenizer
+from transformer_lessons.tokenizers.byte_tokenizer import ByteTokenizer
 
 CHATML = BPETokenizer.train("", 258, ["<|im_start|>", "<|im_end|>"])  # a token a byte, and these
 
@@ -165,5 +165,5 @@ def test_a_system_prompt_needs_a_template():
 
 def test_end_tokens_are_those_that_end_a_text():
     tokenizer = BPETokenizer.train("", 259, ["<|endoftext|>", "<think>", "<|im_end|>"])
-    assert end_tokens(tokenizer) == {"<|endoftext|>": 256, "<|im_end|>": 258}
-    assert end_tokens(ByteTokenizer()) == {}
+    assert eos_token_ids(tokenizer) == {"<|endoftext|>": 256, "<|im_end|>": 258}
+    assert eos_token_ids(ByteTokenizer()) == {}

@@ -19,7 +19,7 @@ from transformer_lessons.generation.decoding import (
 from transformer_lessons.generation.generate import generate, stream
 from transformer_lessons.generation.sampling import Sampler
 from transformer_lessons.model.cache import KVCache
-from transformer_lessons.model.linear import FewRowsLinear, replace_linear
+from transformer_lessons.model.linear import SmallBatchLinear, replace_linear
 from transformer_lessons.weights.quantize import Int8Linear
 
 CONTEXT = 12
@@ -137,7 +137,7 @@ def test_the_cache_saves_work_until_the_context_is_full(random_model, monkeypatc
     assert sizes == [3] + [1] * 9 + [CONTEXT] * 2  # then the window slides and is read again
 
 
-@pytest.mark.parametrize("layer", [None, FewRowsLinear, Int8Linear])
+@pytest.mark.parametrize("layer", [None, SmallBatchLinear, Int8Linear])
 def test_compiled_equals_eager(random_model, layer):
     model, step = random_model(BASE).float(), compiled_step()
     if layer is not None:

@@ -40,11 +40,11 @@ def configs(draw):
     """Every field of `ModelConfig` takes many values, together, as far as they go together."""
     small = st.integers(1, 5)
     position = draw(st.sampled_from(CHOICES["position"]))
-    kv_heads, n_shared = draw(st.integers(1, 3)), draw(st.integers(1, 3))
-    n_heads, d_model = kv_heads * n_shared, draw(st.integers(1, 9)) * 2
-    d_head = 2 * draw(small) if position == "rope" else draw(small)
+    n_kv_heads, n_shared = draw(st.integers(1, 3)), draw(st.integers(1, 3))
+    n_heads, d_model = n_kv_heads * n_shared, draw(st.integers(1, 9)) * 2
+    head_dim = 2 * draw(small) if position == "rope" else draw(small)
     if d_model % (n_heads * (2 if position == "rope" else 1)) == 0:
-        d_head = draw(st.sampled_from([None, d_head]))
+        head_dim = draw(st.sampled_from([None, head_dim]))
     scaling = st.sampled_from([None, RopeScaling("linear", 2.0), RopeScaling("llama3", 2.0, 8)])
     rope = position == "rope"
     return ModelConfig(
@@ -54,10 +54,10 @@ def configs(draw):
         n_layers=draw(st.integers(1, 3)),
         n_heads=n_heads,
         d_ff=draw(st.integers(1, 11)),
-        n_kv_heads=draw(st.sampled_from([kv_heads, None])),
-        d_head=d_head,
+        n_kv_heads=draw(st.sampled_from([n_kv_heads, None])),
+        head_dim=head_dim,
         position=position,
-        rope_base=draw(st.sampled_from([10.0, 10_000.0])),
+        rope_theta=draw(st.sampled_from([10.0, 10_000.0])),
         rope_scaling=draw(scaling) if rope else None,
         rope_v_scale=draw(st.sampled_from([0.0, 0.5])) if rope else 0.0,
         norm_eps=draw(st.sampled_from([1e-5, 1e-6])),
@@ -70,8 +70,8 @@ def configs(draw):
 
 
 def test_the_configs_above_draw_every_field():
-    drawn = {*SIZES, *CHOICES, *SWITCHES, "n_kv_heads", "d_head", "qkv_bias", "dropout"}
-    drawn |= {"rope_base", "rope_scaling", "rope_v_scale", "norm_eps", "sliding_window"}
+    drawn = {*SIZES, *CHOICES, *SWITCHES, "n_kv_heads", "head_dim", "qkv_bias", "dropout"}
+    drawn |= {"rope_theta", "rope_scaling", "rope_v_scale", "norm_eps", "sliding_window"}
     assert {field.name for field in fields(ModelConfig)} == drawn
 
 
@@ -95,7 +95,7 @@ OTHERS = {  # the counts of transformers' own models with the published configur
     "Qwen2 0.5B": (494_032_768, QWEN2 | {"d_ff": 4864, "qkv_bias": True, "tie_embeddings": True}),
     "Qwen3 0.6B": (
         596_049_920,
-        QWEN3 | {"d_ff": 3072, "d_head": 128, "qk_norm": True, "tie_embeddings": True},
+        QWEN3 | {"d_ff": 3072, "head_dim": 128, "qk_norm": True, "tie_embeddings": True},
     ),
 }
 
@@ -201,7 +201,7 @@ def test_flops_of_presets_and_of_training_them(name):  # SPEC F1, E1, A3
 
 
 def test_flops_part_by_part():
-    sizes = {"d_model": 6, "n_layers": 3, "n_heads": 4, "n_kv_heads": 2, "d_head": 2, "d_ff": 5}
+    sizes = {"d_model": 6, "n_layers": 3, "n_heads": 4, "n_kv_heads": 2, "head_dim": 2, "d_ff": 5}
     config = ModelConfig(10, 8, **sizes, position="none", ffn="swiglu", tie_embeddings=True)
     assert flops_per_token(config, n_context=7) == {
         # per layer: 6 -> 8 queries, 6 -> 4 keys, 6 -> 4 values, 8 -> 6 out

@@ -114,7 +114,7 @@ def test_values_are_turned_by_the_formula(scale):  # SPEC F2
     attention = CausalAttention(config_with_values_turned(scale)).double()
     x = torch.randn(2, 5, 12, dtype=torch.float64)
     positions = torch.arange(5, dtype=torch.float64)
-    q, k, v = attention.project(x, rope_table(positions, d_head=6))
+    q, k, v = attention.project(x, rope_table(positions, head_dim=6))
     rows = torch.nn.functional.linear(x, attention.qkv.weight, attention.qkv.bias)
     rates = torch.tensor([10_000.0 ** (-2 * j / 6) for j in range(3)], dtype=torch.float64)
     phases = torch.exp(1j * positions[:, None] * rates)
@@ -131,7 +131,7 @@ def test_with_scale_0_values_are_untouched_bit_for_bit():  # SPEC F2
     torch.manual_seed(0)
     attention = CausalAttention(config_with_values_turned(0.0))
     x = torch.randn(1, 5, 12)
-    _, _, v = attention.project(x, rope_table(torch.arange(5), d_head=6))
+    _, _, v = attention.project(x, rope_table(torch.arange(5), head_dim=6))
     assert torch.equal(v, split_heads(attention.qkv(x)[..., 24:], 2))
 
 
@@ -148,22 +148,24 @@ def test_repeated_heads_stay_side_by_side():  # SPEC A3
     assert repeat_heads(x, 2).flatten().tolist() == expected
 
 
-@pytest.mark.parametrize("kv_heads", [1, 2, 3])
-def test_grouped_attention_is_full_attention_with_repeated_weights(kv_heads):  # SPEC A3, G3
+@pytest.mark.parametrize("n_kv_heads", [1, 2, 3])
+def test_grouped_attention_is_full_attention_with_repeated_weights(n_kv_heads):  # SPEC A3, G3
     torch.manual_seed(0)
-    config = ModelConfig(10, 8, d_model=24, n_layers=1, n_heads=6, d_ff=4, n_kv_heads=kv_heads)
+    config = ModelConfig(10, 8, d_model=24, n_layers=1, n_heads=6, d_ff=4, n_kv_heads=n_kv_heads)
     grouped = CausalAttention(config).double()
     full = CausalAttention(replace(config, n_kv_heads=None)).double()
     with torch.no_grad():
         for kind in ("weight", "bias"):
             q, k, v = getattr(grouped.qkv, kind).split(grouped.widths)
             k, v = (
-                part.unflatten(0, (kv_heads, 4)).repeat_interleave(6 // kv_heads, 0).flatten(0, 1)
+                part.unflatten(0, (n_kv_heads, 4))
+                .repeat_interleave(6 // n_kv_heads, 0)
+                .flatten(0, 1)
                 for part in (k, v)
             )
             getattr(full.qkv, kind).copy_(torch.cat([q, k, v]))
             getattr(full.out, kind).copy_(getattr(grouped.out, kind))
-    x, rope = torch.randn(2, 7, 24, dtype=torch.float64), rope_table(torch.arange(7), d_head=4)
+    x, rope = torch.randn(2, 7, 24, dtype=torch.float64), rope_table(torch.arange(7), head_dim=4)
     got, expected = (layer(x, causal_mask(7), rope) for layer in (grouped, full))
     torch.testing.assert_close(got, expected, rtol=1e-12, atol=1e-12)
 

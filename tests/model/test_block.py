@@ -20,8 +20,8 @@ def silent_block(d_model, dropout=0.5):
 
 
 def run(block, x):
-    d_head = x.shape[-1]
-    return block(x, causal_mask(x.shape[1]), rope_table(torch.arange(x.shape[1]), d_head))
+    head_dim = x.shape[-1]
+    return block(x, causal_mask(x.shape[1]), rope_table(torch.arange(x.shape[1]), head_dim))
 
 
 def test_a_block_that_has_nothing_to_add_changes_nothing():

@@ -22,7 +22,7 @@ CHANGES = {
     "base": {},
     "grouped": {"n_kv_heads": 2},
     "one kv head": {"n_kv_heads": 1},
-    "wide heads": {"d_head": 10},
+    "wide heads": {"head_dim": 10},
     "learned": {"position": "learned"},
     "sinusoidal": {"position": "sinusoidal"},
     "no positions": {"position": "none"},

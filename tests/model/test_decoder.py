@@ -23,7 +23,7 @@ SMALL = {"vocab_size": 20, "context_length": 12, "n_layers": 2, "d_ff": 7}
 CONFIGS = {
     "fluctlight": preset("fluctlight"),
     "norms": ModelConfig(**SMALL, d_model=4, n_heads=2),
-    "three heads": ModelConfig(**SMALL, d_model=12, n_heads=3, rope_base=77.0),
+    "three heads": ModelConfig(**SMALL, d_model=12, n_heads=3, rope_theta=77.0),
     "half a norm": ModelConfig(**SMALL, d_model=18, n_heads=1, adaptive_norm=True, norm_eps=0.01),
     "three layers": ModelConfig(**{**SMALL, "n_layers": 3}, d_model=8, n_heads=2),
     "values turned": ModelConfig(**SMALL, d_model=8, n_heads=2, rope_v_scale=0.7),
@@ -33,8 +33,8 @@ BASE = ModelConfig(**SMALL, d_model=24, n_heads=4)
 CHANGES = {
     "n_kv_heads": {"n_kv_heads": 2},
     "one kv head": {"n_kv_heads": 1},
-    "d_head": {"d_head": 10},
-    "rope_base": {"rope_base": 77.0},
+    "head_dim": {"head_dim": 10},
+    "rope_theta": {"rope_theta": 77.0},
     "rope_v_scale": {"rope_v_scale": 0.4},
     "learned": {"position": "learned"},
     "sinusoidal": {"position": "sinusoidal"},
@@ -62,12 +62,12 @@ def reference_logits(model, tokens, positions=None, sees=None):
     """One text (T,) -> (T, V), written from the formulas: loops over heads, queries and keys."""
     config, w = model.config, model.state_dict()
     n_tokens, d_model = len(tokens), config.d_model
-    d = config.d_head or d_model // config.n_heads
+    d = config.head_dim or d_model // config.n_heads
     group = config.n_heads // (config.n_kv_heads or config.n_heads)
     window = config.sliding_window or n_tokens
     sees = sees or (lambda t, s: 0 <= t - s < window)
     positions = range(n_tokens) if positions is None else [float(p) for p in positions]
-    rates = [config.rope_base ** (-2 * j / d) for j in range(d // 2)]
+    rates = [config.rope_theta ** (-2 * j / d) for j in range(d // 2)]
     rates = torch.tensor(rates, dtype=torch.float64)
     fade = min(max((d_model - 4) / 28, 0), 1) if config.adaptive_norm else 1
 
@@ -182,7 +182,7 @@ def test_each_field_is_used(random_model, change):
         tokens = random_tokens(BASE, 1, 12)
         assert (base(tokens) - changed(tokens)).abs().max().item() > 1e-3
     else:
-        assert shapes[0].keys() != shapes[1].keys() or change.keys() & {"n_kv_heads", "d_head"}
+        assert shapes[0].keys() != shapes[1].keys() or change.keys() & {"n_kv_heads", "head_dim"}
 
 
 def test_every_field_has_its_line():
@@ -204,7 +204,7 @@ def test_any_mixture_equals_the_second_implementation(data):  # SPEC A3, E1
         n_heads=4,
         d_ff=5,
         n_kv_heads=draw(None, 1, 2, 4),
-        d_head=draw(6, 10),
+        head_dim=draw(6, 10),
         position=position,
         rope_v_scale=draw(0.0, 0.5) if position == "rope" else 0.0,
         norm=draw("layer", "rms"),

@@ -25,19 +25,19 @@ def llama(config, **changes):
         "hidden_size": config.d_model,
         "num_hidden_layers": config.n_layers,
         "num_attention_heads": config.n_heads,
-        "num_key_value_heads": config.kv_heads,
-        "head_dim": config.head_width,
+        "num_key_value_heads": config.heads.n_kv_heads,
+        "head_dim": config.heads.head_dim,
         "intermediate_size": config.d_ff,
         "rms_norm_eps": config.norm_eps,
         "tie_word_embeddings": config.tie_embeddings,
-        "rope_parameters": {"rope_type": "default", "rope_theta": config.rope_base},
+        "rope_parameters": {"rope_type": "default", "rope_theta": config.rope_theta},
     }
     return words | changes
 
 
 def scaled(scaling, **words):
     """Our scaling, and the same in transformers' words."""
-    config = replace(BASE, rope_scaling=scaling, rope_base=500.0)
+    config = replace(BASE, rope_scaling=scaling, rope_theta=500.0)
     parameters = {"rope_type": scaling.kind, "rope_theta": 500.0, "factor": scaling.factor, **words}
     # For "dynamic" the trained length is max_position_embeddings; the others name it.
     length = scaling.original_context_length or config.context_length
@@ -57,7 +57,7 @@ MODELS = {
         transformers.LlamaConfig(**llama(one)),
     ),
     "llama, all heads": (
-        every := replace(BASE, n_kv_heads=None, rope_base=200.0),
+        every := replace(BASE, n_kv_heads=None, rope_theta=200.0),
         transformers.LlamaConfig(**llama(every)),
     ),
     "llama, biases, tied": (
@@ -65,19 +65,19 @@ MODELS = {
         transformers.LlamaConfig(**llama(BIASED, attention_bias=True, mlp_bias=True)),
     ),
     "llama, heads of width 14": (
-        wide := replace(BASE, d_head=14),
+        wide := replace(BASE, head_dim=14),
         transformers.LlamaConfig(**llama(wide)),
     ),
     "llama, linear scaling": scaled(RopeScaling("linear", 4.0)),
     "llama, dynamic scaling": scaled(RopeScaling("dynamic", 4.0, TRAINED)),
     "llama, llama3 scaling": scaled(
-        RopeScaling("llama3", 4.0, TRAINED, slow_turns=0.5, fast_turns=2.0),
+        RopeScaling("llama3", 4.0, TRAINED, beta_slow=0.5, beta_fast=2.0),
         low_freq_factor=0.5,
         high_freq_factor=2.0,
     ),
     "llama, yarn": scaled(RopeScaling("yarn", 4.0, TRAINED)),
     "llama, yarn with its own numbers": scaled(
-        RopeScaling("yarn", 4.0, TRAINED, slow_turns=0.2, fast_turns=2.0, attention_factor=1.3),
+        RopeScaling("yarn", 4.0, TRAINED, beta_slow=0.2, beta_fast=2.0, attention_factor=1.3),
         beta_slow=0.2,
         beta_fast=2.0,
         attention_factor=1.3,
@@ -91,7 +91,7 @@ MODELS = {
         transformers.Qwen2Config(**{k: v for k, v in llama(qwen2).items() if k != "head_dim"}),
     ),
     "qwen3": (
-        qwen3 := replace(BASE, qk_norm=True, d_head=16, rope_base=1_000_000.0),
+        qwen3 := replace(BASE, qk_norm=True, head_dim=16, rope_theta=1_000_000.0),
         transformers.Qwen3Config(**llama(qwen3)),
     ),
     "gpt2": (
@@ -108,7 +108,7 @@ MODELS = {
         ),
     ),
     "gpt-neox": (
-        neox := ModelConfig(**SIZES, n_heads=6, rope_base=500.0),
+        neox := ModelConfig(**SIZES, n_heads=6, rope_theta=500.0),
         transformers.GPTNeoXConfig(
             vocab_size=50,
             hidden_size=48,
@@ -132,7 +132,9 @@ MODELS = {
 def llama_weights(model):
     """Our tensors under the names of Llama, Mistral and Qwen."""
     ours, config = model.state_dict(), model.config
-    n_queries, n_keys = (n * config.head_width for n in (config.n_heads, config.kv_heads))
+    n_queries, n_keys = (
+        n * config.heads.head_dim for n in (config.n_heads, config.heads.n_kv_heads)
+    )
     theirs = {
         "model.embed_tokens.weight": ours["embedding.weight"],
         "model.norm.weight": ours["final_norm.weight"],
@@ -251,14 +253,14 @@ def test_logits_equal_those_of_transformers(config, their_config):  # SPEC G5, A
 
 WITHOUT = {
     "llama, one kv head": {"norm_eps": 1e-5},
-    "llama, all heads": {"rope_base": 10_000.0},
+    "llama, all heads": {"rope_theta": 10_000.0},
     "llama, linear scaling": {"rope_scaling": None},
     "llama, dynamic scaling": {"rope_scaling": None},
     "llama, llama3 scaling": {"rope_scaling": None},
     "llama, yarn": {"rope_scaling": None},
     "llama, yarn with its own numbers": {"rope_scaling": RopeScaling("yarn", 4.0, TRAINED)},
     "mistral, window of 5": {"sliding_window": 6},
-    "qwen3": {"rope_base": 10_000.0},
+    "qwen3": {"rope_theta": 10_000.0},
     "gpt2": {"ffn": "relu"},
     "gpt-neox": {"ffn": "gelu"},
 }

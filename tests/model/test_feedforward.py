@@ -23,7 +23,7 @@ KINDS = ("relu", "gelu", "swiglu")
 
 def config_of(ffn, bias=True, d_model=3, d_ff=5):
     return ModelConfig(
-        10, 8, d_model, n_layers=1, n_heads=1, d_ff=d_ff, d_head=2, ffn=ffn, bias=bias
+        10, 8, d_model, n_layers=1, n_heads=1, d_ff=d_ff, head_dim=2, ffn=ffn, bias=bias
     )
 
 

@@ -5,7 +5,12 @@ import torch
 from torch import nn
 
 from transformer_lessons.model import linear as linear_module
-from transformer_lessons.model.linear import FEW, FewRowsLinear, product_of_few, replace_linear
+from transformer_lessons.model.linear import (
+    FEW,
+    SmallBatchLinear,
+    replace_linear,
+    small_batch_matmul,
+)
 from transformer_lessons.weights.quantize import Int8Linear
 
 SHAPES = [(5,), (1, 5), (1, 1, 5), (2, 5), (4, 2, 5), (9, 5), (3, 3, 5), (0, 5)]
@@ -27,7 +32,7 @@ def way(request, monkeypatch):
 def test_few_rows_are_multiplied_as_many_are(way, shape, bias, dtype):  # SPEC E3
     torch.manual_seed(0)
     layer, x = nn.Linear(5, 30, bias=bias).to(dtype), torch.randn(*shape).to(dtype)
-    got, expected = FewRowsLinear(layer)(x), layer(x)
+    got, expected = SmallBatchLinear(layer)(x), layer(x)
     assert got.is_contiguous()
     if dtype == torch.bfloat16:
         torch.testing.assert_close(got, expected, rtol=0, atol=0.02)  # its numbers have 8 bits
@@ -47,7 +52,7 @@ def test_few_rows_have_the_weights_on_the_left(way, monkeypatch):
     used = {}
     for n_rows in (1, 2, FEW, FEW + 1):
         left.clear()
-        product_of_few(layer.weight, torch.randn(n_rows, 5))
+        small_batch_matmul(layer.weight, torch.randn(n_rows, 5))
         used[n_rows] = left == [True]
     large, compiling = "large" in way, "compiling" in way
     assert used == {1: compiling, 2: large, FEW: large, FEW + 1: False}
@@ -58,8 +63,8 @@ def test_linear_layers_are_replaced_wherever_they_are():
     model = nn.Sequential(nn.Linear(3, 4), nn.Sequential(nn.ReLU(), nn.Linear(4, 2, bias=False)))
     weights, x = [model[0].weight, model[1][1].weight], torch.randn(2, 3)
     expected, names = model(x), list(model.state_dict())
-    replace_linear(model, FewRowsLinear)
-    assert [type(model[0]), type(model[1][1])] == [FewRowsLinear, FewRowsLinear]
+    replace_linear(model, SmallBatchLinear)
+    assert [type(model[0]), type(model[1][1])] == [SmallBatchLinear, SmallBatchLinear]
     assert model[0].weight is weights[0]
     assert model[1][1].weight is weights[1]
     assert list(model.state_dict()) == names

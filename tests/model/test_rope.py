@@ -41,9 +41,9 @@ def random_x(*shape, seed=0):
 
 
 @pytest.mark.parametrize("base", [10_000.0, 50.0])
-@pytest.mark.parametrize("d_head", [2, 4, 6, 64])
-def test_equals_complex_multiplication(d_head, base):  # SPEC F1, A3
-    x = random_x(2, 3, 7, d_head)
+@pytest.mark.parametrize("head_dim", [2, 4, 6, 64])
+def test_equals_complex_multiplication(head_dim, base):  # SPEC F1, A3
+    x = random_x(2, 3, 7, head_dim)
     positions = torch.tensor([0, 1, 2, 3, 10, 1000, 100_000])
     expected = rope_by_complex_numbers(x, positions, base)
     torch.testing.assert_close(apply_rope(x, positions, base), expected, rtol=0, atol=1e-9)
@@ -58,7 +58,7 @@ def test_one_radian_per_token_by_hand():  # SPEC F1
 
 def test_pairs_are_split_half_and_slow_down():
     # Width 4, base 100: pair 0 is (x0, x2) at 1 radian, pair 1 is (x1, x3) at 100**-0.5 = 0.1.
-    cos, sin = rope_table(torch.tensor([1.0], dtype=torch.float64), d_head=4, base=100.0)
+    cos, sin = rope_table(torch.tensor([1.0], dtype=torch.float64), head_dim=4, base=100.0)
     torch.testing.assert_close(cos, torch.tensor([[math.cos(1), math.cos(0.1)]]).double())
     torch.testing.assert_close(sin, torch.tensor([[math.sin(1), math.sin(0.1)]]).double())
     turned = rotate(torch.tensor([[0.0, 1.0, 0.0, 0.0]]).double(), cos, sin)
@@ -110,7 +110,7 @@ def test_angles_are_good_far_out(dtype, bound):
 
 @pytest.mark.parametrize("dtype", [torch.int64, torch.float16, torch.bfloat16, torch.float32])
 def test_a_table_is_at_least_float32(dtype):
-    cos, sin = rope_table(torch.tensor([1, 2], dtype=dtype), d_head=4)
+    cos, sin = rope_table(torch.tensor([1, 2], dtype=dtype), head_dim=4)
     assert cos.dtype == sin.dtype == torch.float32
 
 
@@ -134,7 +134,7 @@ def test_interleaved_pairs_are_neighbours():  # SPEC A3
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32, torch.float64])
 def test_a_complex_turn_keeps_the_dtype(dtype):
-    cos, sin = rope_table(torch.arange(3), d_head=4)
+    cos, sin = rope_table(torch.arange(3), head_dim=4)
     x = random_x(3, 4).to(dtype)
     expected = to_interleaved_layout(rotate(to_split_layout(x.float()), cos, sin))
     turned = rotate_complex(x, cos, sin)
@@ -159,7 +159,7 @@ def test_a_model_made_for_interleaved_heads_runs_when_its_rows_are_reordered(n_k
     model = Decoder(config).double()
     attention = model.blocks[0].attention
     x = random_x(1, 9, 16)
-    cos, sin = rope_table(torch.arange(9.0, dtype=torch.float64), d_head=8)
+    cos, sin = rope_table(torch.arange(9.0, dtype=torch.float64), head_dim=8)
     q, k, _ = (
         part.unflatten(-1, (-1, 8)).transpose(1, 2)
         for part in attention.qkv(x).split(attention.widths, dim=-1)
@@ -169,7 +169,7 @@ def test_a_model_made_for_interleaved_heads_runs_when_its_rows_are_reordered(n_k
         for tensor in (attention.qkv.weight, attention.qkv.bias):
             rows_q, rows_k, rows_v = tensor.split(attention.widths)
             rows_q = to_split_layout(rows_q, config.n_heads, dim=0)
-            rows_k = to_split_layout(rows_k, config.kv_heads, dim=0)
+            rows_k = to_split_layout(rows_k, config.heads.n_kv_heads, dim=0)
             tensor.copy_(torch.cat([rows_q, rows_k, rows_v]))
     q, k, _ = attention.project(x, (cos, sin))
     torch.testing.assert_close(q @ k.transpose(-2, -1), expected, rtol=1e-12, atol=1e-12)

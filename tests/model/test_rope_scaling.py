@@ -30,14 +30,14 @@ def scaling_of(kind, factor=4.0, trained=TRAINED, **options):
     return RopeScaling(kind, factor, length, **options)
 
 
-def llama_config(d_head, base, scaling, trained=TRAINED):
+def llama_config(head_dim, base, scaling, trained=TRAINED):
     """The same choices as a LlamaConfig. "dynamic" starts from `max_position_embeddings`."""
-    fast = scaling.fast_turns
+    fast = scaling.beta_fast
     parameters = {
         "linear": {},
         "dynamic": {},
-        "llama3": {"low_freq_factor": scaling.slow_turns, "high_freq_factor": fast or 4.0},
-        "yarn": {"beta_slow": scaling.slow_turns, "beta_fast": fast or 32.0},
+        "llama3": {"low_freq_factor": scaling.beta_slow, "high_freq_factor": fast or 4.0},
+        "yarn": {"beta_slow": scaling.beta_slow, "beta_fast": fast or 32.0},
     }[scaling.kind]
     if scaling.kind in ("llama3", "yarn"):
         parameters["original_max_position_embeddings"] = trained
@@ -45,9 +45,9 @@ def llama_config(d_head, base, scaling, trained=TRAINED):
         parameters["attention_factor"] = scaling.attention_factor
     longer = trained if scaling.kind == "dynamic" else int(trained * scaling.factor)
     return LlamaConfig(
-        hidden_size=4 * d_head,
+        hidden_size=4 * head_dim,
         num_attention_heads=4,
-        head_dim=d_head,
+        head_dim=head_dim,
         max_position_embeddings=longer,
         rope_parameters={
             "rope_type": scaling.kind,
@@ -58,14 +58,14 @@ def llama_config(d_head, base, scaling, trained=TRAINED):
     )
 
 
-def by_transformers(d_head, base, scaling, n_tokens, trained=TRAINED):
-    config = llama_config(d_head, base, scaling, trained)
+def by_transformers(head_dim, base, scaling, n_tokens, trained=TRAINED):
+    config = llama_config(head_dim, base, scaling, trained)
     return ROPE_INIT_FUNCTIONS[scaling.kind](config, seq_len=n_tokens)
 
 
-def assert_equals_transformers(d_head, base, scaling, n_tokens, trained=TRAINED):
-    expected, expected_size = by_transformers(d_head, base, scaling, n_tokens, trained)
-    frequencies, size = rope_frequencies(d_head, base, scaling, n_tokens)
+def assert_equals_transformers(head_dim, base, scaling, n_tokens, trained=TRAINED):
+    expected, expected_size = by_transformers(head_dim, base, scaling, n_tokens, trained)
+    frequencies, size = rope_frequencies(head_dim, base, scaling, n_tokens)
     # Both work in float32, and powers of large bases cost it a few of its last digits.
     torch.testing.assert_close(frequencies, expected, rtol=3e-6, atol=0)
     assert size == pytest.approx(expected_size, rel=1e-12)
@@ -73,12 +73,12 @@ def assert_equals_transformers(d_head, base, scaling, n_tokens, trained=TRAINED)
 
 @pytest.mark.parametrize("factor", [1.0, 2.5, 32.0])
 @pytest.mark.parametrize("base", [100.0, 10_000.0, 500_000.0])
-@pytest.mark.parametrize("d_head", [4, 10, 64, 128])
+@pytest.mark.parametrize("head_dim", [4, 10, 64, 128])
 @pytest.mark.parametrize("kind", KINDS)
-def test_equals_transformers(kind, d_head, base, factor):  # SPEC A3, G5
+def test_equals_transformers(kind, head_dim, base, factor):  # SPEC A3, G5
     scaling = scaling_of(kind, factor, trained=2048)
     for n_tokens in (1, 2048, 2049, 65_536):
-        assert_equals_transformers(d_head, base, scaling, n_tokens, trained=2048)
+        assert_equals_transformers(head_dim, base, scaling, n_tokens, trained=2048)
 
 
 @pytest.mark.parametrize("n_tokens", [1, 63, 64, 65, 100, 256, 4096, 1_000_000])
@@ -91,7 +91,7 @@ def test_dynamic_far_past_the_trained_length(n_tokens, factor):  # SPEC A3
 @pytest.mark.parametrize(("slow", "fast"), [(1.0, 4.0), (0.5, 2.0), (2.0, 64.0), (8.0, 8.5)])
 @pytest.mark.parametrize("trained", [64, 8192])
 def test_thresholds_equal_transformers(kind, slow, fast, trained):  # SPEC A3
-    scaling = scaling_of(kind, 8.0, trained, slow_turns=slow, fast_turns=fast)
+    scaling = scaling_of(kind, 8.0, trained, beta_slow=slow, beta_fast=fast)
     assert_equals_transformers(64, 10_000.0, scaling, trained, trained)
 
 
@@ -285,10 +285,10 @@ def test_a_model_uses_its_scaling(kind):  # SPEC A3
         ({"original_context_length": None}, "original_context_length"),
         ({"original_context_length": 0}, "original_context_length"),
         ({"original_context_length": 64.5}, "original_context_length"),
-        ({"slow_turns": 0.0}, "slow_turns"),
-        ({"slow_turns": -1.0}, "slow_turns"),
-        ({"fast_turns": 1.0}, "fast_turns"),
-        ({"fast_turns": math.inf}, "fast_turns"),
+        ({"beta_slow": 0.0}, "beta_slow"),
+        ({"beta_slow": -1.0}, "beta_slow"),
+        ({"beta_fast": 1.0}, "beta_fast"),
+        ({"beta_fast": math.inf}, "beta_fast"),
         ({"attention_factor": 0.0}, "attention_factor"),
         ({"attention_factor": math.nan}, "attention_factor"),
     ],

@@ -30,7 +30,7 @@ EVERY_OPTION = ModelConfig(
     n_heads=3,
     d_ff=2,
     n_kv_heads=1,
-    d_head=4,
+    head_dim=4,
     rope_scaling=RopeScaling("llama3", factor=4.0, original_context_length=2),
     norm="rms",
     ffn="swiglu",

@@ -21,15 +21,15 @@ WRONG = {
     "rows": (0, -3, 1.5, "4", True),
 }
 FIELDS = {
-    "1 or more": ("steps", "batch_size", "accumulation", "keep"),
+    "1 or more": ("steps", "batch_size", "grad_accum_steps", "keep"),
     "0 or more": ("warmup_steps", "eval_every", "patience", "save_every"),
-    "above 0": ("learning_rate", "clip_norm"),
+    "above 0": ("learning_rate", "max_grad_norm"),
     "not negative": ("min_learning_rate", "weight_decay"),
     "below 1": ("beta1", "beta2"),
     "a seed": ("seed",),
     "a word": ("schedule", "optimizer", "precision"),
     "a switch": ("compile", "fused"),
-    "rows": ("loss_rows",),
+    "rows": ("loss_chunk_size",),
 }
 BAD = [(name, value) for kind in FIELDS for name in FIELDS[kind] for value in WRONG[kind]]
 
@@ -51,7 +51,13 @@ def test_every_field_is_in_the_list_above():  # SPEC S7
     [
         *[("steps", 1), ("batch_size", 1), ("warmup_steps", 0), ("seed", 0), ("seed", 2**63 - 1)],
         *[("min_learning_rate", 0), ("weight_decay", 0.0), ("learning_rate", 0.0005)],
-        *[("beta1", 0), ("beta2", 0.999999), ("loss_rows", 1), ("loss_rows", None), ("keep", 1)],
+        *[
+            ("beta1", 0),
+            ("beta2", 0.999999),
+            ("loss_chunk_size", 1),
+            ("loss_chunk_size", None),
+            ("keep", 1),
+        ],
         *[("schedule", "wsd"), ("optimizer", "muon"), ("precision", "fp16"), ("compile", True)],
     ],
 )
@@ -70,10 +76,10 @@ def test_the_smallest_rate_is_not_above_the_largest():  # SPEC S7
 
 def test_json_and_back():  # SPEC A4
     values = {
-        **{"steps": 7, "batch_size": 3, "accumulation": 2, "learning_rate": 0.1},
+        **{"steps": 7, "batch_size": 3, "grad_accum_steps": 2, "learning_rate": 0.1},
         **{"min_learning_rate": 0.01, "warmup_steps": 2, "schedule": "wsd", "optimizer": "muon"},
-        **{"beta1": 0.5, "beta2": 0.6, "weight_decay": 0.3, "clip_norm": 0.4},
-        **{"precision": "bf16", "compile": True, "fused": True, "loss_rows": 9},
+        **{"beta1": 0.5, "beta2": 0.6, "weight_decay": 0.3, "max_grad_norm": 0.4},
+        **{"precision": "bf16", "compile": True, "fused": True, "loss_chunk_size": 9},
         **{"eval_every": 5, "patience": 6, "save_every": 7, "keep": 8, "seed": 9},
     }
     assert set(values) == {field.name for field in fields(TrainConfig)}

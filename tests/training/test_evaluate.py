@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 from torch.nn import functional
 
 from transformer_lessons.config import ModelConfig
+from transformer_lessons.data.batches import IGNORE, consecutive_windows
 from transformer_lessons.errors import LessonsError
-from transformer_lessons.text.batches import IGNORE, consecutive_windows
-from transformer_lessons.text.bpe import BPETokenizer
-from transformer_lessons.text.byte_tokenizer import ByteTokenizer
+from transformer_lessons.tokenizers.bpe import BPETokenizer
+from transformer_lessons.tokenizers.byte_tokenizer import ByteTokenizer
 from transformer_lessons.training.evaluate import (
     Evaluation,
     drop_unfinished,

@@ -6,8 +6,8 @@ from torch.nn import functional
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from transformer_lessons.config import ModelConfig
+from transformer_lessons.data.batches import IGNORE
 from transformer_lessons.model.decoder import Decoder
-from transformer_lessons.text.batches import IGNORE
 from transformer_lessons.training.head_loss import total_surprise_of_head
 from transformer_lessons.training.loss import total_surprise
 from transformer_lessons.training.trainer import batch_surprise

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from transformer_lessons.errors import LessonsError
-from transformer_lessons.training.precision import LossScaler, product_precision
+from transformer_lessons.training.precision import GradScaler, autocast
 
 CPU = torch.device("cpu")
 
@@ -17,7 +17,7 @@ CPU = torch.device("cpu")
 )
 def test_products_have_the_precision_asked_for(precision, dtype):  # SPEC S5
     a = torch.randn(3, 3, generator=torch.Generator().manual_seed(0))
-    with product_precision(CPU, precision):
+    with autocast(CPU, precision):
         product, elsewhere = a @ a, a + a
     assert product.dtype == dtype
     assert torch.equal(product, (a.to(dtype) @ a.to(dtype)))
@@ -46,7 +46,7 @@ def our_scales(finite, scaler):
 
 def test_the_settings_are_those_of_pytorchs_scaler():  # SPEC S5
     theirs = torch.amp.GradScaler("cpu")
-    assert LossScaler().scale == theirs.get_scale() == 2.0**16
+    assert GradScaler().scale == theirs.get_scale() == 2.0**16
     assert theirs.get_growth_factor() == 2.0
     assert theirs.get_backoff_factor() == 0.5
     assert theirs.get_growth_interval() == 2000
@@ -59,15 +59,15 @@ def test_the_settings_are_those_of_pytorchs_scaler():  # SPEC S5
 def test_the_scale_follows_pytorchs_rule_also_when_saved_between(runs, cut):  # SPEC S5 A7
     finite = [good for n, bad in runs for good in [True] * n + [False] * bad]
     expected = pytorchs_scales(finite)
-    scaler = LossScaler()
+    scaler = GradScaler()
     first = our_scales(finite[:cut], scaler)
-    resumed = LossScaler(1.0)
+    resumed = GradScaler(1.0)
     resumed.load_state_dict(scaler.state_dict())
     assert first + our_scales(finite[cut:], resumed) == expected
 
 
 def test_a_hopeless_scale_is_the_end():  # SPEC S5
-    scaler = LossScaler()
+    scaler = GradScaler()
     for _ in range(16):
         scaler.update(is_finite=False)
     assert scaler.scale == 1.0

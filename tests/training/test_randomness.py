@@ -10,7 +10,7 @@ import torch
 
 from transformer_lessons.errors import LessonsError
 from transformer_lessons.training.randomness import random_state, set_random_state
-from transformer_lessons.training.state import put_back_tensors, take_out_tensors
+from transformer_lessons.training.state import flatten_tensors, unflatten_tensors
 
 
 def draw():
@@ -26,12 +26,12 @@ def test_every_generator_goes_on_where_it_was(n_before):  # SPEC A7 E9
         draw()
     draw()
     tensors = {}
-    text = json.dumps(take_out_tensors(random_state(), "random", tensors))
+    text = json.dumps(flatten_tensors(random_state(), "random", tensors))
     expected = [draw() for _ in range(3)]
     for seed in (random.seed, np.random.seed, torch.manual_seed):
         seed(99)
     assert draw() != expected[0]
-    set_random_state(put_back_tensors(json.loads(text), tensors))
+    set_random_state(unflatten_tensors(json.loads(text), tensors))
     assert [draw() for _ in range(3)] == expected
 
 

@@ -8,21 +8,21 @@ import numpy as np
 import pytest
 import torch
 
+from transformer_lessons.cli.run_folder import begin_run, record_step, resume_run, save_run
 from transformer_lessons.config import ModelConfig
+from transformer_lessons.data.batches import CountedBatches, consecutive_windows, random_windows
+from transformer_lessons.data.packing import TokenWindows
+from transformer_lessons.data.pairs import pair_batches
+from transformer_lessons.data.sampler import WindowSampler, load_batches
+from transformer_lessons.data.stream import TokenStream
+from transformer_lessons.data.token_files import open_tokens, tokenize_file
 from transformer_lessons.model.decoder import Decoder
-from transformer_lessons.text.batches import CountedBatches, consecutive_windows, random_windows
-from transformer_lessons.text.byte_tokenizer import ByteTokenizer
-from transformer_lessons.text.packing import TokenWindows
-from transformer_lessons.text.pairs import pair_batches
-from transformer_lessons.text.sampler import WindowSampler, load_batches
-from transformer_lessons.text.streaming import TokenStream
-from transformer_lessons.text.token_files import open_tokens, tokenize_file
+from transformer_lessons.tokenizers.byte_tokenizer import ByteTokenizer
 from transformer_lessons.training.checkpoint import read_about
 from transformer_lessons.training.config import TrainConfig
 from transformer_lessons.training.evaluate import evaluate
-from transformer_lessons.training.precision import LossScaler
+from transformer_lessons.training.precision import GradScaler
 from transformer_lessons.training.randomness import set_random_state
-from transformer_lessons.training.run_folder import begin_run, record_step, resume_run, save_run
 from transformer_lessons.training.state import trainer_state
 from transformer_lessons.training.trainer import Trainer
 
@@ -149,13 +149,13 @@ SOURCES = {
 }
 CHOICES = {
     "plain": {},
-    "accumulation": {"accumulation": 3},
+    "grad_accum_steps": {"grad_accum_steps": 3},
     "muon": {"optimizer": "muon", "weight_decay": 0.1},
     "fp16": {"precision": "fp16"},
-    "bf16, rows": {"precision": "bf16", "loss_rows": 5},
+    "bf16, rows": {"precision": "bf16", "loss_chunk_size": 5},
     "fused": {"fused": True},
     "held out": {"eval_every": 2, "patience": 99},
-    "warm-up, stable, decay": {"schedule": "wsd", "clip_norm": 0.1},
+    "warm-up, stable, decay": {"schedule": "wsd", "max_grad_norm": 0.1},
 }
 
 
@@ -192,7 +192,7 @@ def test_workers_that_read_ahead_change_nothing(tmp_path, choices):  # SPEC E9 G
 @pytest.mark.parametrize("stops", [[], [3, 4]])
 def test_a_scale_that_was_halved_goes_on_halved(tmp_path, stops, monkeypatch):  # SPEC S5 G8
     """The first steps are left out, because their scaled gradients overflow."""
-    monkeypatch.setattr(LossScaler.__init__, "__defaults__", (2.0**24,))
+    monkeypatch.setattr(GradScaler.__init__, "__defaults__", (2.0**24,))
     assert_exact(tmp_path, from_random_windows, {"precision": "fp16"}, stops)
     about = read_about(tmp_path / "whole" / f"step-{STEPS:08d}" / "checkpoint.json")
     assert about["training"]["scaler"]["scale"] < 2.0**22

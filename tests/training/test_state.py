@@ -11,15 +11,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from transformer_lessons.config import ModelConfig
+from transformer_lessons.data.batches import CountedBatches, random_windows
 from transformer_lessons.errors import LessonsError
 from transformer_lessons.model.decoder import Decoder
-from transformer_lessons.text.batches import CountedBatches, random_windows
 from transformer_lessons.training.config import TrainConfig
 from transformer_lessons.training.state import (
-    put_back_tensors,
+    flatten_tensors,
     restore_trainer,
-    take_out_tensors,
     trainer_state,
+    unflatten_tensors,
 )
 from transformer_lessons.training.trainer import Trainer
 
@@ -57,8 +57,8 @@ def test_tensors_are_taken_out_and_put_back(state):  # SPEC A7
     if has_reserved_form(state):
         return
     tensors = {}
-    text = json.dumps(take_out_tensors(state, "state", tensors))
-    assert same(put_back_tensors(json.loads(text), tensors), state)
+    text = json.dumps(flatten_tensors(state, "state", tensors))
+    assert same(unflatten_tensors(json.loads(text), tensors), state)
 
 
 def make_trainer(position=True, **choices):
@@ -90,7 +90,7 @@ def test_a_state_has_every_part():  # SPEC A7 E9
 CHANGES = {
     "steps": 10,
     "batch_size": 3,
-    "accumulation": 2,
+    "grad_accum_steps": 2,
     "learning_rate": 0.1,
     "min_learning_rate": 0.0,
     "warmup_steps": 1,
@@ -99,11 +99,11 @@ CHANGES = {
     "beta1": 0.5,
     "beta2": 0.5,
     "weight_decay": 0.1,
-    "clip_norm": 0.5,
+    "max_grad_norm": 0.5,
     "precision": "bf16",
     "compile": True,
     "fused": True,
-    "loss_rows": 3,
+    "loss_chunk_size": 3,
     "eval_every": 1,
     "patience": 1,
     "seed": 1,
@@ -189,7 +189,7 @@ def test_a_run_that_lost_patience_stays_stopped():  # SPEC S5
         trainer.validate = lambda: type("Found", (), {"loss": next(losses)})
     assert len(trainers[0].fit()) == 3
     restore_trainer(trainers[1], copy.deepcopy(trainer_state(trainers[0])))
-    assert (trainers[1].best, trainers[1].best_step, trainers[1].n_waiting) == (3.0, 1, 2)
+    assert (trainers[1].best, trainers[1].best_step, trainers[1].bad_evals) == (3.0, 1, 2)
     assert trainers[1].fit() == []
 
 

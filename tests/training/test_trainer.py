@@ -9,11 +9,11 @@ import torch
 from torch import nn
 
 from transformer_lessons.config import ModelConfig
+from transformer_lessons.data.batches import IGNORE, random_windows
+from transformer_lessons.data.pairs import pair_batches
 from transformer_lessons.errors import LessonsError
 from transformer_lessons.model.decoder import Decoder
 from transformer_lessons.presets import preset
-from transformer_lessons.text.batches import IGNORE, random_windows
-from transformer_lessons.text.pairs import pair_batches
 from transformer_lessons.training.config import TrainConfig
 from transformer_lessons.training.evaluate import Evaluation, evaluate
 from transformer_lessons.training.loss import cross_entropy
@@ -71,14 +71,14 @@ def train_by_hand(model, config, batches):
         for parameter in model.parameters():
             parameter.grad = None
         loss.backward()
-        nn.utils.clip_grad_norm_(model.parameters(), config.clip_norm)
+        nn.utils.clip_grad_norm_(model.parameters(), config.max_grad_norm)
         optimizer.step()
         losses.append(loss.item())
     return losses
 
 
 def test_equals_a_loop_written_by_hand_bit_for_bit():  # SPEC E10 S5
-    config = TrainConfig(steps=12, warmup_steps=3, weight_decay=0.3, clip_norm=0.05)
+    config = TrainConfig(steps=12, warmup_steps=3, weight_decay=0.3, max_grad_norm=0.05)
     ours, theirs = make_model(), make_model()
     reports = Trainer(ours, config, make_batches()).fit()
     losses = train_by_hand(theirs.train(), config, make_batches())
@@ -97,7 +97,7 @@ def test_the_same_seed_gives_the_same_parameters():
 
 
 def test_reports_say_what_happened():
-    config = TrainConfig(steps=5, learning_rate=0.01, min_learning_rate=0.0, clip_norm=0.01)
+    config = TrainConfig(steps=5, learning_rate=0.01, min_learning_rate=0.0, max_grad_norm=0.01)
     pairs = [(b"\x01\x02", b"\x03"), (b"\x01", b"\x02\x03")]  # 1 and 2 real targets
     seen = []
     batches = pair_batches(pairs, context_length=8, batch_size=2)
@@ -125,7 +125,7 @@ def use_sgd(trainer, learning_rate=1.0):
 
 def sgd_config(**choices):
     fixed = {"learning_rate": 1.0, "min_learning_rate": 1.0, "schedule": "constant"}
-    return TrainConfig(**{**fixed, "clip_norm": 1e9, **choices})
+    return TrainConfig(**{**fixed, "max_grad_norm": 1e9, **choices})
 
 
 def gradients_by_hand(model, inputs, targets):
@@ -134,18 +134,18 @@ def gradients_by_hand(model, inputs, targets):
     return parameters, torch.autograd.grad(loss, parameters)
 
 
-@pytest.mark.parametrize("clip_norm", [1e-3, 0.1, 1e3])
-def test_clipping_by_hand(clip_norm):
+@pytest.mark.parametrize("max_grad_norm", [1e-3, 0.1, 1e3])
+def test_clipping_by_hand(max_grad_norm):
     model = make_model().double()
     inputs, targets = next(make_batches())
     before, gradients = gradients_by_hand(model, inputs, targets)
     before = [parameter.detach().clone() for parameter in before]
     length = math.sqrt(sum(float((gradient**2).sum()) for gradient in gradients))
     assert 0.1 < length < 1e3  # so that the cases above differ
-    config = sgd_config(steps=1, clip_norm=clip_norm)
+    config = sgd_config(steps=1, max_grad_norm=max_grad_norm)
     (report,) = use_sgd(Trainer(model, config, repeat((inputs, targets)))).fit()
     assert report.grad_norm == pytest.approx(length, rel=1e-12)
-    shrink = min(1.0, clip_norm / (length + 1e-6))
+    shrink = min(1.0, max_grad_norm / (length + 1e-6))
     for old, new, gradient in zip(before, model.parameters(), gradients, strict=True):
         torch.testing.assert_close(old - new, shrink * gradient, rtol=1e-9, atol=1e-12)
 
@@ -167,7 +167,7 @@ def test_several_batches_are_one_large_batch_also_with_uneven_padding(n_batches)
     models = [make_model().double(), make_model().double()]
     one = use_sgd(Trainer(models[0], sgd_config(steps=4), repeat(whole)))
     parts = [batch for _ in range(4) for batch in uneven_batches(n_batches)]
-    config = sgd_config(steps=4, accumulation=n_batches)
+    config = sgd_config(steps=4, grad_accum_steps=n_batches)
     several = use_sgd(Trainer(models[1], config, parts))
     pairs = list(zip(one.fit(), several.fit(), strict=True))
     for ours, theirs in pairs:
@@ -188,7 +188,7 @@ def test_accumulation_equals_the_full_batch_with_adamw_too(optimizer):  # SPEC E
     choices = {"steps": 5, "weight_decay": 0.1, "optimizer": optimizer}
     Trainer(models[0], TrainConfig(**choices), repeat(whole)).fit()
     parts = [batch for _ in range(5) for batch in uneven_batches(6)]
-    Trainer(models[1], TrainConfig(accumulation=6, **choices), parts).fit()
+    Trainer(models[1], TrainConfig(grad_accum_steps=6, **choices), parts).fit()
     # Muon's products are in bfloat16: a difference in the last bit of float32 can become one there.
     tolerance = 1e-5 if optimizer == "adamw" else 1e-3
     for ours, theirs in zip(*(model.parameters() for model in models), strict=True):
@@ -199,7 +199,7 @@ def test_each_update_takes_its_own_batches_in_their_order():
     seen = []
     model = make_model()
     model.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0]))
-    Trainer(model, TrainConfig(steps=2, accumulation=3), make_batches()).fit()
+    Trainer(model, TrainConfig(steps=2, grad_accum_steps=3), make_batches()).fit()
     for got, (inputs, _) in zip(seen, islice(make_batches(), 6), strict=True):
         assert torch.equal(got, inputs)
 
@@ -305,7 +305,7 @@ def trainer_poisoned_after_step_2(poison, **choices):
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf])
-@pytest.mark.parametrize("choices", [{}, {"accumulation": 2}, {"optimizer": "muon"}])
+@pytest.mark.parametrize("choices", [{}, {"grad_accum_steps": 2}, {"optimizer": "muon"}])
 def test_a_loss_that_is_not_finite_stops_before_it_does_harm(value, choices):  # SPEC E7 S5
     def poison(model):
         model.head.bias.data[3] = value
@@ -345,7 +345,9 @@ def test_a_gradient_that_is_not_finite_stops_before_it_does_harm(value):  # SPEC
 
 
 def test_data_that_ends_is_said():
-    trainer = Trainer(make_model(), TrainConfig(steps=5, accumulation=2), islice(make_batches(), 5))
+    trainer = Trainer(
+        make_model(), TrainConfig(steps=5, grad_accum_steps=2), islice(make_batches(), 5)
+    )
     with pytest.raises(LessonsError, match=r"^the data is used up \(step 3\)\. Give Trainer bat"):
         trainer.fit()
     assert trainer.n_steps == 2
@@ -369,9 +371,9 @@ def exact():
 
 
 @pytest.mark.parametrize("choices", [{"precision": "bf16"}, {"precision": "fp16"}])
-@pytest.mark.parametrize("loss_rows", [None, 7])
-def test_half_precision_learns_with_weights_in_float32(exact, choices, loss_rows):  # SPEC S5
-    model, reports = learned(**choices, loss_rows=loss_rows)
+@pytest.mark.parametrize("loss_chunk_size", [None, 7])
+def test_half_precision_learns_with_weights_in_float32(exact, choices, loss_chunk_size):  # SPEC S5
+    model, reports = learned(**choices, loss_chunk_size=loss_chunk_size)
     assert {tensor.dtype for tensor in model.state_dict().values()} == {torch.float32}
     losses = [report.loss for report in reports]
     assert losses[0] == pytest.approx(exact[1][0].loss, abs=0.01)
@@ -380,7 +382,7 @@ def test_half_precision_learns_with_weights_in_float32(exact, choices, loss_rows
 
 
 def test_rows_of_the_loss_change_nothing(exact):  # SPEC E10
-    _, reports = learned(loss_rows=7)
+    _, reports = learned(loss_chunk_size=7)
     for ours, theirs in zip(reports, exact[1], strict=True):
         assert ours.loss == pytest.approx(theirs.loss, abs=1e-4)
 

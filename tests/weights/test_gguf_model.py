@@ -247,7 +247,7 @@ def test_a_setting_that_is_missing(tmp_path, key):  # SPEC S9
     file = read_gguf(tmp_path / "a.gguf")
     del file.metadata[f"llama.{key}"]
     if key == "rope.freq_base":  # llama.cpp leaves the usual one out
-        assert gguf_config(file).rope_base == 10_000.0
+        assert gguf_config(file).rope_theta == 10_000.0
     else:
         with pytest.raises(LessonsError, match=f"it is missing .*{key}"):
             gguf_config(file)

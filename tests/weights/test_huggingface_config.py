@@ -61,7 +61,7 @@ def refused(document, **changes):
 def test_published_configs_are_the_presets():  # SPEC G5
     assert read(SMOLLM2) == preset("smollm2-135m")
     llama = read(LLAMA32)
-    scaling = RopeScaling("llama3", 32.0, 8192, slow_turns=1.0, fast_turns=4.0)
+    scaling = RopeScaling("llama3", 32.0, 8192, beta_slow=1.0, beta_fast=4.0)
     assert llama.rope_scaling == scaling
     assert vars(llama) | {"rope_scaling": None} == vars(preset("llama3.2-1b")) | {
         "rope_scaling": None
@@ -72,17 +72,17 @@ def test_published_configs_are_the_presets():  # SPEC G5
 
 def test_what_is_left_out_means_what_transformers_takes_it_to_mean():  # SPEC G5
     assert (read(LLAMA).norm_eps, read(LLAMA).tie_embeddings) == (1e-6, False)
-    assert read(LLAMA).rope_base == 10_000
+    assert read(LLAMA).rope_theta == 10_000
     assert (read(GPT2).norm_eps, read(GPT2).tie_embeddings, read(GPT2).d_ff) == (1e-5, True, 192)
     assert read(MISTRAL).sliding_window == 4096
     assert (read(QWEN2).sliding_window, read(QWEN2).qkv_bias, read(QWEN2).bias) == (
         *(None, True),
         False,
     )
-    assert (read(QWEN3).head_width, read(QWEN3).qk_norm) == (128, True)
+    assert (read(QWEN3).heads.head_dim, read(QWEN3).qk_norm) == (128, True)
     without = {word: value for word, value in LLAMA.items() if word != "num_key_value_heads"}
-    assert read(without).kv_heads == 6
-    assert read(without | {"model_type": "mistral"}, num_attention_heads=24).kv_heads == 8
+    assert read(without).heads.n_kv_heads == 6
+    assert read(without | {"model_type": "mistral"}, num_attention_heads=24).heads.n_kv_heads == 8
 
 
 @pytest.mark.parametrize("family", [QWEN2, QWEN3])
@@ -208,7 +208,7 @@ def test_what_dynamic_scaling_grows_to():  # SPEC A3
     ],
 )
 def test_rope_is_written_as_it_is_read(scaling):  # SPEC A3, G5
-    config = ModelConfig(50, 64, 48, 3, 6, 40, rope_base=700.0, rope_scaling=scaling)
+    config = ModelConfig(50, 64, 48, 3, 6, 40, rope_theta=700.0, rope_scaling=scaling)
     values = read_rope(write_rope(config), "here")
-    assert values["rope_base"] == 700.0
+    assert values["rope_theta"] == 700.0
     assert values.get("rope_scaling") == scaling

@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from tokenizers import decoders, models, normalizers, pre_tokenizers, trainers
 
 from transformer_lessons.errors import LessonsError
-from transformer_lessons.text.bpe import BPETokenizer
-from transformer_lessons.text.corpus import python_documentation
-from transformer_lessons.text.huggingface_export import HUGGINGFACE_PATTERNS
+from transformer_lessons.support.corpus import python_documentation
+from transformer_lessons.support.tokenizer_json import HUGGINGFACE_PATTERNS
+from transformer_lessons.tokenizers.bpe import BPETokenizer
 from transformer_lessons.weights.huggingface_tokenizer import (
     PUBLISHED,
     folder_tokenizer,

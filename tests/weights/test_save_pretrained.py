@@ -11,8 +11,8 @@ import transformers
 from transformer_lessons.errors import LessonsError
 from transformer_lessons.model.decoder import Decoder
 from transformer_lessons.presets import preset
-from transformer_lessons.text.bpe import BPETokenizer
-from transformer_lessons.text.byte_tokenizer import ByteTokenizer
+from transformer_lessons.tokenizers.bpe import BPETokenizer
+from transformer_lessons.tokenizers.byte_tokenizer import ByteTokenizer
 from transformer_lessons.weights import save_pretrained as module
 from transformer_lessons.weights.huggingface_config import plainest
 from transformer_lessons.weights.pretrained import load_pretrained
@@ -26,7 +26,7 @@ CONFIGS["llama, dynamic scaling"] = replace(CONFIGS["llama, dynamic scaling"], c
 CONFIGS |= {
     "gpt2, untied": replace(CONFIGS["gpt2"], tie_embeddings=False),
     "gpt2, relu": replace(CONFIGS["gpt2"], ffn="relu", norm_eps=1e-3),
-    "mistral, heads that don't make the width": replace(BASE, n_heads=5, n_kv_heads=1, d_head=8),
+    "mistral, heads that don't make the width": replace(BASE, n_heads=5, n_kv_heads=1, head_dim=8),
     "qwen2, window of 5": replace(CONFIGS["qwen2"], sliding_window=5, tie_embeddings=False),
     "qwen3, window of 5": replace(CONFIGS["qwen3"], sliding_window=5),
     "llama, adaptive norms at full size": replace(BASE, adaptive_norm=True),
@@ -114,10 +114,10 @@ UNKNOWN = {
     "bias": (replace(GPT2, bias=False), "nearest is gpt2, which has True"),
     "ffn": (replace(GPT2, ffn="swiglu"), "nearest is gpt2, which has 'gelu' or 'relu'"),
     "n_kv_heads": (replace(GPT2, n_kv_heads=2), "nearest is gpt2, which has None"),
-    "d_head": (replace(GPT2, d_head=10), "nearest is gpt2, which has None"),
+    "head_dim": (replace(GPT2, head_dim=10), "nearest is gpt2, which has None"),
     "qkv_bias": (replace(GPT2, qkv_bias=False), "nearest is gpt2, which has True"),
     "sliding_window": (replace(BASE, bias=True, sliding_window=5), "nearest is llama"),
-    "adaptive_norm": (replace(BASE, d_model=12, d_head=2, adaptive_norm=True), "has False"),
+    "adaptive_norm": (replace(BASE, d_model=12, head_dim=2, adaptive_norm=True), "has False"),
     "qk_norm": (replace(BASE, qk_norm=True, bias=True), "nearest is"),
 }
 

@@ -46,10 +46,10 @@ KV_HEAD = Exercise(
 
 
 def _kv_bytes_per_token(
-    n_layers: int, n_heads: int, n_kv_heads: int, d_head: int, bytes_per_number: int
+    n_layers: int, n_heads: int, n_kv_heads: int, head_dim: int, bytes_per_number: int
 ) -> int:
     """What one more token of text costs while a model writes."""
-    return n_layers * 2 * n_kv_heads * d_head * bytes_per_number
+    return n_layers * 2 * n_kv_heads * head_dim * bytes_per_number
 
 
 KV_BYTES_PER_TOKEN = Exercise(
@@ -58,23 +58,23 @@ KV_BYTES_PER_TOKEN = Exercise(
     reference=_kv_bytes_per_token,
     wrong_answers=(
         WrongAnswer(
-            lambda layers, heads, kv_heads, d, size: layers * 2 * heads * d * size,
+            lambda layers, heads, n_kv_heads, d, size: layers * 2 * heads * d * size,
             "You count query heads: queries are used once and dropped, only keys and values stay.",
         ),
         WrongAnswer(
-            lambda layers, heads, kv_heads, d, size: layers * kv_heads * d * size,
+            lambda layers, heads, n_kv_heads, d, size: layers * n_kv_heads * d * size,
             "One of two is missing: keys and values are both kept.",
         ),
         WrongAnswer(
-            lambda layers, heads, kv_heads, d, size: layers * (2 * kv_heads + heads) * d * size,
+            lambda layers, heads, n_kv_heads, d, size: layers * (2 * n_kv_heads + heads) * d * size,
             "You keep the queries too: nobody looks at an old query again.",
         ),
         WrongAnswer(
-            lambda layers, heads, kv_heads, d, size: 2 * kv_heads * d * size,
+            lambda layers, heads, n_kv_heads, d, size: 2 * n_kv_heads * d * size,
             "This is one layer: every layer keeps keys and values of its own.",
         ),
         WrongAnswer(
-            lambda layers, heads, kv_heads, d, size: layers * 2 * kv_heads * d,
+            lambda layers, heads, n_kv_heads, d, size: layers * 2 * n_kv_heads * d,
             "These are numbers, not bytes: how many bytes does one number take?",
         ),
     ),

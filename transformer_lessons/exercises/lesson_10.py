@@ -246,10 +246,10 @@ FLOPS = Exercise(
 
 
 def _kv_bytes(
-    n_layers: int, n_heads: int, n_kv_heads: int, d_head: int, n_tokens: int, n_bytes: int
+    n_layers: int, n_heads: int, n_kv_heads: int, head_dim: int, n_tokens: int, n_bytes: int
 ) -> int:
     """Memory for the keys and values of n_tokens tokens, with n_bytes to a number."""
-    return 2 * n_layers * n_kv_heads * d_head * n_tokens * n_bytes
+    return 2 * n_layers * n_kv_heads * head_dim * n_tokens * n_bytes
 
 
 KV_BYTES = Exercise(
@@ -280,7 +280,7 @@ KV_BYTES = Exercise(
     ),
     hints=(
         "What does one token leave behind in one block, for the tokens after it to look at?",
-        "A key and a value for each head that has them, d_head numbers each; then all blocks.",
+        "A key and a value for each head that has them, head_dim numbers each; then all blocks.",
     ),
 )
 

@@ -1,7 +1,6 @@
-"""The exercises of lesson 12: the training loop."""
+"""The exercises of lesson 12: the slope of the loss, the optimizers, clipping and the schedule."""
 
 import math
-from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -9,376 +8,454 @@ from torch import Tensor
 from transformer_lessons.exercises.exercise import Exercise, WrongAnswer
 
 
-def _piece_weights(counts: Sequence[int]) -> list[float]:
-    """By what the mean loss of each piece is multiplied, so that the sum is the mean of all."""
-    return [count / sum(counts) for count in counts]
+def _loss_slope(logits: Tensor, targets: Tensor) -> Tensor:
+    """softmax minus one-hot, over the number of targets that are not -100."""
+    return _summed_slope(logits, targets) / (targets != -100).sum()
 
 
-PIECE_WEIGHTS = Exercise(
-    id="12.piece_weights",
-    cases=(([1, 3],), ([4, 4],), ([26, 1, 1, 4],), ([5],), ([2, 0, 6],)),
-    reference=_piece_weights,
-    wrong_answers=(
-        WrongAnswer(
-            lambda counts: [1 / len(counts) for _ in counts],
-            "This is the mean of means: a piece with one target counts as much as one with many.",
-        ),
-        WrongAnswer(
-            lambda counts: [1.0 for _ in counts],
-            "This adds the means up: the gradient grows with the number of pieces.",
-        ),
-        WrongAnswer(
-            lambda counts: [1 / sum(counts) for _ in counts],
-            "That would be right for sums of losses: a piece's mean has been divided already.",
-        ),
-        WrongAnswer(
-            lambda counts: [count / max(counts) for count in counts],
-            "These shares don't add up to 1: divide by all targets, not by the largest piece.",
-        ),
-        WrongAnswer(
-            lambda counts: [float(count) for count in counts],
-            "This makes a sum over all targets of the means: the mean is still to be taken.",
-        ),
-    ),
-    hints=(
-        "Turn each mean back into a sum. By what do you multiply it for that?",
-        "What all those sums together have to be divided by is the same for every piece.",
-    ),
-)
+def _one_hot(logits: Tensor, targets: Tensor) -> Tensor:
+    """1 at each target, 0 elsewhere; a row of zeros where the target is -100."""
+    return (torch.arange(logits.shape[-1]) == targets[:, None]).to(logits.dtype)
 
 
-def _clip(gradient: Tensor, limit: float) -> Tensor:
-    return gradient * min(1.0, limit / max(gradient.norm().item(), 1e-12))
+def _summed_slope(logits: Tensor, targets: Tensor) -> Tensor:
+    slope = logits.softmax(dim=-1) - _one_hot(logits, targets)
+    return slope * (targets != -100)[:, None]
 
 
-def _clipped_sum(parts: Sequence[Tensor], limit: float) -> Tensor:
-    """The gradients of all pieces added up, shortened to `limit` if they are longer together."""
-    gradient = torch.stack(tuple(parts)).sum(dim=0)
-    return gradient * min(1.0, limit / max(gradient.norm().item(), 1e-12))
+_LOGITS = torch.tensor([[0.0, 1.0, -1.0], [2.0, 0.0, 0.5], [-0.5, 0.25, 1.0], [0.0, 0.0, 3.0]])
 
-
-def _clip_while_adding(parts: Sequence[Tensor], limit: float) -> Tensor:
-    gradient = torch.zeros_like(parts[0])
-    for part in parts:
-        gradient = _clip(gradient + part, limit)
-    return gradient
-
-
-CLIPPED_SUM = Exercise(
-    id="12.clipped_sum",
+LOSS_SLOPE = Exercise(
+    id="12.loss_slope",
     cases=(
-        ([torch.tensor([3.0, 4.0])], 1.0),
-        ([torch.tensor([30.0, 0.0]), torch.tensor([0.0, 1.0])], 1.0),
-        ([torch.tensor([0.3, 0.0]), torch.tensor([0.0, 0.4])], 1.0),
-        ([torch.tensor([6.0, 0.0]), torch.tensor([0.0, 8.0]), torch.tensor([6.0, 8.0])], 2.0),
+        (torch.tensor([[1.0, 2.0, 5.0]]).log(), torch.tensor([2])),
+        (_LOGITS[:2], torch.tensor([0, 2])),
+        (_LOGITS, torch.tensor([2, -100, 0, -100])),
     ),
-    reference=_clipped_sum,
+    reference=_loss_slope,
     wrong_answers=(
         WrongAnswer(
-            lambda parts, limit: sum(_clip(part, limit) for part in parts),
-            "Each piece is clipped before the sum: the direction changes, and it can be too long.",
-        ),
-        WrongAnswer(
-            _clip_while_adding,
-            "The running sum is clipped after each piece: the first pieces are shortened twice.",
-        ),
-        WrongAnswer(
-            lambda parts, limit: sum(parts) * limit / sum(parts).norm(),
-            "A gradient that is short enough must stay as it is: this makes it longer.",
-        ),
-        WrongAnswer(
-            lambda parts, limit: sum(parts).clamp(-limit, limit),
-            "This limits each number by itself, so the direction changes. Shorten all together.",
-        ),
-        WrongAnswer(
-            lambda parts, limit: _clip(sum(parts) / len(parts), limit),
-            "The pieces are parts of one gradient: they are added, not averaged.",
-        ),
-    ),
-    hints=(
-        "First make one gradient out of all pieces. Only then ask how long it is.",
-        "All its numbers are multiplied by one factor, which is never above 1.",
-    ),
-)
-
-
-def _round_to_bits(x: float, n_bits: int) -> float:
-    fraction, exponent = math.frexp(x)  # x = fraction * 2**exponent, with 1/2 <= |fraction| < 1
-    return math.ldexp(round(math.ldexp(fraction, n_bits)), exponent - n_bits)
-
-
-def _to_bfloat16(x: float) -> float:
-    """The number nearest to x with 8 significant bits; of two as near, the one with even bits."""
-    fraction, exponent = math.frexp(x)
-    return math.ldexp(round(math.ldexp(fraction, 8)), exponent - 8)
-
-
-def _cut_to_bfloat16(x: float) -> float:
-    fraction, exponent = math.frexp(x)
-    return math.ldexp(math.trunc(math.ldexp(fraction, 8)), exponent - 8)
-
-
-def _half_away(x: float) -> float:
-    fraction, exponent = math.frexp(abs(x))
-    return math.copysign(math.ldexp(math.floor(math.ldexp(fraction, 8) + 0.5), exponent - 8), x)
-
-
-TO_BFLOAT16 = Exercise(
-    id="12.to_bfloat16",
-    cases=(
-        (1.0,),
-        (1.003,),
-        (1.006,),
-        (257.0,),
-        (259.0,),
-        (math.pi,),
-        (-0.1,),
-        (1e-20,),
-        (0.0,),
-    ),
-    reference=_to_bfloat16,
-    wrong_answers=(
-        WrongAnswer(
-            _cut_to_bfloat16,
-            "The last bits are cut off: bfloat16 products are rounded to the nearest number.",
-        ),
-        WrongAnswer(
-            lambda x: _round_to_bits(x, 7),
-            "One bit is missing: 7 bits are stored, and the leading 1 before them is not.",
-        ),
-        WrongAnswer(
-            lambda x: _round_to_bits(x, 11),
-            "These are float16's 11 bits: bfloat16 has 8, and a wider range in exchange.",
-        ),
-        WrongAnswer(
-            lambda x: round(x * 128) / 128,
-            "The marks are 1/128 apart only from 1 to 2: they are denser below and sparser above.",
-        ),
-        WrongAnswer(
-            _half_away,
-            "Halfway between two numbers the one with an even last bit is taken: 257 becomes 256.",
-        ),
-    ),
-    hints=(
-        "math.frexp splits a number into a fraction from 1/2 to 1 and a power of two; math.ldexp "
-        "puts them together.",
-        "Scale the fraction so that 8 bits stand before the point. Python's own rounding is to "
-        "even, as here.",
-    ),
-    tolerance=0.0,
-)
-
-
-def _follow_scale(finite: Sequence[bool], scale: float, patience: int) -> list[float]:
-    """The scale after each step: halved by a bad one, doubled by `patience` good ones in a row."""
-    scales, good = [], 0
-    for is_finite in finite:
-        good = good + 1 if is_finite else 0
-        if not is_finite:
-            scale /= 2
-        elif good == patience:
-            scale, good = scale * 2, 0
-        scales.append(scale)
-    return scales
-
-
-def _follow(
-    finite: Sequence[bool],
-    scale: float,
-    patience: int,
-    reset_bad: bool = True,
-    reset_doubled: bool = True,
-    late: bool = False,
-    fall: float = 2,
-) -> list[float]:
-    scales, good = [], 0
-    for is_finite in finite:
-        if late:
-            scales.append(scale)
-        if is_finite:
-            good += 1
-            if good >= patience:
-                scale *= 2
-                good = 0 if reset_doubled else good
-        else:
-            scale /= fall
-            good = 0 if reset_bad else good
-        if not late:
-            scales.append(scale)
-    return scales
-
-
-FOLLOW_SCALE = Exercise(
-    id="12.follow_scale",
-    cases=(
-        ([False], 8.0, 2),
-        ([True, True], 8.0, 2),
-        ([True, False, True, True], 8.0, 2),
-        ([True, True, True, True, True], 1.0, 2),
-        ([True, True, True, True, True, True, True, False, True, True, True, True], 16.0, 3),
-        ([False, False, True, False, True, True, True], 64.0, 3),
-    ),
-    reference=_follow_scale,
-    wrong_answers=(
-        WrongAnswer(
-            lambda finite, scale, patience: _follow(finite, scale, patience, reset_bad=False),
-            "A bad step must start the count again: the good steps have to be in a row.",
-        ),
-        WrongAnswer(
-            lambda finite, scale, patience: _follow(finite, scale, patience, reset_doubled=False),
-            "After doubling, the count starts again; here every further good step doubles.",
-        ),
-        WrongAnswer(
-            lambda finite, scale, patience: _follow(finite, scale, 1),
-            "Every good step doubles the scale: it has to wait for `patience` of them.",
-        ),
-        WrongAnswer(
-            lambda finite, scale, patience: _follow(finite, scale, patience, late=True),
-            "These are the scales before each step: asked for are those after it.",
-        ),
-        WrongAnswer(
-            lambda finite, scale, patience: _follow(finite, scale, patience, fall=1),
-            "A step that was not finite must halve the scale, or the next one fails as well.",
-        ),
-    ),
-    hints=(
-        "Keep two numbers: the scale, and how many good steps there were since anything changed.",
-        "Both kinds of change, halving and doubling, put the count back to 0.",
-    ),
-)
-
-
-def _stop_early(losses: Sequence[float], patience: int) -> tuple[int, int]:
-    """How many looks are taken, and which of them, from 0, was the best."""
-    best, waiting = 0, 0
-    for look in range(1, len(losses)):
-        is_better = losses[look] < losses[best]
-        best, waiting = (look, 0) if is_better else (best, waiting + 1)
-        if waiting == patience:
-            return look + 1, best
-    return len(losses), best
-
-
-def _compare_with_last(losses: Sequence[float], patience: int) -> tuple[int, int]:
-    worse = 0
-    for look in range(1, len(losses)):
-        worse = 0 if losses[look] < losses[look - 1] else worse + 1
-        if worse == patience:
-            return look + 1, min(range(look + 1), key=losses.__getitem__)
-    return len(losses), min(range(len(losses)), key=losses.__getitem__)
-
-
-def _count_all_bad(losses: Sequence[float], patience: int) -> tuple[int, int]:
-    best, bad = 0, 0
-    for look in range(1, len(losses)):
-        if losses[look] < losses[best]:
-            best = look
-        else:
-            bad += 1
-        if bad == patience:
-            return look + 1, best
-    return len(losses), best
-
-
-def _equal_is_better(losses: Sequence[float], patience: int) -> tuple[int, int]:
-    best, waiting = 0, 0
-    for look in range(1, len(losses)):
-        best, waiting = (look, 0) if losses[look] <= losses[best] else (best, waiting + 1)
-        if waiting == patience:
-            return look + 1, best
-    return len(losses), best
-
-
-STOP_EARLY = Exercise(
-    id="12.stop_early",
-    cases=(
-        ([3.0, 2.0, 1.0], 1),
-        ([3.0, 2.0, 2.5, 1.0], 1),
-        ([3.0, 2.0, 2.5, 2.4, 1.9, 1.0], 2),
-        ([3.0, 2.0, 2.5, 1.0, 1.5, 0.5, 0.6, 0.4], 2),
-        ([2.0, 2.0, 2.0, 2.0, 1.0], 3),
-        ([5.0, 4.0, 4.5, 4.4, 4.3, 4.2, 3.0], 3),
-    ),
-    reference=_stop_early,
-    wrong_answers=(
-        WrongAnswer(
-            _compare_with_last,
-            "Compare with the best so far, not with the last look: slow recovery isn't a new best.",
-        ),
-        WrongAnswer(
-            _count_all_bad,
-            "A new best must set the count back to 0: patience is about looks in a row.",
-        ),
-        WrongAnswer(
-            _equal_is_better,
-            "An equal loss is no new best: a model that stands still would never be stopped.",
-        ),
-        WrongAnswer(
-            lambda losses, patience: _stop_early(losses, patience + 1),
-            "This stops one look too late: after `patience` looks without a new best, it is over.",
-        ),
-        WrongAnswer(
-            lambda losses, patience: (
-                (n := _stop_early(losses, patience)[0]),
-                n - 1,
+            lambda logits, targets: (
+                logits.softmax(dim=-1) * (targets != -100)[:, None] / (targets != -100).sum()
             ),
-            "The last look is not the best one: keep the number of the look with the lowest loss.",
+            "Nothing is taken off at the target: this pushes the true token down as well.",
+        ),
+        WrongAnswer(
+            lambda logits, targets: -_loss_slope(logits, targets),
+            "The sign is turned: this is what was true minus what was said, the way downhill.",
+        ),
+        WrongAnswer(
+            _summed_slope,
+            "This is the slope of the sum: divide by the number of real targets for the mean.",
+        ),
+        WrongAnswer(
+            lambda logits, targets: _summed_slope(logits, targets) / len(targets),
+            "Ignored targets are counted in the mean: divide by the real ones only.",
+        ),
+        WrongAnswer(
+            lambda logits, targets: (
+                (logits.softmax(dim=-1) - _one_hot(logits, targets)) / (targets != -100).sum()
+            ),
+            "A token without a target still pushes: its row of slopes has to be 0.",
+        ),
+        WrongAnswer(
+            lambda logits, targets: (
+                (logits.softmax(dim=0) - _one_hot(logits, targets))
+                * (targets != -100)[:, None]
+                / (targets != -100).sum()
+            ),
+            "The softmax runs over the tokens (dim=0): each token's own logits have to sum to 1.",
         ),
     ),
     hints=(
-        "Two things are remembered: which look was the best, and how many came since.",
-        "When a look is not better than the best one, the count grows. What sets it back?",
+        "What the model said, minus what was true. The first case is worked out in the lesson.",
+        "`slope = logits.softmax(dim=-1)`, then `slope[rows, targets] -= 1` for the real rows.",
     ),
 )
 
 
-def _bits_per_byte(loss: float, n_tokens: int, n_bytes: int) -> float:
-    """All surprise of the text, in bits, for each of its bytes."""
-    return loss * n_tokens / (math.log(2) * n_bytes)
+def _momentum_step(
+    parameter: Tensor, gradient: Tensor, velocity: Tensor, lr: float, beta: float
+) -> tuple[Tensor, Tensor]:
+    """velocity <- beta velocity + gradient; parameter <- parameter - lr velocity."""
+    velocity = beta * velocity + gradient
+    return parameter - lr * velocity, velocity
 
 
-BITS_PER_BYTE = Exercise(
-    id="12.bits_per_byte",
+def _averaging_step(parameter, gradient, velocity, lr, beta):
+    velocity = beta * velocity + (1 - beta) * gradient
+    return parameter - lr * velocity, velocity
+
+
+def _late_step(parameter, gradient, velocity, lr, beta):
+    return parameter - lr * velocity, beta * velocity + gradient
+
+
+def _looking_ahead(parameter, gradient, velocity, lr, beta):
+    velocity = beta * velocity + gradient
+    return parameter - lr * (gradient + beta * velocity), velocity
+
+
+def _uphill(parameter, gradient, velocity, lr, beta):
+    velocity = beta * velocity + gradient
+    return parameter + lr * velocity, velocity
+
+
+def _rate_inside(parameter, gradient, velocity, lr, beta):
+    velocity = beta * velocity + lr * gradient
+    return parameter - velocity, velocity
+
+
+MOMENTUM_STEP = Exercise(
+    id="12.momentum_step",
     cases=(
-        (math.log(2), 8, 8),
-        (math.log(4), 50, 100),
-        (3.9, 20_000, 54_823),
-        (2.0, 300, 100),
+        (torch.tensor([1.0]), torch.tensor([2.0]), torch.tensor([1.0]), 0.1, 0.5),
+        (torch.tensor([1.0, -2.0]), torch.tensor([4.0, -1.0]), torch.zeros(2), 0.1, 0.9),
+        (
+            torch.tensor([[0.5, 3.0], [-1.0, 0.0]]),
+            torch.tensor([[1.0, -2.0], [0.0, 0.5]]),
+            torch.tensor([[3.0, 2.0], [-1.0, 4.0]]),
+            *(0.01, 0.9),
+        ),
     ),
-    reference=_bits_per_byte,
+    reference=_momentum_step,
     wrong_answers=(
         WrongAnswer(
-            lambda loss, n_tokens, n_bytes: loss * n_tokens / n_bytes,
-            "These are nats for each byte: a bit is ln 2 nats.",
+            _averaging_step,
+            "This averages, with (1 - beta) at the gradient: here the velocity is a plain sum.",
         ),
         WrongAnswer(
-            lambda loss, n_tokens, n_bytes: loss / math.log(2),
-            "These are bits for each token: tokens are longer than bytes.",
+            _late_step,
+            "The step is taken with the old velocity: bring it up to date first.",
         ),
         WrongAnswer(
-            lambda loss, n_tokens, n_bytes: loss * n_bytes / n_tokens / math.log(2),
-            "The ratio is turned over: longer tokens would make a model look worse.",
+            _looking_ahead,
+            "This is Nesterov's look ahead: plain momentum steps by the velocity itself.",
+        ),
+        WrongAnswer(_uphill, "This goes uphill: the step is taken against the velocity."),
+        WrongAnswer(
+            _rate_inside,
+            "The rate is inside the velocity: then a new rate would not count for what it holds.",
         ),
         WrongAnswer(
-            lambda loss, n_tokens, n_bytes: loss * n_tokens * math.log(2) / n_bytes,
-            "From nats to bits one divides by ln 2: there are more bits than nats.",
-        ),
-        WrongAnswer(
-            lambda loss, n_tokens, n_bytes: math.exp(loss) * n_tokens / n_bytes,
-            "Perplexities can't be shared out among bytes: surprises add up, perplexities don't.",
+            lambda parameter, gradient, velocity, lr, beta: _momentum_step(
+                parameter, gradient, 0 * velocity, lr, beta
+            ),
+            "The old velocity is lost: this is plain descent.",
         ),
     ),
     hints=(
-        "How many nats is the whole text worth? How many bits is that?",
-        "The result for a model that knows each byte to one of two is 1.",
+        "Two lines: first the velocity, then the parameter, with the new velocity.",
+        "In the first case the new velocity is 0.5 * 1 + 2 = 2.5, and the parameter moves by 0.25.",
     ),
 )
 
-EXERCISES = (
-    PIECE_WEIGHTS,
-    CLIPPED_SUM,
-    TO_BFLOAT16,
-    FOLLOW_SCALE,
-    STOP_EARLY,
-    BITS_PER_BYTE,
+
+def _adamw_step(
+    parameter: Tensor,
+    gradient: Tensor,
+    mean: Tensor,
+    square: Tensor,
+    step: int,
+    lr: float,
+    decay: float,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """One step with betas 0.9 and 0.999 and eps 1e-8; `step` counts from 1."""
+    mean, square = 0.9 * mean + 0.1 * gradient, 0.999 * square + 0.001 * gradient.square()
+    size = (square / (1 - 0.999**step)).sqrt() + 1e-8
+    moved = (1 - lr * decay) * parameter - lr * mean / (1 - 0.9**step) / size
+    return moved, mean, square
+
+
+def _adam_with_l2(parameter, gradient, mean, square, step, lr, decay):
+    slope = gradient + decay * parameter
+    return _adamw_step(parameter, slope, mean, square, step, lr, 0.0)
+
+
+def _adam_uncorrected(parameter, gradient, mean, square, step, lr, decay):
+    # In the limit of many steps, nothing is left to correct.
+    return _adamw_step(parameter, gradient, mean, square, 10**9, lr, decay)
+
+
+def _adam_half_corrected(parameter, gradient, mean, square, step, lr, decay):
+    mean, square = 0.9 * mean + 0.1 * gradient, 0.999 * square + 0.001 * gradient.square()
+    size = square.sqrt() + 1e-8
+    return (1 - lr * decay) * parameter - lr * mean / (1 - 0.9**step) / size, mean, square
+
+
+def _adam_keeps_corrected(parameter, gradient, mean, square, step, lr, decay):
+    moved, mean, square = _adamw_step(parameter, gradient, mean, square, step, lr, decay)
+    return moved, mean / (1 - 0.9**step), square / (1 - 0.999**step)
+
+
+def _adam_without_root(parameter, gradient, mean, square, step, lr, decay):
+    mean, square = 0.9 * mean + 0.1 * gradient, 0.999 * square + 0.001 * gradient.square()
+    size = square / (1 - 0.999**step) + 1e-8
+    return (1 - lr * decay) * parameter - lr * mean / (1 - 0.9**step) / size, mean, square
+
+
+def _adam_full_decay(parameter, gradient, mean, square, step, lr, decay):
+    return _adamw_step(parameter, gradient, mean, square, step, lr, decay / lr)
+
+
+_ONE = torch.tensor([1.0])
+_ZERO = torch.tensor([0.0])
+
+ADAMW_STEP = Exercise(
+    id="12.adamw_step",
+    cases=(
+        (_ONE, torch.tensor([20.0]), _ZERO, _ZERO, 1, 0.1, 0.0),
+        (2 * _ONE, torch.tensor([-3.0]), _ZERO, _ZERO, 1, 0.1, 0.5),
+        (
+            torch.tensor([1.0, -2.0]),
+            torch.tensor([0.5, 4.0]),
+            torch.tensor([0.1, -1.0]),
+            torch.tensor([0.01, 2.0]),
+            *(5, 0.01, 0.1),
+        ),
+    ),
+    reference=_adamw_step,
+    wrong_answers=(
+        WrongAnswer(
+            _adam_uncorrected,
+            "Both averages start at 0 and are too small at first: put them right with the step.",
+        ),
+        WrongAnswer(
+            _adam_half_corrected,
+            "Only the mean is put right: the square starts at 0 as well.",
+        ),
+        WrongAnswer(
+            _adam_with_l2,
+            "The decay goes through the averages: that is L2. It belongs beside the step.",
+        ),
+        WrongAnswer(
+            _adam_full_decay,
+            "The decay is not multiplied by the rate: the weight shrinks by lr * decay a step.",
+        ),
+        WrongAnswer(
+            _adam_without_root,
+            "The root is missing: a size has the unit of the slope, not of its square.",
+        ),
+        WrongAnswer(
+            _adam_keeps_corrected,
+            "The corrected averages are handed back: the next step would correct them again.",
+        ),
+    ),
+    hints=(
+        "Four lines: the mean, the square, the size (with its correction), the parameter.",
+        "Return the averages as they are, and correct copies: by hand, 2 / 0.1 and 0.4 / 0.001.",
+    ),
 )
+
+
+def _length(gradients: list[Tensor]) -> float:
+    return math.sqrt(sum(gradient.square().sum().item() for gradient in gradients))
+
+
+def _clip(gradients: list[Tensor], max_norm: float) -> list[Tensor]:
+    """All gradients times min(1, max_norm / their length together)."""
+    length = _length(gradients)
+    factor = min(1.0, max_norm / length) if length else 1.0
+    return [gradient * factor for gradient in gradients]
+
+
+CLIP = Exercise(
+    id="12.clip",
+    cases=(
+        ([torch.tensor([3.0]), torch.tensor([4.0])], 1.0),
+        ([torch.tensor([0.3, 0.0]), torch.tensor([[0.4]])], 1.0),
+        ([torch.tensor([0.5, -0.1]), torch.tensor([[2.0, -6.0], [3.0, 0.0]])], 2.0),
+    ),
+    reference=_clip,
+    wrong_answers=(
+        WrongAnswer(
+            lambda gradients, max_norm: [_clip([g], max_norm)[0] for g in gradients],
+            "Each gradient is clipped on its own: that turns the direction. Clip all together.",
+        ),
+        WrongAnswer(
+            lambda gradients, max_norm: [g * (max_norm / _length(gradients)) for g in gradients],
+            "Short gradients are made longer: the factor is never above 1.",
+        ),
+        WrongAnswer(
+            lambda gradients, max_norm: [g.clamp(-max_norm, max_norm) for g in gradients],
+            "Every number is cut off on its own: that turns the gradient. One factor does for all.",
+        ),
+        WrongAnswer(
+            lambda gradients, max_norm: [
+                g * min(1.0, max_norm / sum(_length([h]) for h in gradients)) for g in gradients
+            ],
+            "The lengths are added: it is their squares that add, as in a right angle.",
+        ),
+        WrongAnswer(
+            lambda gradients, max_norm: [
+                g * min(1.0, max_norm / _length(gradients) ** 2) for g in gradients
+            ],
+            "The root is missing: the length is the root of the sum of the squares.",
+        ),
+    ),
+    hints=(
+        "One length for the whole list, one factor for all of it. (3) and (4) together have 5.",
+        "Ask how much too long they are; if they are not, the factor is 1.",
+    ),
+)
+
+
+def _cosine(step: int, max_lr: float, min_lr: float, warmup_steps: int, total_steps: int) -> float:
+    """The learning rate of `step`, counted from 0: straight up, then half a cosine down."""
+    if step < warmup_steps:
+        return max_lr * (step + 1) / warmup_steps
+    return _fall((step - warmup_steps) / (total_steps - 1 - warmup_steps), max_lr, min_lr)
+
+
+def _fall(progress: float, max_lr: float, min_lr: float) -> float:
+    return min_lr + (max_lr - min_lr) * (1 + math.cos(math.pi * progress)) / 2
+
+
+def _after_climb(step: int, value: float, *plan: float) -> float:
+    """The right answer while climbing, `value` after it."""
+    return _cosine(step, *plan) if step < plan[2] else value
+
+
+COSINE = Exercise(
+    id="12.cosine",
+    cases=tuple(
+        (step, 1.0, 0.2, warmup_steps, total_steps)
+        for warmup_steps, total_steps, steps in ((2, 5, range(5)), (4, 24, (0, 3, 4, 11, 23)))
+        for step in steps
+    ),
+    reference=_cosine,
+    wrong_answers=(
+        WrongAnswer(
+            lambda step, max_lr, min_lr, warmup_steps, total_steps: (
+                max_lr * step / warmup_steps
+                if step < warmup_steps
+                else _cosine(step, max_lr, min_lr, warmup_steps, total_steps)
+            ),
+            "The climb starts at 0, and the first batch is for nothing: take (step + 1).",
+        ),
+        WrongAnswer(
+            lambda step, max_lr, min_lr, warmup_steps, total_steps: _after_climb(
+                step,
+                _fall((step - warmup_steps) / (total_steps - warmup_steps), max_lr, min_lr),
+                *(max_lr, min_lr, warmup_steps, total_steps),
+            ),
+            "The end is missed by one: the last step is total_steps - 1, counted from 0.",
+        ),
+        WrongAnswer(
+            lambda step, max_lr, min_lr, warmup_steps, total_steps: _after_climb(
+                step,
+                _fall(step / (total_steps - 1), max_lr, min_lr),
+                *(max_lr, min_lr, warmup_steps, total_steps),
+            ),
+            "The cosine starts at step 0, under the climb: it should start when the climb is over.",
+        ),
+        WrongAnswer(
+            lambda step, max_lr, min_lr, warmup_steps, total_steps: _after_climb(
+                step,
+                _cosine(step, max_lr, 0.0, warmup_steps, total_steps),
+                *(max_lr, min_lr, warmup_steps, total_steps),
+            ),
+            "It falls to 0: the last step should be at min_lr.",
+        ),
+        WrongAnswer(
+            lambda step, max_lr, min_lr, warmup_steps, total_steps: _after_climb(
+                step,
+                min_lr + max_lr * _cosine(step, 1.0, 0.0, warmup_steps, total_steps),
+                *(max_lr, min_lr, warmup_steps, total_steps),
+            ),
+            "min_lr is added on top: the peak is too high. Only max_lr - min_lr is left to fall.",
+        ),
+        WrongAnswer(
+            lambda step, max_lr, min_lr, warmup_steps, total_steps: _after_climb(
+                step,
+                max_lr
+                + (min_lr - max_lr) * (step - warmup_steps) / (total_steps - 1 - warmup_steps),
+                *(max_lr, min_lr, warmup_steps, total_steps),
+            ),
+            "This falls in a straight line: half a cosine is flat at both ends.",
+        ),
+    ),
+    hints=(
+        "Two cases. After the climb, progress runs from 0 at warmup_steps to 1 at the last step.",
+        "(1 + cos(pi * progress)) / 2 goes from 1 to 0; stretch it from max_lr to min_lr.",
+    ),
+)
+
+
+def _orthogonal(matrix: Tensor, n_rounds: int) -> Tensor:
+    """`n_rounds` of X <- 3/2 X - 1/2 X Xᵀ X, from the matrix over its Frobenius norm."""
+    x = matrix / matrix.norm()
+    for _ in range(n_rounds):
+        x = 1.5 * x - 0.5 * x @ x.T @ x
+    return x
+
+
+def _by_numbers(matrix, n_rounds):
+    x = matrix / matrix.norm()
+    for _ in range(n_rounds):
+        x = 1.5 * x - 0.5 * x**3
+    return x
+
+
+def _rounds(x, n_rounds):
+    for _ in range(n_rounds):
+        x = 1.5 * x - 0.5 * x @ x.T @ x
+    return x
+
+
+def _plus(matrix, n_rounds):
+    x = matrix / matrix.norm()
+    for _ in range(n_rounds):
+        x = 1.5 * x + 0.5 * x @ x.T @ x
+    return x
+
+
+def _first_power(matrix, n_rounds):
+    x = start = matrix / matrix.norm()
+    for _ in range(n_rounds):
+        x = 1.5 * x - 0.5 * start @ start.T @ x
+    return x
+
+
+ORTHOGONAL = Exercise(
+    id="12.orthogonal",
+    cases=(
+        (torch.tensor([[3.0, 0.0], [0.0, 4.0]]), 1),
+        (torch.tensor([[1.0, 1.0], [0.0, 2.0]]), 3),
+        (torch.tensor([[1.0, 0.0, 2.0], [0.0, -1.0, 1.0]]), 2),
+        (torch.tensor([[0.2, 0.5], [1.0, -0.3], [0.0, 0.7]]), 12),
+    ),
+    reference=_orthogonal,
+    wrong_answers=(
+        WrongAnswer(
+            _by_numbers,
+            "Every number is cubed on its own: X Xᵀ X is a product of matrices.",
+        ),
+        WrongAnswer(
+            _rounds,
+            "The matrix is not made small first: above 1.7 a singular value runs away.",
+        ),
+        WrongAnswer(
+            lambda matrix, n_rounds: _rounds(matrix / matrix.abs().max(), n_rounds),
+            "Divide by the Frobenius norm, not by the largest number: that bounds every direction.",
+        ),
+        WrongAnswer(
+            _plus,
+            "The sign is wrong: 3/2 - 1/2 keeps a value of 1 where it is, 3/2 + 1/2 doubles it.",
+        ),
+        WrongAnswer(
+            lambda matrix, n_rounds: _orthogonal(matrix, min(n_rounds, 1)),
+            "This does one round: each round works on the result of the last.",
+        ),
+        WrongAnswer(
+            _first_power,
+            "X Xᵀ is taken from the start each time: work it out anew in every round.",
+        ),
+    ),
+    hints=(
+        "In the first case both singular values, 0.6 and 0.8, can be followed by hand.",
+        "`@` from left to right: x @ x.T @ x. For (2, 3) that is (2, 2) @ (2, 3).",
+    ),
+)
+
+EXERCISES = (LOSS_SLOPE, MOMENTUM_STEP, ADAMW_STEP, CLIP, COSINE, ORTHOGONAL)

@@ -1,400 +1,384 @@
-"""The exercises of lesson 13: checkpoints that survive anything."""
+"""The exercises of lesson 13: the training loop."""
 
-import json
-import struct
-from collections.abc import Iterator, Sequence
-from itertools import zip_longest
-from typing import Any
+import math
+from collections.abc import Sequence
 
 import torch
-from safetensors.torch import save
 from torch import Tensor
 
 from transformer_lessons.exercises.exercise import Exercise, WrongAnswer
 
 
-def _after_power_cut(steps: Sequence[str]) -> list[bool]:
-    """Whether the name may stand for a broken, the new, the old file when the power goes."""
-    place = {step: number for number, step in enumerate(steps)}
-    if "rename" not in place:
-        return [False, False, True]
-    content_is_safe = place.get("sync file", -1) > place["write"]
-    name_is_safe = place.get("sync folder", -1) > place["rename"]
-    return [not content_is_safe, True, not name_is_safe]
+def _piece_weights(counts: Sequence[int]) -> list[float]:
+    """By what the mean loss of each piece is multiplied, so that the sum is the mean of all."""
+    return [count / sum(counts) for count in counts]
 
 
-def _rename_is_enough(steps: Sequence[str]) -> list[bool]:
-    return [False, "rename" in steps, "rename" not in steps]
-
-
-def _order_is_nothing(steps: Sequence[str]) -> list[bool]:
-    order = ("write", "sync file", "rename", "sync folder")
-    return _after_power_cut([step for step in order if step in steps])
-
-
-def _file_sync_is_all(steps: Sequence[str]) -> list[bool]:
-    broken, new, old = _after_power_cut(steps)
-    return [broken, new, old and not (new and not broken)]
-
-
-def _folder_sync_is_all(steps: Sequence[str]) -> list[bool]:
-    broken, new, old = _after_power_cut(steps)
-    return [broken and old, new, old]
-
-
-def _nothing_arrives_unasked(steps: Sequence[str]) -> list[bool]:
-    broken, new, old = _after_power_cut(steps)
-    return [broken and not old, new and not old and not broken, old]
-
-
-AFTER_POWER_CUT = Exercise(
-    id="13.after_power_cut",
-    cases=(
-        (["write"],),
-        (["write", "rename"],),
-        (["write", "sync file"],),
-        (["write", "sync file", "rename"],),
-        (["write", "rename", "sync folder"],),
-        (["write", "rename", "sync file"],),
-        (["sync file", "write", "rename"],),
-        (["write", "sync folder", "sync file", "rename"],),
-        (["write", "rename", "sync file", "sync folder"],),
-        (["write", "sync file", "rename", "sync folder"],),
-    ),
-    reference=_after_power_cut,
+PIECE_WEIGHTS = Exercise(
+    id="13.piece_weights",
+    cases=(([1, 3],), ([4, 4],), ([26, 1, 1, 4],), ([5],), ([2, 0, 6],)),
+    reference=_piece_weights,
     wrong_answers=(
         WrongAnswer(
-            _rename_is_enough,
-            "A rename is atomic for whoever looks while the system runs. Without a sync, neither "
-            "the name nor the content need have reached the disk.",
+            lambda counts: [1 / len(counts) for _ in counts],
+            "This is the mean of means: a piece with one target counts as much as one with many.",
         ),
         WrongAnswer(
-            _order_is_nothing,
-            "A sync counts for what was done before it. This looks only at whether it is there.",
+            lambda counts: [1.0 for _ in counts],
+            "This adds the means up: the gradient grows with the number of pieces.",
         ),
         WrongAnswer(
-            _file_sync_is_all,
-            "Syncing the file saves its content. The new name is in the folder, and is still in "
-            "memory: the old one may come back.",
+            lambda counts: [1 / sum(counts) for _ in counts],
+            "That would be right for sums of losses: a piece's mean has been divided already.",
         ),
         WrongAnswer(
-            _folder_sync_is_all,
-            "Syncing the folder saves its names. The content of the file is another matter.",
+            lambda counts: [count / max(counts) for count in counts],
+            "These shares don't add up to 1: divide by all targets, not by the largest piece.",
         ),
         WrongAnswer(
-            _nothing_arrives_unasked,
-            "What isn't synced may have reached the disk all the same: the system writes when it "
-            "likes.",
+            lambda counts: [float(count) for count in counts],
+            "This makes a sum over all targets of the means: the mean is still to be taken.",
         ),
     ),
     hints=(
-        "Ask two questions: which name is on the disk, and is the content whole that it names?",
-        "Before the rename, nobody sees the new file. After it, the new one is always possible; "
-        "each of the two syncs, if it comes late enough, rules one of the others out.",
+        "Turn each mean back into a sum. By what do you multiply it for that?",
+        "What all those sums together have to be divided by is the same for every piece.",
     ),
 )
 
 
-def _read_tensor(data: bytes, name: str) -> list[float]:
-    """The numbers of the tensor `name` in the bytes of a safetensors file."""
-    return _read_from(data, name)
+def _clip(gradient: Tensor, limit: float) -> Tensor:
+    return gradient * min(1.0, limit / max(gradient.norm().item(), 1e-12))
 
 
-def _read_from(data: bytes, name: str, *, base: int = 8, with_header: bool = True) -> list[float]:
-    length = struct.unpack("<Q", data[:8])[0]
-    first, end = json.loads(data[8 : 8 + length])[name]["data_offsets"]
-    start = base + (length if with_header else 0)
-    numbers = data[start + first : start + end]
-    return list(struct.unpack(f"<{len(numbers) // 4}f", numbers))
+def _clipped_sum(parts: Sequence[Tensor], limit: float) -> Tensor:
+    """The gradients of all pieces added up, shortened to `limit` if they are longer together."""
+    gradient = torch.stack(tuple(parts)).sum(dim=0)
+    return gradient * min(1.0, limit / max(gradient.norm().item(), 1e-12))
 
 
-def _read_big_endian(data: bytes, name: str) -> list[float]:
-    numbers = _read_tensor(data, name)
-    return list(struct.unpack(f">{len(numbers)}f", struct.pack(f"<{len(numbers)}f", *numbers)))
+def _clip_while_adding(parts: Sequence[Tensor], limit: float) -> Tensor:
+    gradient = torch.zeros_like(parts[0])
+    for part in parts:
+        gradient = _clip(gradient + part, limit)
+    return gradient
 
 
-def _read_to_the_end(data: bytes, name: str) -> list[float]:
-    length = struct.unpack("<Q", data[:8])[0]
-    first, _ = json.loads(data[8 : 8 + length])[name]["data_offsets"]
-    numbers = data[8 + length + first :]
-    return list(struct.unpack(f"<{len(numbers) // 4}f", numbers))
-
-
-def _read_first(data: bytes, name: str) -> list[float]:
-    length = struct.unpack("<Q", data[:8])[0]
-    first, end = json.loads(data[8 : 8 + length])[name]["data_offsets"]
-    return list(struct.unpack(f"<{(end - first) // 4}f", data[8 + length :][: end - first]))
-
-
-ONE = save({"bias": torch.tensor([1.0, -2.5])})
-TWO = save({"weight": torch.tensor([[0.5, 0.25], [3.0, -4.0]]), "bias": torch.tensor([7.0])})
-
-READ_TENSOR = Exercise(
-    id="13.read_tensor",
-    cases=((ONE, "bias"), (TWO, "bias"), (TWO, "weight")),
-    reference=_read_tensor,
+CLIPPED_SUM = Exercise(
+    id="13.clipped_sum",
+    cases=(
+        ([torch.tensor([3.0, 4.0])], 1.0),
+        ([torch.tensor([30.0, 0.0]), torch.tensor([0.0, 1.0])], 1.0),
+        ([torch.tensor([0.3, 0.0]), torch.tensor([0.0, 0.4])], 1.0),
+        ([torch.tensor([6.0, 0.0]), torch.tensor([0.0, 8.0]), torch.tensor([6.0, 8.0])], 2.0),
+    ),
+    reference=_clipped_sum,
     wrong_answers=(
         WrongAnswer(
-            lambda data, name: _read_from(data, name, base=0),
-            "These bytes begin eight too early: the length of the header stands before the header.",
+            lambda parts, limit: sum(_clip(part, limit) for part in parts),
+            "Each piece is clipped before the sum: the direction changes, and it can be too long.",
         ),
         WrongAnswer(
-            lambda data, name: _read_from(data, name, with_header=False),
-            "data_offsets count from the end of the header, not from its beginning.",
+            _clip_while_adding,
+            "The running sum is clipped after each piece: the first pieces are shortened twice.",
         ),
         WrongAnswer(
-            _read_big_endian,
-            "The bytes of each number are read in the wrong order: the smallest comes first ('<').",
+            lambda parts, limit: sum(parts) * limit / sum(parts).norm(),
+            "A gradient that is short enough must stay as it is: this makes it longer.",
         ),
         WrongAnswer(
-            _read_to_the_end,
-            "This reads to the end of the file: the second of the data_offsets says where to stop.",
+            lambda parts, limit: sum(parts).clamp(-limit, limit),
+            "This limits each number by itself, so the direction changes. Shorten all together.",
         ),
         WrongAnswer(
-            _read_first,
-            "This always reads from the first number on: the first of the data_offsets is left "
-            "out.",
+            lambda parts, limit: _clip(sum(parts) / len(parts), limit),
+            "The pieces are parts of one gradient: they are added, not averaged.",
         ),
     ),
     hints=(
-        "Three parts: 8 bytes that say how long the header is, the header, and the numbers. "
-        "Where do the numbers begin?",
-        "json.loads reads the header, also from bytes. Cut out the bytes between the two offsets; "
-        "a quarter of their number is how many floats there are.",
+        "First make one gradient out of all pieces. Only then ask how long it is.",
+        "All its numbers are multiplied by one factor, which is never above 1.",
     ),
 )
 
 
-def _state_bytes(state: Any) -> int:
-    """The bytes of all different tensors in a nest."""
-    tensors = {id(tensor): tensor for tensor in _tensors_in(state)}
-    return sum(tensor.numel() * tensor.element_size() for tensor in tensors.values())
+def _round_to_bits(x: float, n_bits: int) -> float:
+    fraction, exponent = math.frexp(x)  # x = fraction * 2**exponent, with 1/2 <= |fraction| < 1
+    return math.ldexp(round(math.ldexp(fraction, n_bits)), exponent - n_bits)
 
 
-def _tensors_in(value: Any, kinds: tuple = (dict, list)) -> Iterator[Tensor]:
-    if isinstance(value, Tensor):
-        yield value
-    elif isinstance(value, kinds):
-        for inner in value.values() if isinstance(value, dict) else value:
-            yield from _tensors_in(inner, kinds)
+def _to_bfloat16(x: float) -> float:
+    """The number nearest to x with 8 significant bits; of two as near, the one with even bits."""
+    fraction, exponent = math.frexp(x)
+    return math.ldexp(round(math.ldexp(fraction, 8)), exponent - 8)
 
 
-def _different(state: Any) -> list[Tensor]:
-    return list({id(tensor): tensor for tensor in _tensors_in(state)}.values())
+def _cut_to_bfloat16(x: float) -> float:
+    fraction, exponent = math.frexp(x)
+    return math.ldexp(math.trunc(math.ldexp(fraction, 8)), exponent - 8)
 
 
-SHARED = torch.ones(4, 2)
+def _half_away(x: float) -> float:
+    fraction, exponent = math.frexp(abs(x))
+    return math.copysign(math.ldexp(math.floor(math.ldexp(fraction, 8) + 0.5), exponent - 8), x)
 
-STATE_BYTES = Exercise(
-    id="13.state_bytes",
+
+TO_BFLOAT16 = Exercise(
+    id="13.to_bfloat16",
     cases=(
-        ({"weight": torch.zeros(3), "step": 2},),
-        ({"optimizers": [{"mean": torch.zeros(2, 2)}, {"mean": torch.zeros(5)}]},),
-        ({"random": torch.zeros(6, dtype=torch.uint8), "half": torch.zeros(3).half()},),
-        ({"embedding": SHARED, "head": SHARED, "bias": torch.zeros(2)},),
-        ({"model": {"weight": torch.zeros(3, 2)}, "step": 7},),
-        ({"a": {"b": [[SHARED], {"c": torch.zeros(1).double()}]}, "d": SHARED, "e": None},),
+        (1.0,),
+        (1.003,),
+        (1.006,),
+        (257.0,),
+        (259.0,),
+        (math.pi,),
+        (-0.1,),
+        (1e-20,),
+        (0.0,),
     ),
-    reference=_state_bytes,
+    reference=_to_bfloat16,
     wrong_answers=(
         WrongAnswer(
-            lambda state: sum(tensor.numel() for tensor in _different(state)),
-            "This counts numbers, not bytes: how many bytes does each one take?",
+            _cut_to_bfloat16,
+            "The last bits are cut off: bfloat16 products are rounded to the nearest number.",
         ),
         WrongAnswer(
-            lambda state: sum(4 * tensor.numel() for tensor in _different(state)),
-            "Four bytes are right for float32 only. A generator's state is of single bytes.",
+            lambda x: _round_to_bits(x, 7),
+            "One bit is missing: 7 bits are stored, and the leading 1 before them is not.",
         ),
         WrongAnswer(
-            lambda state: sum(t.numel() * t.element_size() for t in _tensors_in(state)),
-            "A tensor that occurs twice is counted twice: it is one, and is stored once.",
+            lambda x: _round_to_bits(x, 11),
+            "These are float16's 11 bits: bfloat16 has 8, and a wider range in exchange.",
         ),
         WrongAnswer(
-            lambda state: _state_bytes(list(_tensors_in(state, (dict,)))),
-            "This walks into dictionaries but not into lists: the optimizers are in a list.",
+            lambda x: round(x * 128) / 128,
+            "The marks are 1/128 apart only from 1 to 2: they are denser below and sparser above.",
         ),
         WrongAnswer(
-            lambda state: _state_bytes({k: v for k, v in state.items() if isinstance(v, Tensor)}),
-            "Only the outermost level is counted: a nest has tensors further in.",
-        ),
-        WrongAnswer(
-            lambda state: sum({t.numel() * t.element_size() for t in _different(state)}),
-            "A set of sizes keeps one tensor of each size: different tensors may be equally large.",
+            _half_away,
+            "Halfway between two numbers the one with an even last bit is taken: 257 becomes 256.",
         ),
     ),
     hints=(
-        "A nest inside a nest is the same problem again: let the function call itself, or keep a "
-        "list of what still has to be looked at.",
-        "numel() and element_size() say how large a tensor is. To know whether you have seen it, "
-        "remember its id().",
+        "math.frexp splits a number into a fraction from 1/2 to 1 and a power of two; math.ldexp "
+        "puts them together.",
+        "Scale the fraction so that 8 bits stand before the point. Python's own rounding is to "
+        "even, as here.",
+    ),
+    tolerance=0.0,
+)
+
+
+def _follow_scale(finite: Sequence[bool], scale: float, patience: int) -> list[float]:
+    """The scale after each step: halved by a bad one, doubled by `patience` good ones in a row."""
+    scales, good = [], 0
+    for is_finite in finite:
+        good = good + 1 if is_finite else 0
+        if not is_finite:
+            scale /= 2
+        elif good == patience:
+            scale, good = scale * 2, 0
+        scales.append(scale)
+    return scales
+
+
+def _follow(
+    finite: Sequence[bool],
+    scale: float,
+    patience: int,
+    reset_bad: bool = True,
+    reset_doubled: bool = True,
+    late: bool = False,
+    fall: float = 2,
+) -> list[float]:
+    scales, good = [], 0
+    for is_finite in finite:
+        if late:
+            scales.append(scale)
+        if is_finite:
+            good += 1
+            if good >= patience:
+                scale *= 2
+                good = 0 if reset_doubled else good
+        else:
+            scale /= fall
+            good = 0 if reset_bad else good
+        if not late:
+            scales.append(scale)
+    return scales
+
+
+FOLLOW_SCALE = Exercise(
+    id="13.follow_scale",
+    cases=(
+        ([False], 8.0, 2),
+        ([True, True], 8.0, 2),
+        ([True, False, True, True], 8.0, 2),
+        ([True, True, True, True, True], 1.0, 2),
+        ([True, True, True, True, True, True, True, False, True, True, True, True], 16.0, 3),
+        ([False, False, True, False, True, True, True], 64.0, 3),
+    ),
+    reference=_follow_scale,
+    wrong_answers=(
+        WrongAnswer(
+            lambda finite, scale, patience: _follow(finite, scale, patience, reset_bad=False),
+            "A bad step must start the count again: the good steps have to be in a row.",
+        ),
+        WrongAnswer(
+            lambda finite, scale, patience: _follow(finite, scale, patience, reset_doubled=False),
+            "After doubling, the count starts again; here every further good step doubles.",
+        ),
+        WrongAnswer(
+            lambda finite, scale, patience: _follow(finite, scale, 1),
+            "Every good step doubles the scale: it has to wait for `patience` of them.",
+        ),
+        WrongAnswer(
+            lambda finite, scale, patience: _follow(finite, scale, patience, late=True),
+            "These are the scales before each step: asked for are those after it.",
+        ),
+        WrongAnswer(
+            lambda finite, scale, patience: _follow(finite, scale, patience, fall=1),
+            "A step that was not finite must halve the scale, or the next one fails as well.",
+        ),
+    ),
+    hints=(
+        "Keep two numbers: the scale, and how many good steps there were since anything changed.",
+        "Both kinds of change, halving and doubling, put the count back to 0.",
     ),
 )
 
 
-def _first_difference(one: Sequence[float], other: Sequence[float]) -> int:
-    """The number of the first step, from 1, that is not the same; 0 if all are."""
-    for step, pair in enumerate(zip_longest(one, other), start=1):
-        if pair[0] != pair[1]:
-            return step
-    return 0
+def _stop_early(losses: Sequence[float], patience: int) -> tuple[int, int]:
+    """How many looks are taken, and which of them, from 0, was the best."""
+    best, waiting = 0, 0
+    for look in range(1, len(losses)):
+        is_better = losses[look] < losses[best]
+        best, waiting = (look, 0) if is_better else (best, waiting + 1)
+        if waiting == patience:
+            return look + 1, best
+    return len(losses), best
 
 
-def _nearly_equal(one: Sequence[float], other: Sequence[float]) -> int:
-    pairs = enumerate(zip_longest(one, other, fillvalue=1e9), start=1)
-    return next((step for step, (a, b) in pairs if abs(a - b) > 1e-4), 0)
+def _compare_with_last(losses: Sequence[float], patience: int) -> tuple[int, int]:
+    worse = 0
+    for look in range(1, len(losses)):
+        worse = 0 if losses[look] < losses[look - 1] else worse + 1
+        if worse == patience:
+            return look + 1, min(range(look + 1), key=losses.__getitem__)
+    return len(losses), min(range(len(losses)), key=losses.__getitem__)
 
 
-FIRST_DIFFERENCE = Exercise(
-    id="13.first_difference",
+def _count_all_bad(losses: Sequence[float], patience: int) -> tuple[int, int]:
+    best, bad = 0, 0
+    for look in range(1, len(losses)):
+        if losses[look] < losses[best]:
+            best = look
+        else:
+            bad += 1
+        if bad == patience:
+            return look + 1, best
+    return len(losses), best
+
+
+def _equal_is_better(losses: Sequence[float], patience: int) -> tuple[int, int]:
+    best, waiting = 0, 0
+    for look in range(1, len(losses)):
+        best, waiting = (look, 0) if losses[look] <= losses[best] else (best, waiting + 1)
+        if waiting == patience:
+            return look + 1, best
+    return len(losses), best
+
+
+STOP_EARLY = Exercise(
+    id="13.stop_early",
     cases=(
-        ([5.5], [5.5]),
-        ([5.5, 4.0], [5.5, 4.25]),
-        ([5.5, 4.0, 3.0], [5.5, 4.000000000000001, 2.0]),
-        ([2.0, 1.0, 0.5], [2.5, 1.0, 0.5]),
-        ([2.0, 1.0], [2.0, 1.0, 0.5]),
-        ([2.0, 1.0, 0.5, 0.25], [2.0, 1.0]),
+        ([3.0, 2.0, 1.0], 1),
+        ([3.0, 2.0, 2.5, 1.0], 1),
+        ([3.0, 2.0, 2.5, 2.4, 1.9, 1.0], 2),
+        ([3.0, 2.0, 2.5, 1.0, 1.5, 0.5, 0.6, 0.4], 2),
+        ([2.0, 2.0, 2.0, 2.0, 1.0], 3),
+        ([5.0, 4.0, 4.5, 4.4, 4.3, 4.2, 3.0], 3),
     ),
-    reference=_first_difference,
+    reference=_stop_early,
     wrong_answers=(
         WrongAnswer(
-            _nearly_equal,
-            "This lets small differences pass. A rounding that differs is the first sign that the "
-            "runs part.",
+            _compare_with_last,
+            "Compare with the best so far, not with the last look: slow recovery isn't a new best.",
         ),
         WrongAnswer(
-            lambda one, other: max(_first_difference(one, other) - 1, 0),
-            "This counts steps from 0: then a difference in the first step looks like equal runs.",
+            _count_all_bad,
+            "A new best must set the count back to 0: patience is about looks in a row.",
         ),
         WrongAnswer(
-            lambda one, other: _first_difference(*zip(*zip(one, other, strict=False), strict=True)),
-            "This stops where the shorter run ends: zip says nothing about what is left over.",
+            _equal_is_better,
+            "An equal loss is no new best: a model that stands still would never be stopped.",
         ),
         WrongAnswer(
-            lambda one, other: (
-                0 if one == other else sum(a == b for a, b in zip(one, other, strict=False)) + 1
+            lambda losses, patience: _stop_early(losses, patience + 1),
+            "This stops one look too late: after `patience` looks without a new best, it is over.",
+        ),
+        WrongAnswer(
+            lambda losses, patience: (
+                (n := _stop_early(losses, patience)[0]),
+                n - 1,
             ),
-            "This counts the steps that are equal: one that is equal again later is no comfort.",
-        ),
-        WrongAnswer(
-            lambda one, other: 0 if one[-1] == other[-1] else _first_difference(one, other),
-            "The last losses being equal doesn't make the runs equal.",
+            "The last look is not the best one: keep the number of the look with the lowest loss.",
         ),
     ),
     hints=(
-        "What should happen where one run has a loss and the other has ended?",
-        "itertools.zip_longest goes on to the end of the longer one; compare with !=, not with a "
-        "tolerance.",
+        "Two things are remembered: which look was the best, and how many came since.",
+        "When a look is not better than the best one, the count grows. What sets it back?",
     ),
 )
 
 
-def _kept_steps(steps: Sequence[int], keep: int, best_step: int) -> list[int]:
-    """The `keep` newest of `steps` and the best one, sorted."""
-    newest = set(sorted(steps)[-keep:])
-    return sorted(newest | ({best_step} & set(steps)))
+def _bits_per_byte(loss: float, n_tokens: int, n_bytes: int) -> float:
+    """All surprise of the text, in bits, for each of its bytes."""
+    return loss * n_tokens / (math.log(2) * n_bytes)
 
 
-def _best_among_the_kept(steps: Sequence[int], keep: int, best_step: int) -> list[int]:
-    if best_step not in steps:
-        return sorted(steps)[-keep:]
-    others = sorted(set(steps) - {best_step})
-    return sorted([best_step, *others[max(len(others) - keep + 1, 0) :]])
-
-
-def _sorted_as_text(steps: Sequence[int], keep: int, best_step: int) -> list[int]:
-    newest = sorted(steps, key=str)[-keep:]
-    return sorted(set(newest) | ({best_step} & set(steps)))
-
-
-KEPT_STEPS = Exercise(
-    id="13.kept_steps",
+BITS_PER_BYTE = Exercise(
+    id="13.bits_per_byte",
     cases=(
-        ([5], 1, 0),
-        ([10, 5, 15], 2, 15),
-        ([20, 5, 10, 15], 2, 10),
-        ([300, 1000, 200], 1, 200),
-        ([30, 10, 20], 2, 5),
-        ([4, 8], 3, 4),
+        (math.log(2), 8, 8),
+        (math.log(4), 50, 100),
+        (3.9, 20_000, 54_823),
+        (2.0, 300, 100),
     ),
-    reference=_kept_steps,
+    reference=_bits_per_byte,
     wrong_answers=(
         WrongAnswer(
-            lambda steps, keep, best_step: sorted(steps)[-keep:],
-            "The best one is removed as soon as it is old: a run that over-fits loses its best "
-            "model.",
+            lambda loss, n_tokens, n_bytes: loss * n_tokens / n_bytes,
+            "These are nats for each byte: a bit is ln 2 nats.",
         ),
         WrongAnswer(
-            _best_among_the_kept,
-            "The best one takes the place of a newest one here: it is kept besides them.",
+            lambda loss, n_tokens, n_bytes: loss / math.log(2),
+            "These are bits for each token: tokens are longer than bytes.",
         ),
         WrongAnswer(
-            _sorted_as_text,
-            "Sorted as text, 1000 comes before 300. The package writes steps with leading zeros, "
-            "and still compares numbers.",
+            lambda loss, n_tokens, n_bytes: loss * n_bytes / n_tokens / math.log(2),
+            "The ratio is turned over: longer tokens would make a model look worse.",
         ),
         WrongAnswer(
-            lambda steps, keep, best_step: sorted({*sorted(steps)[-keep:], best_step}),
-            "A best step whose checkpoint isn't there can't stay.",
+            lambda loss, n_tokens, n_bytes: loss * n_tokens * math.log(2) / n_bytes,
+            "From nats to bits one divides by ln 2: there are more bits than nats.",
         ),
         WrongAnswer(
-            lambda steps, keep, best_step: sorted({*steps[-keep:]} | ({best_step} & set(steps))),
-            "The list is in no order: its last entries need not be the newest.",
+            lambda loss, n_tokens, n_bytes: math.exp(loss) * n_tokens / n_bytes,
+            "Perplexities can't be shared out among bytes: surprises add up, perplexities don't.",
         ),
     ),
     hints=(
-        "Newest means the largest number. The list isn't sorted.",
-        "A slice that begins at a negative index takes from the end. Then add the best one, if the "
-        "folder has it, without naming it twice.",
+        "How many nats is the whole text worth? How many bits is that?",
+        "The result for a model that knows each byte to one of two is 1.",
     ),
-)
-
-
-def _lost_share(tau: float, delta: float, between: float) -> float:
-    """The share of time that saving takes, and that crashes destroy."""
-    saving, repeated = delta / tau, tau / 2 / between
-    return saving + repeated
-
-
-LOST_SHARE = Exercise(
-    id="13.lost_share",
-    cases=((100.0, 1.0, 1000.0), (600.0, 30.0, 11_000.0), (60.0, 30.0, 86_400.0)),
-    reference=_lost_share,
-    wrong_answers=(
-        WrongAnswer(
-            lambda tau, delta, between: delta / tau + tau / between,
-            "A crash comes anywhere between two saves: on average it destroys half of the "
-            "interval, not all of it.",
-        ),
-        WrongAnswer(
-            lambda tau, delta, between: tau / 2 / between,
-            "The time for saving is missing: by this formula one would save all the time.",
-        ),
-        WrongAnswer(
-            lambda tau, delta, between: delta / tau,
-            "The work that crashes destroy is missing: by this formula one would never save.",
-        ),
-        WrongAnswer(
-            lambda tau, delta, between: delta / tau + delta / between,
-            "A crash costs the work since the last save, not another save.",
-        ),
-        WrongAnswer(
-            lambda tau, delta, between: delta + tau / 2,
-            "These are seconds, for one save and one crash. Divide each by how often it comes.",
-        ),
-    ),
-    hints=(
-        "Saving costs its own seconds once in every interval. What share of the time is that?",
-        "A crash finds the run, on average, in the middle of an interval. Divide what that costs "
-        "by the time between two crashes.",
-    ),
-    tolerance=1e-9,
 )
 
 EXERCISES = (
-    AFTER_POWER_CUT,
-    READ_TENSOR,
-    STATE_BYTES,
-    FIRST_DIFFERENCE,
-    KEPT_STEPS,
-    LOST_SHARE,
+    PIECE_WEIGHTS,
+    CLIPPED_SUM,
+    TO_BFLOAT16,
+    FOLLOW_SCALE,
+    STOP_EARLY,
+    BITS_PER_BYTE,
 )

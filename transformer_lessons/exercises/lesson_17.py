@@ -1,5 +1,6 @@
-"""The exercises of lesson 17: the KV cache."""
+"""The exercises of lesson 17: sampling."""
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -8,329 +9,427 @@ from torch import Tensor
 from transformer_lessons.exercises.exercise import Exercise, WrongAnswer
 
 
-def _tokens_read(n_prompt: int, n_new: int) -> list[int]:
-    """Tokens that go through the model for `n_new` new ones: without a cache, and with one."""
-    without = n_new * n_prompt + n_new * (n_new - 1) // 2
-    return [without, n_prompt + n_new - 1]
+def _draw(weights: Tensor, u: float) -> int:
+    """The token whose part of the line u falls into."""
+    ends = weights.double().cumsum(0)
+    return int((ends <= u * ends[-1]).sum())
 
 
-TOKENS_READ = Exercise(
-    id="17.tokens_read",
-    cases=((1, 1), (3, 1), (4, 6), (16, 40), (1, 5)),
-    reference=_tokens_read,
-    wrong_answers=(
-        WrongAnswer(
-            lambda n_prompt, n_new: [_tokens_read(n_prompt, n_new)[0], n_prompt + n_new],
-            "With a cache, the last new token is counted too: it is written, but nobody reads it.",
-        ),
-        WrongAnswer(
-            lambda n_prompt, n_new: [_tokens_read(n_prompt + 1, n_new)[0], n_prompt + n_new - 1],
-            "The first question is the prompt alone: no new token has been appended to it yet.",
-        ),
-        WrongAnswer(
-            lambda n_prompt, n_new: [_tokens_read(n_prompt, n_new)[0], n_new],
-            "A cache starts empty: the prompt has to be read as well, once.",
-        ),
-        WrongAnswer(
-            lambda n_prompt, n_new: [n_new * (n_prompt + n_new - 1), n_prompt + n_new - 1],
-            "Without a cache, only the last question is as long as that: earlier ones are shorter.",
-        ),
-        WrongAnswer(
-            lambda n_prompt, n_new: [n_new * n_prompt, n_prompt + n_new - 1],
-            "Without a cache, the new tokens are read again too, not only the prompt.",
-        ),
-    ),
-    hints=(
-        "Write down the length of each question for a prompt of 4 and 3 new tokens.",
-        "The first new token is the answer to the prompt; the last one is never part of a "
-        "question.",
-    ),
-)
+def _draw_without_total(weights: Tensor, u: float) -> int:
+    return min(int((weights.double().cumsum(0) <= u).sum()), len(weights) - 1)
 
 
-def _next_positions(lengths: Sequence[int], n_written: int) -> list[int]:
-    """Each text's next position, after a batch with padding at the front and `n_written` steps."""
-    return [length + n_written for length in lengths]
+def _draw_includes_the_end(weights: Tensor, u: float) -> int:
+    ends = weights.double().cumsum(0)
+    return int((ends < u * ends[-1]).sum())
 
 
-NEXT_POSITIONS = Exercise(
-    id="17.next_positions",
-    cases=(([3], 0), ([3], 2), ([3, 1], 0), ([5, 2, 4], 3), ([2, 2], 6)),
-    reference=_next_positions,
-    wrong_answers=(
-        WrongAnswer(
-            lambda lengths, n_written: [max(lengths) + n_written for _ in lengths],
-            "This counts the padding: it is the place in the batch. Positions begin after padding.",
-        ),
-        WrongAnswer(
-            lambda lengths, n_written: [n_written for _ in lengths],
-            "Positions go on where the prompt ended: here they begin at 0 again after it.",
-        ),
-        WrongAnswer(
-            lambda lengths, n_written: list(lengths),
-            "The tokens written so far have positions too, which come before the next one.",
-        ),
-        WrongAnswer(
-            lambda lengths, n_written: [length + n_written - 1 for length in lengths],
-            "That position is taken, by the last token that was read. Positions count from 0.",
-        ),
-        WrongAnswer(
-            lambda lengths, n_written: [max(lengths) - length + n_written for length in lengths],
-            "This counts the padding in front of each text, instead of the text's own tokens.",
-        ),
-    ),
-    hints=(
-        "What position would the token get if its text were alone, without any padding?",
-        "How many tokens of its own text stand before it? Positions begin with 0.",
-    ),
-)
+def _draw_from_starts(weights: Tensor, u: float) -> int:
+    starts = weights.double().cumsum(0) - weights
+    return int((starts <= u * weights.double().sum()).sum())
 
 
-def _piece_mask(n_cached: int, n_new: int, window: int | None) -> Tensor:
-    """What `n_new` tokens may see of themselves and of `n_cached` before: (n_new, all) booleans."""
-    query = torch.arange(n_cached, n_cached + n_new)[:, None]
-    key = torch.arange(n_cached + n_new)
-    mask = key <= query
-    return mask if window is None else mask & (query - key < window)
-
-
-def _left_triangle(n_cached: int, n_new: int, window: int | None) -> Tensor:
-    query, key = torch.arange(n_new)[:, None], torch.arange(n_cached + n_new)
-    mask = key <= query
-    return mask if window is None else mask & (query - key < window)
-
-
-def _all_but_itself(n_cached: int, n_new: int, window: int | None) -> Tensor:
-    itself = torch.arange(n_cached, n_cached + n_new)[:, None] == torch.arange(n_cached + n_new)
-    return _piece_mask(n_cached, n_new, window) & ~itself
-
-
-PIECE_MASK = Exercise(
-    id="17.piece_mask",
+DRAW = Exercise(
+    id="17.draw",
     cases=(
-        *((0, 1, None), (0, 3, None), (2, 1, None), (2, 3, None)),
-        *((3, 2, 2), (0, 4, 3), (5, 1, 1), (6, 3, 4)),
+        (torch.tensor([0.5, 0.5]), 0.25),
+        (torch.tensor([0.5, 0.25, 0.25]), 0.6),
+        (torch.tensor([0.5, 0.25, 0.25]), 0.5),
+        (torch.tensor([1.0, 2.0, 5.0]), 0.3),
+        (torch.tensor([0.0, 1.0, 1.0]), 0.0),
+        (torch.tensor([0.25, 0.5, 0.25]), 0.9375),
     ),
-    reference=_piece_mask,
+    reference=_draw,
     wrong_answers=(
         WrongAnswer(
-            _left_triangle,
-            "The triangle sits at the left: the first new token stands after all cached ones.",
+            _draw_without_total,
+            "These weights don't sum to 1, but u is compared with their sums as if they did.",
         ),
         WrongAnswer(
-            lambda n_cached, n_new, window: torch.ones(n_new, n_cached + n_new, dtype=torch.bool),
-            "New tokens see those after them in the same piece: right for one token, not for more.",
+            _draw_includes_the_end,
+            "Where one part ends, the next begins. With <= and < exchanged, u = 0 can draw a token "
+            "of weight 0.",
         ),
         WrongAnswer(
-            _all_but_itself,
-            "A token may look at itself: the newest key that it sees is its own.",
+            _draw_from_starts,
+            "This counts the parts that begin before u, which is one too many: ids begin at 0.",
         ),
         WrongAnswer(
-            lambda n_cached, n_new, window: _piece_mask(n_cached, n_new, None),
-            "The window is missing: what is `window` or more places back is out of sight.",
+            lambda weights, u: int(weights.argmax()),
+            "This is always the token of the largest weight: u makes no difference.",
         ),
         WrongAnswer(
-            lambda n_cached, n_new, window: _piece_mask(
-                n_cached, n_new, None if window is None else window + 1
-            ),
-            "One too many in sight: a window of 4 is the token itself and 3 before it.",
-        ),
-        WrongAnswer(
-            lambda n_cached, n_new, window: _piece_mask(0, n_new, window),
-            "The cached tokens are missing: keys are those of the cache and the new ones.",
+            lambda weights, u: int(u * len(weights)),
+            "This gives each token a part of the same length, whatever its weight.",
         ),
     ),
     hints=(
-        "Number queries and keys by their places in the text. Which number has the first query?",
-        "A row of places against a column of places compares each with each.",
+        "Walk along the line and add up weights. At which token have you gone past u?",
+        "cumsum gives the places where the parts end; the last of them is the length of the whole "
+        "line. How many parts end at u's place or before it?",
     ),
 )
 
 
-def _ring_places(n_seen: int, n_slots: int) -> list[int]:
-    """The place that each slot of a ring holds after places 0 to n_seen - 1; -1 for none."""
-    last = n_seen - 1
-    return [max(last - (last - slot) % n_slots, -1) for slot in range(n_slots)]
+def _top_k(scores: Sequence[float], k: int) -> list[int]:
+    """The ids of the k largest scores, of equal ones those of the lowest ids."""
+    return sorted(sorted(range(len(scores)), key=lambda token: (-scores[token], token))[:k])
 
 
-RING_PLACES = Exercise(
-    id="17.ring_places",
-    cases=((0, 3), (1, 3), (3, 3), (4, 3), (7, 3), (10, 4), (5, 1)),
-    reference=_ring_places,
-    wrong_answers=(
-        WrongAnswer(
-            lambda n_seen, n_slots: [
-                n_seen - 1 - (n_seen - 1 - slot) % n_slots for slot in range(n_slots)
-            ],
-            "Below 0 there is no place: such a slot has never been written, and counts as -1.",
-        ),
-        WrongAnswer(
-            lambda n_seen, n_slots: (
-                list(range(max(n_seen - n_slots, 0), n_seen)) + [-1] * max(n_slots - n_seen, 0)
-            ),
-            "These are the right places in the wrong slots: nothing moves in a ring.",
-        ),
-        WrongAnswer(
-            lambda n_seen, n_slots: [slot if slot < n_seen else -1 for slot in range(n_slots)],
-            "This ring never overwrites: the first places stay, and the newest are lost.",
-        ),
-        WrongAnswer(
-            lambda n_seen, n_slots: _ring_places(n_seen + 1, n_slots),
-            "One place too many: after n_seen places, the last one is n_seen - 1.",
-        ),
-        WrongAnswer(
-            lambda n_seen, n_slots: [
-                place if place >= 0 else 0 for place in _ring_places(n_seen, n_slots)
-            ],
-            "An empty slot looks here as if it held place 0, and would be looked at.",
-        ),
-    ),
-    hints=(
-        "Let it happen: start with empty slots and write one place after the other.",
-        "Place p goes to the slot whose number is the remainder of p divided by the slots.",
-    ),
-)
+def _top_k_threshold(scores: Sequence[float], k: int) -> list[int]:
+    least = sorted(scores, reverse=True)[k - 1]
+    return [token for token, score in enumerate(scores) if score >= least]
 
 
-def _tokens_per_second(
-    weight_bytes: float, cache_bytes: float, n_texts: int, bandwidth: float
-) -> float:
-    """All texts together, if reading weights once and each cache once is all that costs time."""
-    return n_texts * bandwidth / (weight_bytes + n_texts * cache_bytes)
+def _top_k_strictly(scores: Sequence[float], k: int) -> list[int]:
+    least = sorted(scores, reverse=True)[k - 1]
+    return [token for token, score in enumerate(scores) if score > least]
 
 
-TOKENS_PER_SECOND = Exercise(
-    id="17.tokens_per_second",
+def _top_k_last(scores: Sequence[float], k: int) -> list[int]:
+    return sorted(sorted(range(len(scores)), key=lambda token: (-scores[token], -token))[:k])
+
+
+TOP_K = Exercise(
+    id="17.top_k",
     cases=(
-        *((100.0, 0.0, 1, 1000.0), (100.0, 25.0, 1, 1000.0)),
-        *((100.0, 25.0, 4, 1000.0), (14e9, 1e8, 8, 5e10)),
+        ([1.0, 3.0, 2.0], 1),
+        ([1.0, 3.0, 2.0], 2),
+        ([2.0, 2.0, 1.0], 1),
+        ([0.5, 2.0, 2.0, 2.0, -1.0], 2),
+        ([0.0, 0.0, 0.0, 0.0], 3),
+        ([-1.0, 4.0, -1.0, 4.0, 0.0], 4),
     ),
-    reference=_tokens_per_second,
+    reference=_top_k,
     wrong_answers=(
         WrongAnswer(
-            lambda weight_bytes, cache_bytes, n_texts, bandwidth: (
-                bandwidth / (weight_bytes + cache_bytes)
-            ),
-            "The weights are read once for all texts, not once for each.",
+            _top_k_threshold,
+            "This keeps all that are equal to the k-th score: with ties, more than k.",
         ),
         WrongAnswer(
-            lambda weight_bytes, cache_bytes, n_texts, bandwidth: (
-                n_texts * bandwidth / weight_bytes
-            ),
-            "The caches are missing: each new token looks at all before it, in every block.",
+            _top_k_strictly,
+            "This drops the k-th score itself, and all that are equal to it.",
         ),
         WrongAnswer(
-            lambda weight_bytes, cache_bytes, n_texts, bandwidth: (
-                n_texts * bandwidth / (weight_bytes + cache_bytes)
-            ),
-            "Weights are shared by the texts, caches are not: each text has its own to read.",
+            _top_k_last,
+            "Exactly k, but of equal scores the ones with the highest ids.",
         ),
         WrongAnswer(
-            lambda weight_bytes, cache_bytes, n_texts, bandwidth: (
-                bandwidth / (weight_bytes + n_texts * cache_bytes)
-            ),
-            "These are the passes per second: each pass makes one token for every text.",
+            lambda scores, k: sorted(range(len(scores)), key=lambda token: scores[token])[-k:],
+            "The order of the ids follows the scores: they are asked for in rising order.",
         ),
         WrongAnswer(
-            lambda weight_bytes, cache_bytes, n_texts, bandwidth: (
-                (weight_bytes + n_texts * cache_bytes) / bandwidth
-            ),
-            "This is how long a pass takes, in seconds. Asked is the number of tokens per second.",
+            lambda scores, k: sorted(sorted(range(len(scores)), key=scores.__getitem__)[:k]),
+            "These are the k smallest.",
         ),
     ),
     hints=(
-        "How many bytes does one pass read? How long does that take?",
-        "One pass makes one token for each text.",
+        "Sort ids, not scores. What has to come first when two scores are equal?",
+        "sorted takes a key; a pair as the key compares its second part where the first is equal.",
     ),
 )
 
 
-def _texts_that_fit(
-    memory: int,
-    weight_bytes: int,
-    n_layers: int,
-    n_kv_heads: int,
-    d_head: int,
-    n_tokens: int,
-    window: int | None,
-) -> int:
-    """How many texts have room for their caches beside the weights, at 2 bytes per number."""
-    n_kept = n_tokens if window is None else min(n_tokens, window)
-    one_text = 2 * n_layers * n_kv_heads * d_head * n_kept * 2
-    return max(memory - weight_bytes, 0) // one_text
+def _top_p(shares: Tensor, p: float) -> Tensor:
+    """The new probabilities: the fewest most likely that sum to p or more."""
+    ordered, order = shares.sort(descending=True)
+    kept = ordered.cumsum(0) - ordered < p
+    result = torch.zeros_like(shares)
+    result[order[kept]] = ordered[kept]
+    return result / result.sum()
 
 
-def _fit_without_window(*arguments: int) -> int:
-    return _texts_that_fit(*arguments[:6], None)
+def _top_p_too_few(shares: Tensor, p: float) -> Tensor:
+    ordered, order = shares.sort(descending=True)
+    kept = ordered.cumsum(0) <= p
+    result = torch.zeros_like(shares)
+    result[order[kept]] = ordered[kept]
+    return result / result.sum().clamp(min=1e-9)
 
 
-def _fit_with_full_window(*arguments: int) -> int:
-    window = arguments[6]
-    return _texts_that_fit(*arguments) if window is None else _fit_tokens(arguments, window)
+def _top_p_unsorted(shares: Tensor, p: float) -> Tensor:
+    result = shares * (shares.cumsum(0) - shares < p)
+    return result / result.sum()
 
 
-def _fit_tokens(arguments: Sequence[int], n_tokens: int) -> int:
-    return _texts_that_fit(*arguments[:5], n_tokens, None)
+def _top_p_wrong_places(shares: Tensor, p: float) -> Tensor:
+    ordered = shares.sort(descending=True).values
+    result = ordered * (ordered.cumsum(0) - ordered < p)
+    return result / result.sum()
 
 
-def _fit_rounded_up(memory: int, weight_bytes: int, *sizes: int) -> int:
-    fitting = _texts_that_fit(memory, weight_bytes, *sizes)
-    # One byte less than a further text takes would be enough for it, if rounding went up.
-    n_layers, n_kv_heads, d_head, n_tokens, window = sizes
-    n_kept = n_tokens if window is None else min(n_tokens, window)
-    return fitting + (memory - weight_bytes > fitting * 4 * n_layers * n_kv_heads * d_head * n_kept)
+def _top_p_not_shared_out(shares: Tensor, p: float) -> Tensor:
+    return shares * (_top_p(shares, p) > 0)
 
 
-TEXTS_THAT_FIT = Exercise(
-    id="17.texts_that_fit",
+def _top_p_is_min_p(shares: Tensor, p: float) -> Tensor:
+    result = shares * (shares >= p * shares.max())
+    return result / result.sum()
+
+
+TOP_P = Exercise(
+    id="17.top_p",
     cases=(
-        (1_000, 200, 1, 1, 10, 10, None),
-        (10_500, 1_300, 2, 2, 8, 20, None),
-        (10_500, 1_300, 2, 2, 8, 20, 4),
-        (10_500, 1_300, 2, 2, 8, 20, 40),
-        (100, 200, 1, 1, 4, 2, None),
-        (24_000_000_000, 14_483_464_192, 32, 8, 128, 32_768, 4096),
+        (torch.tensor([0.75, 0.25]), 0.5),
+        (torch.tensor([0.5, 0.25, 0.125, 0.125]), 0.6),
+        (torch.tensor([0.2, 0.5, 0.3]), 0.7),
+        (torch.tensor([0.1, 0.2, 0.4, 0.3]), 0.65),
+        (torch.tensor([0.2, 0.5, 0.3]), 0.99),
     ),
-    reference=_texts_that_fit,
+    reference=_top_p,
     wrong_answers=(
         WrongAnswer(
-            lambda memory, weight_bytes, *sizes: _texts_that_fit(
-                2 * memory, 2 * weight_bytes, *sizes
-            ),
-            "Half of the cache is missing: there is a key and a value for each token and head.",
+            _top_p_too_few,
+            "The token that crosses p is dropped. Where the first alone has more than p, none is "
+            "left.",
         ),
         WrongAnswer(
-            lambda memory, weight_bytes, *sizes: _texts_that_fit(memory, 0, *sizes),
-            "The weights lie in the same memory: only what they leave is free for texts.",
+            _top_p_unsorted,
+            "The sum runs in the order of the ids: sort by probability first.",
         ),
         WrongAnswer(
-            _fit_without_window,
-            "With a window, what is out of sight needs no slot: a long text costs W tokens.",
+            _top_p_wrong_places,
+            "The right probabilities in the wrong places: after sorting, each has to go back to "
+            "its own id.",
         ),
         WrongAnswer(
-            _fit_with_full_window,
-            "A text that is shorter than the window needs no more slots than it has tokens.",
+            _top_p_not_shared_out,
+            "The right tokens are kept, but what is left doesn't sum to 1.",
         ),
         WrongAnswer(
-            _fit_rounded_up,
-            "The last text of these would have only a part of its cache: round down.",
-        ),
-        WrongAnswer(
-            lambda *arguments: _fit_tokens(arguments, 1),
-            "This is how many tokens fit: each text has many of them.",
+            _top_p_is_min_p,
+            "This compares each token with the best one: that is min-p.",
         ),
     ),
     hints=(
-        "How many numbers does one token keep in one block? Then in all blocks, for all tokens.",
-        "A text keeps all its tokens, or as many as the window holds, whichever is less.",
+        "A token stays if the ones that are more likely than it don't yet reach p.",
+        "The running sum without the token itself is the sum before it. Sorting also gives you the "
+        "ids in their new order; with them you can write results back.",
     ),
 )
 
-EXERCISES = (
-    TOKENS_READ,
-    NEXT_POSITIONS,
-    PIECE_MASK,
-    RING_PLACES,
-    TOKENS_PER_SECOND,
-    TEXTS_THAT_FIT,
+
+def _min_p(logits: Tensor, p: float) -> Tensor:
+    """-inf for scores of tokens less than p times as likely as the best."""
+    return logits.masked_fill(logits < logits.max() + math.log(p), -math.inf)
+
+
+MIN_P = Exercise(
+    id="17.min_p",
+    cases=(
+        (torch.tensor([2.0, 1.0]), 0.1),
+        (torch.tensor([2.0, 1.0, -2.0]), 0.1),
+        (torch.tensor([8.0, 1.0, 0.5]), 0.1),
+        (torch.tensor([-3.0, -3.2, -5.0, -9.0]), 0.2),
+        (torch.tensor([0.4, 0.1, -0.5, -1.4]), 0.3),
+        (torch.tensor([1.0, 1.0, 0.9]), 1.0),
+    ),
+    reference=_min_p,
+    wrong_answers=(
+        WrongAnswer(
+            lambda logits, p: logits.masked_fill(logits < p * logits.max(), -math.inf),
+            "p times as likely isn't p times the score: scores are logarithms, and may be negative "
+            "as well.",
+        ),
+        WrongAnswer(
+            lambda logits, p: logits.masked_fill(logits.softmax(-1) < p, -math.inf),
+            "This compares with p itself, and not with p times the best probability.",
+        ),
+        WrongAnswer(
+            lambda logits, p: logits.masked_fill(logits < logits.max() - p, -math.inf),
+            "The distance between scores is a logarithm: it must be compared with ln p, not with "
+            "p.",
+        ),
+        WrongAnswer(
+            lambda logits, p: logits.masked_fill(logits < logits.max() + math.log10(p), -math.inf),
+            "Scores are natural logarithms; this is one to the base 10.",
+        ),
+        WrongAnswer(
+            lambda logits, p: logits.masked_fill(logits <= logits.max() + math.log(p), -math.inf),
+            "With p = 1 the best token itself is dropped: what is exactly p times as likely stays.",
+        ),
+    ),
+    hints=(
+        "Write 'less than p times the best' with probabilities, and take logarithms of both sides.",
+        "The probabilities' common denominator drops out: what is left are two scores and ln p.",
+    ),
 )
+
+
+def _penalty(scores: Sequence[float], history: Sequence[int], penalty: float) -> list[float]:
+    """Scores of tokens in the history: divided above 0, multiplied below."""
+    lowered = list(scores)
+    for token in set(history):
+        score = scores[token]
+        lowered[token] = score / penalty if score > 0 else score * penalty
+    return lowered
+
+
+def _penalty_always_divides(
+    scores: Sequence[float], history: Sequence[int], penalty: float
+) -> list[float]:
+    return [s / penalty if token in history else s for token, s in enumerate(scores)]
+
+
+def _penalty_each_time(
+    scores: Sequence[float], history: Sequence[int], penalty: float
+) -> list[float]:
+    lowered = list(scores)
+    for token in history:
+        lowered[token] *= 1 / penalty if lowered[token] > 0 else penalty
+    return lowered
+
+
+def _penalty_subtracts(
+    scores: Sequence[float], history: Sequence[int], penalty: float
+) -> list[float]:
+    return [s - penalty if token in history else s for token, s in enumerate(scores)]
+
+
+def _penalty_on_others(
+    scores: Sequence[float], history: Sequence[int], penalty: float
+) -> list[float]:
+    rest = [token for token in range(len(scores)) if token not in history]
+    return _penalty(scores, rest, penalty)
+
+
+PENALTY = Exercise(
+    id="17.penalty",
+    cases=(
+        ([2.0, 2.0], [0], 2.0),
+        ([4.0, -4.0, 1.0], [1, 0], 2.0),
+        ([3.0, 3.0, 0.0], [0, 0, 2], 1.5),
+        ([-1.0, -1.0, 6.0], [0, 2, 0, 2], 1.2),
+        ([1.0, 2.0], [], 3.0),
+    ),
+    reference=_penalty,
+    wrong_answers=(
+        WrongAnswer(
+            _penalty_always_divides,
+            "Dividing a negative score moves it up: the repeated token gets more likely.",
+        ),
+        WrongAnswer(
+            _penalty_each_time,
+            "A token that occurred twice is lowered twice: this penalty doesn't count.",
+        ),
+        WrongAnswer(
+            _penalty_subtracts,
+            "This subtracts: it is a penalty too, but not the one that divides and multiplies.",
+        ),
+        WrongAnswer(
+            _penalty_on_others,
+            "The tokens that have not occurred are lowered, and the others left alone.",
+        ),
+    ),
+    hints=(
+        "What does dividing by 2 do to a score of -4? Does the token get less likely?",
+        "Go through the different tokens of the history, each once, and treat the two signs apart.",
+    ),
+)
+
+
+def _beam(
+    first: Sequence[float], follows: Sequence[Sequence[float]], length: int, n_beams: int
+) -> list[int]:
+    """The most likely text that a search with n_beams texts finds."""
+    beams = [([token], share) for token, share in enumerate(first)]
+    beams = sorted(beams, key=lambda beam: -beam[1])[:n_beams]
+    for _ in range(length - 1):
+        beams = [
+            ([*tokens, token], total * share)
+            for tokens, total in beams
+            for token, share in enumerate(follows[tokens[-1]])
+        ]
+        beams = sorted(beams, key=lambda beam: -beam[1])[:n_beams]
+    return beams[0][0]
+
+
+def _beam_is_exhaustive(
+    first: Sequence[float], follows: Sequence[Sequence[float]], length: int, n_beams: int
+) -> list[int]:
+    return _beam(first, follows, length, len(first) ** length)
+
+
+def _beam_is_greedy(
+    first: Sequence[float], follows: Sequence[Sequence[float]], length: int, n_beams: int
+) -> list[int]:
+    return _beam(first, follows, length, 1)
+
+
+def _beam_by_last_step(
+    first: Sequence[float], follows: Sequence[Sequence[float]], length: int, n_beams: int
+) -> list[int]:
+    beams = sorted((([token], s) for token, s in enumerate(first)), key=lambda beam: -beam[1])
+    for _ in range(length - 1):
+        ways = [
+            ([*tokens, token], share)
+            for tokens, _ in beams[:n_beams]
+            for token, share in enumerate(follows[tokens[-1]])
+        ]
+        beams = sorted(ways, key=lambda beam: -beam[1])
+    return beams[0][0]
+
+
+def _beam_one_each(
+    first: Sequence[float], follows: Sequence[Sequence[float]], length: int, n_beams: int
+) -> list[int]:
+    beams = sorted((([token], s) for token, s in enumerate(first)), key=lambda beam: -beam[1])
+    beams = beams[:n_beams]
+    for _ in range(length - 1):
+        for place, (tokens, total) in enumerate(beams):
+            ways = follows[tokens[-1]]
+            best = max(range(len(ways)), key=lambda token, ways=ways: ways[token])
+            beams[place] = ([*tokens, best], total * ways[best])
+    return max(beams, key=lambda beam: beam[1])[0]
+
+
+GARDEN = ([0.6, 0.4, 0.0], [[0.4, 0.35, 0.25], [0.05, 0.05, 0.9], [1 / 3, 1 / 3, 1 / 3]])
+FORKED = (
+    [0.5, 0.3, 0.2],
+    [[0.34, 0.33, 0.33], [0.1, 0.45, 0.45], [0.02, 0.02, 0.96]],
+)
+BRANCHES = ([0.9, 0.1], [[0.52, 0.48], [0.01, 0.99]])
+
+BEAM = Exercise(
+    id="17.beam",
+    cases=(
+        (*GARDEN, 1, 1),
+        (*GARDEN, 2, 1),
+        (*GARDEN, 2, 2),
+        (*FORKED, 3, 1),
+        (*FORKED, 3, 2),
+        (*FORKED, 3, 3),
+        (*BRANCHES, 4, 2),
+        (*BRANCHES, 4, 4),
+    ),
+    reference=_beam,
+    wrong_answers=(
+        WrongAnswer(
+            _beam_is_exhaustive,
+            "This finds the best of all texts, also where a narrow beam misses it: after each step "
+            "only n_beams may stay.",
+        ),
+        WrongAnswer(
+            _beam_is_greedy,
+            "This is greedy: one text is kept, whatever n_beams says.",
+        ),
+        WrongAnswer(
+            _beam_by_last_step,
+            "The texts are ranked by the probability of their last token alone: it is the product "
+            "of all that counts.",
+        ),
+        WrongAnswer(
+            _beam_one_each,
+            "Each text keeps its own best continuation: two continuations of one text never "
+            "compete with those of another.",
+        ),
+    ),
+    hints=(
+        "A beam is a list of tokens and the probability of the whole list. One step makes every "
+        "pair of a beam and a next token, and keeps the best of all of them.",
+        "Start with a beam for each first token, cut down to n_beams. One token is there then: how "
+        "many steps are left? Sort by the product each time.",
+    ),
+)
+
+EXERCISES = (DRAW, TOP_K, TOP_P, MIN_P, PENALTY, BEAM)

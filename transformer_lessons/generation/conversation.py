@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from transformer_lessons.errors import LessonsError
-from transformer_lessons.text.tokenizer import Tokenizer
+from transformer_lessons.tokenizers.tokenizer import Tokenizer
 
 Render = Callable[[list[dict[str, str]]], str]  # messages to text, as a chat template says
 
@@ -16,7 +16,7 @@ ENDS = (
 )
 
 
-def end_tokens(tokenizer: Tokenizer) -> dict[str, int]:
+def eos_token_ids(tokenizer: Tokenizer) -> dict[str, int]:
     """The special tokens of `tokenizer` after which an answer is over, and their ids."""
     return {name: id for name, id in tokenizer.special_tokens.items() if name in ENDS}
 
@@ -45,7 +45,7 @@ class Conversation:
     Without, for a model that was not trained to converse, the conversation is one text: each turn
     goes on where the last one ended, the user's on a new line.
 
-    >>> from transformer_lessons.text.byte_tokenizer import ByteTokenizer
+    >>> from transformer_lessons.tokenizers.byte_tokenizer import ByteTokenizer
     >>> conversation = Conversation(ByteTokenizer(), context_length=16)
     >>> conversation.say("1 + 1")
     >>> conversation.answer(" = 2")

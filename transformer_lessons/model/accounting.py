@@ -22,8 +22,8 @@ def parameter_counts(config: ModelConfig) -> dict[str, int]:
     {'embedding': 1024, 'attention': 160, 'feed-forward': 152, 'norms': 40, 'head': 1280}
     """
     d_model, d_ff, vocab_size = config.d_model, config.d_ff, config.vocab_size
-    width, n_layers = config.head_width, config.n_layers
-    n_queries, n_keys = config.n_heads * width, config.kv_heads * width
+    width, n_layers = config.heads.head_dim, config.n_layers
+    n_queries, n_keys = config.n_heads * width, config.heads.n_kv_heads * width
     qkv_bias = config.bias if config.qkv_bias is None else config.qkv_bias
 
     qkv = (d_model + qkv_bias) * (n_queries + 2 * n_keys)
@@ -56,8 +56,8 @@ def flops_per_token(config: ModelConfig, n_context: int) -> dict[str, int]:
     >>> sum(flops_per_token(preset("gpt2"), n_context=1).values()) // 10**6
     247
     """
-    d_model, n_layers, width = config.d_model, config.n_layers, config.head_width
-    n_queries, n_keys = config.n_heads * width, config.kv_heads * width
+    d_model, n_layers, width = config.d_model, config.n_layers, config.heads.head_dim
+    n_queries, n_keys = config.n_heads * width, config.heads.n_kv_heads * width
     n_seen = min(n_context, config.sliding_window or n_context)
     n_matrices = 3 if config.ffn == "swiglu" else 2
     return {
@@ -76,7 +76,14 @@ def kv_bytes(config: ModelConfig, n_tokens: int, bytes_per_number: int = 2) -> i
     32768
     """
     n_seen = min(n_tokens, config.sliding_window or n_tokens)
-    return config.n_layers * 2 * config.kv_heads * config.head_width * n_seen * bytes_per_number
+    return (
+        config.n_layers
+        * 2
+        * config.heads.n_kv_heads
+        * config.heads.head_dim
+        * n_seen
+        * bytes_per_number
+    )
 
 
 def training_bytes(config: ModelConfig) -> dict[str, int]:

@@ -111,15 +111,18 @@ class CausalAttention(nn.Module):
 
     def __init__(self, config: ModelConfig, attend: Callable[..., Tensor] = attend) -> None:
         super().__init__()
-        self.n_heads, self.kv_heads = config.n_heads, config.kv_heads
+        self.n_heads, self.n_kv_heads = config.n_heads, config.heads.n_kv_heads
         self.rope_v_scale, self.attend = config.rope_v_scale, attend
-        n_queries, n_keys = config.n_heads * config.head_width, config.kv_heads * config.head_width
+        n_queries, n_keys = (
+            config.n_heads * config.heads.head_dim,
+            config.heads.n_kv_heads * config.heads.head_dim,
+        )
         self.widths = (n_queries, n_keys, n_keys)
         qkv_bias = config.bias if config.qkv_bias is None else config.qkv_bias
         self.qkv = nn.Linear(config.d_model, sum(self.widths), bias=qkv_bias)
         self.out = nn.Linear(n_queries, config.d_model, bias=config.bias)
-        self.q_norm = make_norm(config, config.head_width) if config.qk_norm else nn.Identity()
-        self.k_norm = make_norm(config, config.head_width) if config.qk_norm else nn.Identity()
+        self.q_norm = make_norm(config, config.heads.head_dim) if config.qk_norm else nn.Identity()
+        self.k_norm = make_norm(config, config.heads.head_dim) if config.qk_norm else nn.Identity()
 
     def project(self, x: Tensor, rope: Rope | None) -> tuple[Tensor, ...]:
         """Queries (B, H, T, d), keys and values (B, K, T, d), from `x` (B, T, D).
@@ -127,8 +130,11 @@ class CausalAttention(nn.Module):
         `rope` is the cosine and sine of `rope_table`, or None to leave everything unturned.
         """
         q, k, v = self.qkv(x).split(self.widths, dim=-1)
-        q, k = self.q_norm(split_heads(q, self.n_heads)), self.k_norm(split_heads(k, self.kv_heads))
-        v = split_heads(v, self.kv_heads)
+        q, k = (
+            self.q_norm(split_heads(q, self.n_heads)),
+            self.k_norm(split_heads(k, self.n_kv_heads)),
+        )
+        v = split_heads(v, self.n_kv_heads)
         if rope is not None:
             q, k = rotate(q, *rope), rotate(k, *rope)
             if self.rope_v_scale:
@@ -141,6 +147,6 @@ class CausalAttention(nn.Module):
         q, k, v = self.project(x, rope)
         if extend is not None:
             k, v = extend(k, v)  # those of the tokens before, kept in a cache, and these
-        n_times = self.n_heads // self.kv_heads
+        n_times = self.n_heads // self.n_kv_heads
         k, v = repeat_heads(k, n_times), repeat_heads(v, n_times)
         return self.out(merge_heads(self.attend(q, k, v, mask)))  # (B, T, D)

@@ -45,7 +45,7 @@ class KVCache:
         self.n_slots = self.capacity
         if self.window is not None:
             self.n_slots = min(self.capacity, self.window - 1 + chunk)
-        shape = (batch_size, config.kv_heads, self.n_slots, config.head_width)
+        shape = (batch_size, config.heads.n_kv_heads, self.n_slots, config.heads.head_dim)
         self.keys = [torch.zeros(shape, device=device, dtype=dtype) for _ in range(config.n_layers)]
         self.values = [torch.zeros_like(keys) for keys in self.keys]
         self.length = torch.zeros((), dtype=torch.int64, device=device)  # places filled so far

@@ -107,7 +107,7 @@ def attention_inputs(
     rope = None
     if config.position == "rope":
         places = positions if positions.ndim == 1 else positions[:, None]  # the same for all heads
-        rope = rope_table(places, config.head_width, config.rope_base, config.rope_scaling)
+        rope = rope_table(places, config.heads.head_dim, config.rope_theta, config.rope_scaling)
     return positions, mask, rope
 
 

@@ -13,7 +13,7 @@ FEW = 8  # rows of x
 LARGE = 2**23  # weights, 34 MB in float32: more than most caches hold
 
 
-def product_of_few(weight: Tensor, x: Tensor) -> Tensor:
+def small_batch_matmul(weight: Tensor, x: Tensor) -> Tensor:
     """x W^T; few rows of x as (W x^T)^T, the same product, where that is faster.
 
     The processor's library rearranges the right factor first. If W has to come from memory, for few
@@ -28,11 +28,11 @@ def product_of_few(weight: Tensor, x: Tensor) -> Tensor:
     return linear(x, weight)
 
 
-class FewRowsLinear(nn.Linear):
-    """The linear layer `layer`, with the same weights, which takes few rows by `product_of_few`.
+class SmallBatchLinear(nn.Linear):
+    """The linear layer `layer`, with the same weights, which takes few rows by `small_batch_matmul`.
 
     >>> layer, x = nn.Linear(3, 2), torch.ones(1, 3)
-    >>> torch.allclose(FewRowsLinear(layer)(x), layer(x))
+    >>> torch.allclose(SmallBatchLinear(layer)(x), layer(x))
     True
     """
 
@@ -41,7 +41,7 @@ class FewRowsLinear(nn.Linear):
         self.weight, self.bias = layer.weight, layer.bias
 
     def forward(self, x: Tensor) -> Tensor:
-        y = product_of_few(self.weight, x)
+        y = small_batch_matmul(self.weight, x)
         return y if self.bias is None else y + self.bias
 
 

@@ -16,7 +16,7 @@ from transformer_lessons.model.rope_scaling import rope_frequencies
 
 
 def rope_table(
-    positions: Tensor, d_head: int, base: float = 10_000.0, scaling: RopeScaling | None = None
+    positions: Tensor, head_dim: int, base: float = 10_000.0, scaling: RopeScaling | None = None
 ) -> tuple[Tensor, Tensor]:
     """Cosine and sine of the angle of every pair of numbers at every position.
 
@@ -24,7 +24,7 @@ def rope_table(
     later pairs ever more slowly; `scaling` slows them further. `positions` is (T,), and both
     results are (T, d/2); further dimensions in front stay in front.
 
-    >>> cos, sin = rope_table(torch.tensor([0.0, 1.0]), d_head=2)
+    >>> cos, sin = rope_table(torch.tensor([0.0, 1.0]), head_dim=2)
     >>> [round(x, 4) for x in cos.flatten().tolist()]
     [1.0, 0.5403]
     """
@@ -32,7 +32,7 @@ def rope_table(
     dtype = torch.promote_types(positions.dtype, torch.float32)
     grows = scaling is not None and scaling.kind == "dynamic"
     n_tokens = int(positions.max()) + 1 if grows else 1
-    frequencies, size = rope_frequencies(d_head, base, scaling, n_tokens, positions.device, dtype)
+    frequencies, size = rope_frequencies(head_dim, base, scaling, n_tokens, positions.device, dtype)
     angles = positions.to(dtype)[..., None] * frequencies  # (T, d/2)
     return angles.cos() * size, angles.sin() * size
 
@@ -43,7 +43,7 @@ def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     `x` is (..., T, d), `cos` and `sin` are (T, d/2); the result has the shape and dtype of `x`.
     A turn keeps lengths: only directions change.
 
-    >>> cos, sin = rope_table(torch.tensor([torch.pi / 2]), d_head=2)
+    >>> cos, sin = rope_table(torch.tensor([torch.pi / 2]), head_dim=2)
     >>> rotate(torch.tensor([[3.0, 0.0]]), cos, sin).round(decimals=4).abs()
     tensor([[0., 3.]])
     """
@@ -57,7 +57,7 @@ def rotate_complex(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
 
     Shapes as in `rotate`. There are no complex bfloat16 numbers; those are turned in float32.
 
-    >>> cos, sin = rope_table(torch.tensor([torch.pi / 2]), d_head=2)
+    >>> cos, sin = rope_table(torch.tensor([torch.pi / 2]), head_dim=2)
     >>> rotate_complex(torch.tensor([[3.0, 0.0]]), cos, sin).round(decimals=4).abs()
     tensor([[0., 3.]])
     """

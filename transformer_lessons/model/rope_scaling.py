@@ -15,7 +15,7 @@ from transformer_lessons.errors import LessonsError
 
 
 def rope_frequencies(
-    d_head: int,
+    head_dim: int,
     base: float = 10_000.0,
     scaling: RopeScaling | None = None,
     n_tokens: int = 1,
@@ -38,51 +38,51 @@ def rope_frequencies(
     >>> rope_frequencies(4, base=100.0, scaling=RopeScaling("linear", factor=2.0))
     (tensor([0.5000, 0.0500]), 1.0)
     """
-    exponents = torch.arange(0, d_head, 2, device=device, dtype=dtype) / d_head
+    exponents = torch.arange(0, head_dim, 2, device=device, dtype=dtype) / head_dim
     if scaling is None:
         return base**-exponents, 1.0
     if scaling.kind == "linear":
         return base**-exponents / scaling.factor, 1.0
     if scaling.kind == "dynamic":
-        return dynamic_base(base, d_head, scaling, n_tokens) ** -exponents, 1.0
+        return dynamic_base(base, head_dim, scaling, n_tokens) ** -exponents, 1.0
     frequencies = base**-exponents
     if scaling.kind == "llama3":
         return scale_like_llama3(frequencies, scaling), 1.0
     return scale_like_yarn(frequencies, base, scaling)
 
 
-def dynamic_base(base: float, d_head: int, scaling: RopeScaling, n_tokens: int) -> float:
+def dynamic_base(base: float, head_dim: int, scaling: RopeScaling, n_tokens: int) -> float:
     """base * (factor * n/L - (factor - 1))**(d / (d - 2)) for n > L tokens, else `base`.
 
     With L the trained length. The fastest pair keeps its speed, the slowest slows down most. A head
     of one pair has no slow one and raises `LessonsError`.
     """
-    if d_head <= 2:
+    if head_dim <= 2:
         what, remedy = (
-            f"dynamic scaling of heads of width {d_head}",
+            f"dynamic scaling of heads of width {head_dim}",
             "Use heads of width 4 or more.",
         )
         raise LessonsError(what, where="rope_scaling", remedy=remedy)
     longer = max(n_tokens, scaling.original_context_length) / scaling.original_context_length
-    return base * (scaling.factor * longer - (scaling.factor - 1)) ** (d_head / (d_head - 2))
+    return base * (scaling.factor * longer - (scaling.factor - 1)) ** (head_dim / (head_dim - 2))
 
 
 def scale_like_llama3(frequencies: Tensor, scaling: RopeScaling) -> Tensor:
-    """Divide by `factor` what turns less than `slow_turns` times in the trained length.
+    """Divide by `factor` what turns less than `beta_slow` times in the trained length.
 
-    Between `slow_turns` and `fast_turns` (4) the share that is left alone grows with the turns.
+    Between `beta_slow` and `beta_fast` (4) the share that is left alone grows with the turns.
     """
     turns = scaling.original_context_length * frequencies / (2 * math.pi)
-    fast_turns = 4.0 if scaling.fast_turns is None else scaling.fast_turns
-    keep = ((turns - scaling.slow_turns) / (fast_turns - scaling.slow_turns)).clamp(0, 1)
+    beta_fast = 4.0 if scaling.beta_fast is None else scaling.beta_fast
+    keep = ((turns - scaling.beta_slow) / (beta_fast - scaling.beta_slow)).clamp(0, 1)
     return keep * frequencies + (1 - keep) * frequencies / scaling.factor
 
 
 def scale_like_yarn(frequencies: Tensor, base: float, scaling: RopeScaling) -> tuple[Tensor, float]:
     """As `scale_like_llama3`, but the share that is left alone falls evenly from pair to pair.
 
-    The ramp starts at the pair that makes `fast_turns` (32) turns in the trained length, rounded
-    down, and ends at the one that makes `slow_turns`, rounded up. Turned queries and keys are
+    The ramp starts at the pair that makes `beta_fast` (32) turns in the trained length, rounded
+    down, and ends at the one that makes `beta_slow`, rounded up. Turned queries and keys are
     multiplied by the attention factor 0.1 ln(factor) + 1, which sharpens attention.
     """
     n_pairs = len(frequencies)
@@ -91,9 +91,9 @@ def scale_like_yarn(frequencies: Tensor, base: float, scaling: RopeScaling) -> t
         length = scaling.original_context_length
         return n_pairs * math.log(length / (turns * 2 * math.pi)) / math.log(base)
 
-    fast_turns = 32.0 if scaling.fast_turns is None else scaling.fast_turns
-    first = max(math.floor(pair_that_makes(fast_turns)), 0)
-    last = min(math.ceil(pair_that_makes(scaling.slow_turns)), 2 * n_pairs - 1)
+    beta_fast = 32.0 if scaling.beta_fast is None else scaling.beta_fast
+    first = max(math.floor(pair_that_makes(beta_fast)), 0)
+    last = min(math.ceil(pair_that_makes(scaling.beta_slow)), 2 * n_pairs - 1)
     last = last + 0.001 if last == first else last  # transformers' way round a division by zero
     pairs = torch.arange(n_pairs, device=frequencies.device, dtype=frequencies.dtype)
     keep = 1 - ((pairs - first) / (last - first)).clamp(0, 1)

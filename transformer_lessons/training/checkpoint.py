@@ -18,15 +18,14 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from transformer_lessons.assets import sha256
-from transformer_lessons.config import ModelConfig, read_json
+from transformer_lessons.config import ModelConfig
 from transformer_lessons.errors import LessonsError
-from transformer_lessons.files import sync_file, sync_folder
 from transformer_lessons.model.accounting import parameter_counts
 from transformer_lessons.model.decoder import Decoder
-from transformer_lessons.training.state import put_back_tensors, take_out_tensors
+from transformer_lessons.support.files import read_json, sha256, sync_file, sync_folder
+from transformer_lessons.training.state import flatten_tensors, unflatten_tensors
 
-FORMAT = 3
+FORMAT = 4
 KEYS = {"format", "step", "model", "training", "files", "sha256"}
 LARGEST_JSON = 16 * 2**20  # bytes: a checkpoint.json of 40,000 tensors; read, it is 20 times that
 UNFINISHED = ".unfinished-"  # how the name of a folder starts that is being written
@@ -76,7 +75,7 @@ def write_checkpoint(
 ) -> None:
     """Write the files of a checkpoint; `checkpoint.json` vouches for the others, and for itself."""
     tensors: dict[str, Tensor] = {}
-    plain = take_out_tensors(training, "training", tensors)
+    plain = flatten_tensors(training, "training", tensors)
     weights = {name: tensor.contiguous() for name, tensor in own_tensors(model).items()}
     save_file(weights, folder / "model.safetensors")
     if training is not None:
@@ -139,7 +138,7 @@ def load_checkpoint(path: Path | str) -> Checkpoint:
     if training is not None:
         tensors = read_tensors(path / "training.safetensors")
         try:
-            training = put_back_tensors(training, tensors)
+            training = unflatten_tensors(training, tensors)
         except RecursionError:
             raise LessonsError("nested too deep", where=str(path / "checkpoint.json")) from None
     return Checkpoint(model, about["step"], training)

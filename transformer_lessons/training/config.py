@@ -24,7 +24,7 @@ class TrainConfig:
 
     steps: int = 400  # how many updates
     batch_size: int = 16  # B: windows or pairs in one batch
-    accumulation: int = 1  # how many batches make one update
+    grad_accum_steps: int = 1  # how many batches make one update
     learning_rate: float = 0.005  # the largest one
     min_learning_rate: float = 0.0005  # the one at the end
     warmup_steps: int = 0  # steps of climbing to the largest
@@ -33,11 +33,13 @@ class TrainConfig:
     beta1: float = 0.9  # how slowly Adam's average of the gradients forgets
     beta2: float = 0.999  # how slowly its average of their squares does
     weight_decay: float = 0.0  # pull of every matrix towards zero
-    clip_norm: float = 1.0  # longest gradient allowed
+    max_grad_norm: float = 1.0  # longest gradient allowed
     precision: str = "fp32"  # of the matrix products: fp32, bf16 or fp16
     compile: bool = False  # True: torch.compile makes the model faster, after a minute's work
     fused: bool = False  # True: PyTorch's AdamW, in one pass over the memory, instead of ours
-    loss_rows: int | None = None  # the head and the loss for so many tokens at a time; None: all
+    loss_chunk_size: int | None = (
+        None  # the head and the loss for so many tokens at a time; None: all
+    )
     eval_every: int = 0  # steps between two looks at the held-out text; 0: none
     patience: int = 0  # stop after so many looks without a new best; 0: never
     save_every: int = 0  # steps between two checkpoints; 0: only the last one, and the best
@@ -50,7 +52,7 @@ class TrainConfig:
                 self, name, int, f"an integer of at least {least}", lambda v, m=least: v >= m
             )
         check_field(self, "seed", int, "an integer from 0 to 2**63 - 1", lambda v: 0 <= v < 2**63)
-        for name in ("learning_rate", "clip_norm"):
+        for name in ("learning_rate", "max_grad_norm"):
             check_field(self, name, float, "above 0 and finite", lambda v: 0 < v < math.inf)
         for name in ("min_learning_rate", "weight_decay"):
             check_field(self, name, float, "0 or more and finite", lambda v: 0 <= v < math.inf)
@@ -65,8 +67,10 @@ class TrainConfig:
             check_field(self, name, str, f"one of {', '.join(known)}", lambda v, k=known: v in k)
         for name in ("compile", "fused"):
             check_field(self, name, bool, "true or false", lambda v: True)
-        if self.loss_rows is not None:
-            check_field(self, "loss_rows", int, "null or an integer of at least 1", lambda v: v > 0)
+        if self.loss_chunk_size is not None:
+            check_field(
+                self, "loss_chunk_size", int, "null or an integer of at least 1", lambda v: v > 0
+            )
 
     def to_dict(self) -> dict[str, Any]:
         """The fields as plain values; `TrainConfig.from_dict` reads them back."""
@@ -79,7 +83,7 @@ class TrainConfig:
 
 
 INTEGERS = {  # the least that each may be
-    **{"steps": 1, "batch_size": 1, "accumulation": 1, "keep": 1},
+    **{"steps": 1, "batch_size": 1, "grad_accum_steps": 1, "keep": 1},
     **{"warmup_steps": 0, "eval_every": 0, "patience": 0, "save_every": 0},
 }
 
@@ -111,7 +115,7 @@ def train_preset(name: str) -> TrainConfig:
             precision="bf16",
             compile=True,
             fused=True,
-            loss_rows=1024,
+            loss_chunk_size=1024,
             eval_every=300,
             save_every=300,
         ),

@@ -11,11 +11,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from transformer_lessons.data.batches import IGNORE
 from transformer_lessons.errors import LessonsError
 from transformer_lessons.model.decoder import Decoder
 from transformer_lessons.model.inference import inference
-from transformer_lessons.text.batches import IGNORE
-from transformer_lessons.text.tokenizer import Tokenizer
+from transformer_lessons.tokenizers.tokenizer import Tokenizer
 from transformer_lessons.training.loss import total_surprise
 
 
@@ -74,7 +74,7 @@ def evaluate(
 def token_lengths(tokenizer: Tokenizer) -> Tensor:
     """The number of bytes (V,) that each token stands for; special tokens stand for no text.
 
-    >>> from transformer_lessons.text.byte_tokenizer import ByteTokenizer
+    >>> from transformer_lessons.tokenizers.byte_tokenizer import ByteTokenizer
     >>> token_lengths(ByteTokenizer())[:3]
     tensor([1, 1, 1])
     """

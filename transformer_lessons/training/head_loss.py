@@ -10,7 +10,7 @@ Source: Hsu et al. 2024, "Liger Kernel: Efficient Triton Kernels for LLM Trainin
 import torch
 from torch import Tensor
 
-from transformer_lessons.text.batches import IGNORE
+from transformer_lessons.data.batches import IGNORE
 
 
 def total_surprise_of_head(

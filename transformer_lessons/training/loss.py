@@ -6,7 +6,7 @@ probability p is -log p. Here log is the natural logarithm, so losses are in nat
 
 from torch import Tensor
 
-from transformer_lessons.text.batches import IGNORE
+from transformer_lessons.data.batches import IGNORE
 
 
 def total_surprise(logits: Tensor, targets: Tensor) -> Tensor:

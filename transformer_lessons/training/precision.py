@@ -16,10 +16,10 @@ from transformer_lessons.errors import LessonsError
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
-def product_precision(device: torch.device, precision: str) -> AbstractContextManager:
+def autocast(device: torch.device, precision: str) -> AbstractContextManager:
     """A context in which matrix products run in "fp32", "bf16" or "fp16".
 
-    >>> with product_precision(torch.device("cpu"), "bf16"):
+    >>> with autocast(torch.device("cpu"), "bf16"):
     ...     (torch.ones(2, 2) @ torch.ones(2, 2)).dtype
     torch.bfloat16
     """
@@ -28,13 +28,13 @@ def product_precision(device: torch.device, precision: str) -> AbstractContextMa
     return torch.autocast(device.type, DTYPES[precision])
 
 
-class LossScaler:
+class GradScaler:
     """The number that the loss is multiplied by, so that float16 can hold its gradients.
 
     It starts at 65,536. A step whose gradients are not finite is left out, and halves it; 2,000
     good steps in a row double it.
 
-    >>> scaler = LossScaler()
+    >>> scaler = GradScaler()
     >>> scaler.update(is_finite=False)
     >>> scaler.scale
     32768.0
@@ -62,5 +62,5 @@ class LossScaler:
         """Go on where `state` was taken."""
         scale, n_good = float(state["scale"]), int(state["n_good"])
         if not (1 <= scale < math.inf and 0 <= n_good < 2000):
-            raise LessonsError(f"{state!r} is no state of a scale", where="LossScaler")
+            raise LessonsError(f"{state!r} is no state of a scale", where="GradScaler")
         self.scale, self.n_good = scale, n_good

@@ -25,7 +25,7 @@ def trainer_state(trainer: Trainer) -> dict[str, Any]:
     return {
         "config": trainer.config.to_dict(),
         "n_steps": trainer.n_steps,
-        "best": [trainer.best, trainer.best_step, trainer.n_waiting] if trainer.best_step else None,
+        "best": [trainer.best, trainer.best_step, trainer.bad_evals] if trainer.best_step else None,
         "optimizers": [optimizer_state(optimizer) for optimizer in trainer.optimizers],
         "scaler": trainer.scaler.state_dict() if trainer.scaler else None,
         "random": random_state(),
@@ -65,9 +65,9 @@ def restore_parts(trainer: Trainer, state: dict[str, Any]) -> None:
         raise LessonsError(what, where="checkpoint")
     trainer.n_steps = n_steps
     if state["best"]:
-        best, best_step, n_waiting = state["best"]
-        trainer.best, trainer.best_step, trainer.n_waiting = float(best), int(best_step), n_waiting
-        trainer.stop = n_waiting >= trainer.config.patience > 0
+        best, best_step, bad_evals = state["best"]
+        trainer.best, trainer.best_step, trainer.bad_evals = float(best), int(best_step), bad_evals
+        trainer.stop = bad_evals >= trainer.config.patience > 0
     set_random_state(state["random"])
 
 
@@ -106,11 +106,11 @@ def load_optimizer_state(optimizer: Optimizer, saved: dict[str, dict[str, Tensor
     optimizer.load_state_dict({"state": state, "param_groups": groups})
 
 
-def take_out_tensors(value: Any, name: str, tensors: dict[str, Tensor]) -> Any:
+def flatten_tensors(value: Any, name: str, tensors: dict[str, Tensor]) -> Any:
     """`value` as JSON can hold it: tensors go to `tensors`, and leave {"tensor": name} behind.
 
     >>> tensors = {}
-    >>> take_out_tensors({"a": [1, torch.tensor([2.0])]}, "state", tensors)
+    >>> flatten_tensors({"a": [1, torch.tensor([2.0])]}, "state", tensors)
     {'a': [1, {'tensor': 'state.a.1'}]}
     >>> tensors
     {'state.a.1': tensor([2.])}
@@ -119,16 +119,16 @@ def take_out_tensors(value: Any, name: str, tensors: dict[str, Tensor]) -> Any:
         tensors[name] = value.detach().cpu().contiguous()
         return {"tensor": name}
     if isinstance(value, dict):
-        return {k: take_out_tensors(v, f"{name}.{k}", tensors) for k, v in value.items()}
+        return {k: flatten_tensors(v, f"{name}.{k}", tensors) for k, v in value.items()}
     if isinstance(value, list | tuple):
-        return [take_out_tensors(v, f"{name}.{i}", tensors) for i, v in enumerate(value)]
+        return [flatten_tensors(v, f"{name}.{i}", tensors) for i, v in enumerate(value)]
     return value
 
 
-def put_back_tensors(value: Any, tensors: dict[str, Tensor]) -> Any:
-    """The inverse of `take_out_tensors`.
+def unflatten_tensors(value: Any, tensors: dict[str, Tensor]) -> Any:
+    """The inverse of `flatten_tensors`.
 
-    >>> put_back_tensors([1, {"tensor": "state.a"}], {"state.a": torch.tensor([2.0])})
+    >>> unflatten_tensors([1, {"tensor": "state.a"}], {"state.a": torch.tensor([2.0])})
     [1, tensor([2.])]
     """
     if isinstance(value, dict):
@@ -137,7 +137,7 @@ def put_back_tensors(value: Any, tensors: dict[str, Tensor]) -> Any:
             if not isinstance(name, str) or name not in tensors:
                 raise LessonsError(f"tensor {name!r} is missing", where="training.safetensors")
             return tensors[name]
-        return {k: put_back_tensors(v, tensors) for k, v in value.items()}
+        return {k: unflatten_tensors(v, tensors) for k, v in value.items()}
     if isinstance(value, list):
-        return [put_back_tensors(v, tensors) for v in value]
+        return [unflatten_tensors(v, tensors) for v in value]
     return value

@@ -9,16 +9,16 @@ from typing import Any, Protocol
 
 from torch import Tensor, nn
 
+from transformer_lessons.data.batches import IGNORE
 from transformer_lessons.errors import LessonsError
 from transformer_lessons.model.compilation import compiled
-from transformer_lessons.text.batches import IGNORE
 from transformer_lessons.training.clipping import clip_grad_norm
 from transformer_lessons.training.config import TrainConfig
 from transformer_lessons.training.evaluate import Evaluation
 from transformer_lessons.training.head_loss import total_surprise_of_head
 from transformer_lessons.training.loss import total_surprise
 from transformer_lessons.training.optimizer import make_optimizers
-from transformer_lessons.training.precision import LossScaler, product_precision
+from transformer_lessons.training.precision import GradScaler, autocast
 from transformer_lessons.training.schedule import learning_rate_at
 
 Batch = tuple[Tensor, Tensor]  # inputs and targets, (B, T) each
@@ -46,16 +46,18 @@ class Position(Protocol):
 
 
 def batch_surprise(
-    model: nn.Module, inputs: Tensor, targets: Tensor, loss_rows: int | None = None
+    model: nn.Module, inputs: Tensor, targets: Tensor, loss_chunk_size: int | None = None
 ) -> Tensor:
     """The sum of the surprise over all real targets of one batch, in nats.
 
-    With `loss_rows`, head and loss are computed for so many tokens at a time.
+    With `loss_chunk_size`, head and loss are computed for so many tokens at a time.
     """
-    if loss_rows is None:
+    if loss_chunk_size is None:
         return total_surprise(model(inputs), targets)
     head = model.head
-    return total_surprise_of_head(model.hidden(inputs), head.weight, head.bias, targets, loss_rows)
+    return total_surprise_of_head(
+        model.hidden(inputs), head.weight, head.bias, targets, loss_chunk_size
+    )
 
 
 def accumulate_gradients(
@@ -87,7 +89,7 @@ class Trainer:
     >>> import torch
     >>> from transformer_lessons.presets import preset
     >>> from transformer_lessons.model.decoder import Decoder
-    >>> from transformer_lessons.text.batches import random_windows
+    >>> from transformer_lessons.data.batches import random_windows
     >>> batches = random_windows(torch.tensor([97, 98] * 32), context_length=16, batch_size=8)
     >>> reports = Trainer(Decoder(preset("fluctlight")), TrainConfig(steps=2), batches).fit()
     >>> round(reports[0].loss, 1)  # ln 256 = 5.545: it knows nothing yet
@@ -107,12 +109,12 @@ class Trainer:
         self.on_step, self.validate, self.position = on_step, validate, position
         self.device = next(model.parameters()).device
         self.optimizers = make_optimizers(model, config)
-        self.scaler = LossScaler() if config.precision == "fp16" else None
-        surprise = partial(batch_surprise, model, loss_rows=config.loss_rows)
+        self.scaler = GradScaler() if config.precision == "fp16" else None
+        surprise = partial(batch_surprise, model, loss_chunk_size=config.loss_chunk_size)
         self.surprise = compiled(surprise) if config.compile else surprise
         self.n_steps = 0  # done
         self.best, self.best_step = math.inf, 0  # the lowest validation, and after which step
-        self.n_waiting = 0  # looks at the held-out text since then
+        self.bad_evals = 0  # looks at the held-out text since then
         self.stop = False  # True: `fit` ends after the present step
 
     def fit(self) -> list[StepReport]:
@@ -129,10 +131,10 @@ class Trainer:
         """The next training step, with as many of `batches` as one update takes."""
         config, start = self.config, time.perf_counter()
         learning_rate = learning_rate_at(config, self.n_steps)
-        taken = [self.take(batches) for _ in range(config.accumulation)]
+        taken = [self.take(batches) for _ in range(config.grad_accum_steps)]
         for optimizer in self.optimizers:
             optimizer.zero_grad()
-        with product_precision(self.device, config.precision):
+        with autocast(self.device, config.precision):
             scale = self.scaler.scale if self.scaler else 1.0
             loss, n_targets = accumulate_gradients(self.surprise, taken, scale)
         grad_norm = self.update(loss, learning_rate)
@@ -171,7 +173,7 @@ class Trainer:
             for parameter in parameters:
                 if parameter.grad is not None:
                     parameter.grad /= self.scaler.scale
-        grad_norm = clip_grad_norm(parameters, self.config.clip_norm).item()
+        grad_norm = clip_grad_norm(parameters, self.config.max_grad_norm).item()
         if self.scaler:
             self.scaler.update(math.isfinite(grad_norm))
             if not math.isfinite(grad_norm):
@@ -203,7 +205,7 @@ class Trainer:
         is_best = loss < self.best
         if is_best:
             self.best, self.best_step = loss, self.n_steps
-        self.n_waiting = 0 if is_best else self.n_waiting + 1
-        if self.n_waiting == self.config.patience > 0:
+        self.bad_evals = 0 if is_best else self.bad_evals + 1
+        if self.bad_evals == self.config.patience > 0:
             self.stop = True
         return loss, is_best

@@ -17,10 +17,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from transformer_lessons.config import ModelConfig, read_json
+from transformer_lessons.config import ModelConfig
 from transformer_lessons.errors import LessonsError
-from transformer_lessons.files import replace_file
 from transformer_lessons.model.decoder import Decoder
+from transformer_lessons.support.files import read_json, replace_file
 from transformer_lessons.training.checkpoint import assign_tensors, check_tensors, own_tensors
 
 FORMAT = "transformer_lessons/1"

@@ -125,15 +125,15 @@ def llama_values(settings: Settings, d_model: int, n_heads: int) -> dict[str, An
     settings.expect("rope.dimension_count", width)
     values = {
         "norm_eps": settings.get("attention.layer_norm_rms_epsilon", float),
-        "rope_base": settings.find("rope.freq_base", float) or 10_000.0,
+        "rope_theta": settings.find("rope.freq_base", float) or 10_000.0,
         "sliding_window": settings.find("attention.sliding_window", int) or None,
         "qkv_bias": "blk.0.attn_q.bias" in settings.file.tensors,
         "qk_norm": "blk.0.attn_q_norm.weight" in settings.file.tensors,
     }
     if width * n_heads != d_model:
-        values["d_head"] = width
+        values["head_dim"] = width
     if ROPE_FACTORS in settings.file.tensors:
-        values["rope_scaling"] = llama3_scaling(settings.file, width, values["rope_base"])
+        values["rope_scaling"] = llama3_scaling(settings.file, width, values["rope_theta"])
     elif (kind := settings.find("rope.scaling.type", str)) not in (None, "none"):
         values["rope_scaling"] = named_scaling(settings, kind)
     return values

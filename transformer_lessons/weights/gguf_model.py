@@ -18,7 +18,7 @@ import torch
 from transformer_lessons.config import ModelConfig
 from transformer_lessons.model.decoder import Decoder
 from transformer_lessons.model.rope import to_split_layout
-from transformer_lessons.text.bpe import BPETokenizer
+from transformer_lessons.tokenizers.bpe import BPETokenizer
 from transformer_lessons.weights.assemble import NameMap, Source, assemble
 from transformer_lessons.weights.gguf import GGUFFile, read_gguf
 from transformer_lessons.weights.gguf_config import ROPE_FACTORS, gguf_config
@@ -105,6 +105,8 @@ def qkv_sources(config: ModelConfig, kind: str, interleaved: bool) -> list[Sourc
     if config.position == "learned":
         return [Source(f"attn_qkv.{kind}")]
     change_q = partial(to_split_layout, n_heads=config.n_heads, dim=0) if interleaved else None
-    change_k = partial(to_split_layout, n_heads=config.kv_heads, dim=0) if interleaved else None
+    change_k = (
+        partial(to_split_layout, n_heads=config.heads.n_kv_heads, dim=0) if interleaved else None
+    )
     q, k, v = (f"attn_{letter}.{kind}" for letter in "qkv")
     return [Source(q, change_q), Source(k, change_k), Source(v)]

@@ -9,7 +9,7 @@ from torch import Tensor
 from transformer_lessons.config import ModelConfig
 from transformer_lessons.errors import LessonsError
 from transformer_lessons.model.decoder import Decoder
-from transformer_lessons.text.bpe import BPETokenizer
+from transformer_lessons.tokenizers.bpe import BPETokenizer
 from transformer_lessons.weights.assemble import assemble
 from transformer_lessons.weights.huggingface_config import read_config
 from transformer_lessons.weights.huggingface_tokenizer import folder_tokenizer

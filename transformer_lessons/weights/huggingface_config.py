@@ -21,7 +21,7 @@ LLAMA_WORDS = {
     "num_hidden_layers": "n_layers",
     "num_attention_heads": "n_heads",
     "num_key_value_heads": "n_kv_heads",
-    "head_dim": "d_head",
+    "head_dim": "head_dim",
     "intermediate_size": "d_ff",
     "rms_norm_eps": "norm_eps",
     "tie_word_embeddings": "tie_embeddings",
@@ -124,10 +124,10 @@ def config_from_huggingface(
 def plainest(config: ModelConfig) -> ModelConfig:
     """The same model with None for the numbers of heads and the width that follow from others."""
     values = dict(vars(config))
-    if config.kv_heads == config.n_heads:
+    if config.heads.n_kv_heads == config.n_heads:
         values["n_kv_heads"] = None
-    if config.d_model == config.n_heads * config.head_width:
-        values["d_head"] = None
+    if config.d_model == config.n_heads * config.heads.head_dim:
+        values["head_dim"] = None
     return ModelConfig(**values)
 
 

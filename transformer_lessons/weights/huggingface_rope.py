@@ -13,11 +13,11 @@ SCALINGS = {
     "dynamic": {"factor": "factor"},
     "llama3": {
         **{"factor": "factor", ORIGINAL: "original_context_length"},
-        **{"low_freq_factor": "slow_turns", "high_freq_factor": "fast_turns"},
+        **{"low_freq_factor": "beta_slow", "high_freq_factor": "beta_fast"},
     },
     "yarn": {
         **{"factor": "factor", ORIGINAL: "original_context_length"},
-        **{"beta_slow": "slow_turns", "beta_fast": "fast_turns"},
+        **{"beta_slow": "beta_slow", "beta_fast": "beta_fast"},
         "attention_factor": "attention_factor",
     },
 }
@@ -46,8 +46,8 @@ def read_rope(document: dict[str, Any], where: str) -> dict[str, Any]:
     if kind == "default":
         if unknown := sorted(parameters):
             raise LessonsError(f"{unknown[0][:40]!r} belongs to no scaling", where=where)
-        return {"rope_base": base}
-    return {"rope_base": base} | read_scaling(kind, parameters, document, where)
+        return {"rope_theta": base}
+    return {"rope_theta": base} | read_scaling(kind, parameters, document, where)
 
 
 def read_scaling(
@@ -83,7 +83,7 @@ def write_rope(config: ModelConfig) -> dict[str, Any]:
     """
     scaling, length = config.rope_scaling, config.context_length
     if scaling is None:
-        parameters = {"rope_type": "default", "rope_theta": config.rope_base}
+        parameters = {"rope_type": "default", "rope_theta": config.rope_theta}
         return {"max_position_embeddings": length, "rope_parameters": parameters}
     if scaling.kind == "dynamic":
         length = scaling.original_context_length
@@ -92,8 +92,8 @@ def write_rope(config: ModelConfig) -> dict[str, Any]:
             remedy = f"Make it factor * original_context_length, {int(scaling.factor * length)}."
             raise LessonsError(what, where="ModelConfig.context_length", remedy=remedy)
     fields = {word: getattr(scaling, ours) for word, ours in SCALINGS[scaling.kind].items()}
-    if scaling.kind == "llama3" and scaling.fast_turns is None:
+    if scaling.kind == "llama3" and scaling.beta_fast is None:
         fields["high_freq_factor"] = 4.0
-    parameters = {"rope_type": scaling.kind, "rope_theta": config.rope_base}
+    parameters = {"rope_type": scaling.kind, "rope_theta": config.rope_theta}
     parameters |= {word: value for word, value in fields.items() if value is not None}
     return {"max_position_embeddings": length, "rope_parameters": parameters}

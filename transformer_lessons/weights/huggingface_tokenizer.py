@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from transformer_lessons.errors import LessonsError
-from transformer_lessons.text.bpe import BPETokenizer
-from transformer_lessons.text.bpe_files import is_id
-from transformer_lessons.text.huggingface_export import HUGGINGFACE_PATTERNS
-from transformer_lessons.text.tiktoken_bridge import merges_of_ranks
+from transformer_lessons.support.bpe_files import is_id
+from transformer_lessons.support.tokenizer_json import HUGGINGFACE_PATTERNS
+from transformer_lessons.tokenizers.bpe import BPETokenizer
+from transformer_lessons.tokenizers.tiktoken_tokenizer import merges_of_ranks
 from transformer_lessons.weights.gguf_tokenizer import bytes_by_character, read_merges, unspell
 from transformer_lessons.weights.safetensors_files import read_json_file
 

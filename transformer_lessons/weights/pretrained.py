@@ -6,7 +6,7 @@ import torch
 
 from transformer_lessons.errors import LessonsError
 from transformer_lessons.model.decoder import Decoder
-from transformer_lessons.text.bpe import BPETokenizer
+from transformer_lessons.tokenizers.bpe import BPETokenizer
 from transformer_lessons.weights.gguf_model import load_gguf
 from transformer_lessons.weights.huggingface import load_huggingface
 

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from transformer_lessons.errors import LessonsError
-from transformer_lessons.model.linear import product_of_few
+from transformer_lessons.model.linear import small_batch_matmul
 
 
 def round_to_int8(weight: Tensor) -> tuple[Tensor, Tensor]:
@@ -51,5 +51,5 @@ class Int8Linear(nn.Module):
         self.bias = layer.bias
 
     def forward(self, x: Tensor) -> Tensor:
-        y = product_of_few(self.weight.to(x.dtype), x) * self.scale
+        y = small_batch_matmul(self.weight.to(x.dtype), x) * self.scale
         return (y if self.bias is None else y + self.bias).to(x.dtype)

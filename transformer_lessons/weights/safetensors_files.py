@@ -16,8 +16,8 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from transformer_lessons.config import read_json
 from transformer_lessons.errors import LessonsError
+from transformer_lessons.support.files import read_json
 
 SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
 LARGEST_HEADER = LARGEST_INDEX = 16 * 2**20  # bytes; that is room for 100,000 tensors

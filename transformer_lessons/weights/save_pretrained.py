@@ -11,11 +11,11 @@ from torch import Tensor
 from transformer_lessons.config import ModelConfig
 from transformer_lessons.errors import LessonsError
 from transformer_lessons.model.decoder import Decoder
-from transformer_lessons.text.bpe import BPETokenizer
-from transformer_lessons.text.byte_tokenizer import ByteTokenizer
-from transformer_lessons.text.output_folder import unfinished_folder
-from transformer_lessons.text.tiktoken_bridge import TiktokenTokenizer
-from transformer_lessons.text.tokenizer import Tokenizer
+from transformer_lessons.support.output_folder import unfinished_folder
+from transformer_lessons.tokenizers.bpe import BPETokenizer
+from transformer_lessons.tokenizers.byte_tokenizer import ByteTokenizer
+from transformer_lessons.tokenizers.tiktoken_tokenizer import TiktokenTokenizer
+from transformer_lessons.tokenizers.tokenizer import Tokenizer
 from transformer_lessons.training.checkpoint import own_tensors
 from transformer_lessons.weights.huggingface_config import GPT2_WORDS, LLAMA_WORDS
 from transformer_lessons.weights.huggingface_rope import write_rope
@@ -102,7 +102,7 @@ def config_to_huggingface(config: ModelConfig) -> tuple[str, dict[str, Any]]:
     if family == "gpt2":
         activation = {"gelu": "gelu_new", "relu": "relu"}[config.ffn]
         return family, document | {"activation_function": activation}
-    document |= {"num_key_value_heads": config.kv_heads, "head_dim": config.head_width}
+    document |= {"num_key_value_heads": config.heads.n_kv_heads, "head_dim": config.heads.head_dim}
     document |= {"hidden_act": "silu"} | write_rope(config)
     if family == "llama":
         document |= {"attention_bias": config.bias, "mlp_bias": config.bias}
@@ -153,12 +153,12 @@ def misfits_of(config: ModelConfig, family: str) -> dict[str, tuple]:
     if config.adaptive_norm and config.size_scale < 1:
         fields["adaptive_norm"] = (False,)
     if family == "gpt2":
-        if config.kv_heads != config.n_heads:
+        if config.heads.n_kv_heads != config.n_heads:
             fields["n_kv_heads"] = (None,)
-        if config.n_heads * config.head_width != config.d_model:
-            fields["d_head"] = (None,)
+        if config.n_heads * config.heads.head_dim != config.d_model:
+            fields["head_dim"] = (None,)
     if family == "llama" and config.d_model % config.n_heads != 0:
-        fields["d_model"] = (config.n_heads * config.head_width,)  # transformers refuses it
+        fields["d_model"] = (config.n_heads * config.heads.head_dim,)  # transformers refuses it
     return fields
 
 

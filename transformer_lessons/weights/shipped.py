@@ -2,10 +2,10 @@
 
 from pathlib import Path
 
+from transformer_lessons.cli.run_folder import run_tokenizer
 from transformer_lessons.model.decoder import Decoder
-from transformer_lessons.text.tokenizer import Tokenizer
+from transformer_lessons.tokenizers.tokenizer import Tokenizer
 from transformer_lessons.training.checkpoint import load_checkpoint
-from transformer_lessons.training.run_folder import run_tokenizer
 
 SHIPPED = Path(__file__).parent.parent / "python_small"
 

@@ -52,9 +52,9 @@
 
   // ---- model/position.py --------------------------------------------------------------------
 
-  function rope_table(positions, d_head, base) {
+  function rope_table(positions, head_dim, base) {
     const angles = positions.map((position) =>
-      Array.from({ length: d_head / 2 }, (_, j) => position * base ** ((-2 * j) / d_head)));
+      Array.from({ length: head_dim / 2 }, (_, j) => position * base ** ((-2 * j) / head_dim)));
     return [angles.map((row) => row.map(Math.cos)), angles.map((row) => row.map(Math.sin))];
   }
 
@@ -170,8 +170,8 @@
     forward(tokens) {
       this.check_tokens(tokens);
       let x = tokens.map((token) => this.embedding[token]); // (T, D)
-      const d_head = this.config.d_model / this.config.n_heads;
-      const [cos, sin] = rope_table(tokens.map((_, t) => t), d_head, this.config.rope_base);
+      const head_dim = this.config.d_model / this.config.n_heads;
+      const [cos, sin] = rope_table(tokens.map((_, t) => t), head_dim, this.config.rope_theta);
       const attention = [];
       for (const block of this.blocks) {
         let pattern;

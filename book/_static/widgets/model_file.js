@@ -8,7 +8,7 @@
 
   /* What decoder.js takes for granted. The package can do more; such models are refused by name. */
   const FIXED = {
-    n_kv_heads: null, d_head: null, position: "rope", rope_scaling: null, norm: "layer",
+    n_kv_heads: null, head_dim: null, position: "rope", rope_scaling: null, norm: "layer",
     norm_placement: "pre", ffn: "relu", bias: true, qkv_bias: null, head_bias: true,
     qk_norm: false, tie_embeddings: false, scale_embeddings: false, sliding_window: null,
   };
@@ -46,12 +46,12 @@
   function read_config(values) {
     if (!is_object(values)) throw new Error("it has no config");
     const defaults = {
-      rope_base: 10000, rope_v_scale: 0, norm_eps: 1e-5, adaptive_norm: false, dropout: 0,
+      rope_theta: 10000, rope_v_scale: 0, norm_eps: 1e-5, adaptive_norm: false, dropout: 0,
     };
     const sizes = ["vocab_size", "context_length", "d_model", "n_layers", "n_heads", "d_ff"];
     const rules = {
       ...Object.fromEntries(sizes.map((name) => [name, is_size])),
-      rope_base: (value) => is_between(1, Number.MAX_VALUE)(value) && value > 1,
+      rope_theta: (value) => is_between(1, Number.MAX_VALUE)(value) && value > 1,
       rope_v_scale: is_between(0, 1),
       norm_eps: is_between(Number.MIN_VALUE, 0.1),
       adaptive_norm: (value) => typeof value === "boolean",

@@ -1,4 +1,4 @@
-/* A ball in the ravine of lesson 11, f(x, y) = (x² + 100 y²) / 2: momentum, and slopes with noise.
+/* A ball in the ravine of lesson 12, f(x, y) = (x² + 100 y²) / 2: momentum, and slopes with noise.
 
    Each axis has its own curvature c, and a step with the rate η is
      velocity ← 0.9 velocity + c · place + noise,   place ← place − η · velocity.

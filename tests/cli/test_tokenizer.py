@@ -1,0 +1,348 @@
+"""`tokenizer train | encode | inspect | export`: from text to a token file, as a user would."""
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+import tiktoken
+import tokenizers
+from rich.console import Console
+from tiktoken.load import load_tiktoken_bpe
+
+from transformer_lessons.cli import main as cli
+from transformer_lessons.cli import tokenizer as command
+from transformer_lessons.data import encoding
+from transformer_lessons.data.token_files import open_tokens
+from transformer_lessons.errors import LessonsError
+from transformer_lessons.support.corpus import python_documentation
+from transformer_lessons.tokenizers.bpe import BPETokenizer
+
+TEXT = "The cat sat on the mat. The rat sat on the hat, and that was that. "
+DOCUMENTS = [TEXT, "né😀", "a <|endoftext|> in a text"]
+END = "<|endoftext|>"
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path, monkeypatch):
+    """The current folder: texts under a name that is hard on programs, and a tokenizer."""
+    folder = tmp_path / "a folder with ümlauts [b]"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    monkeypatch.setenv("COLUMNS", "100")
+    lines = [json.dumps({"text": text, "source": "here"}) + "\n" for text in DOCUMENTS]
+    (folder / "documents.jsonl").write_text("".join(lines))
+    (folder / "text.txt").write_text(TEXT * 20)
+    BPETokenizer.train(TEXT, 280, special_tokens=[END]).save("made.json")
+    return folder
+
+
+def run(capsys, *arguments):
+    """Exit code, stdout and stderr of a command."""
+    try:
+        code = cli.main(["tokenizer", *map(str, arguments)])
+    except SystemExit as stopped:  # help, or an option that is unknown
+        code = stopped.code
+    return code, *capsys.readouterr()
+
+
+def values(shown):
+    """The rows of the tables that a command printed."""
+    rows = [line.strip().split("  ", 1) for line in shown.splitlines()]
+    return {row[0]: row[1].strip() for row in rows if len(row) == 2}
+
+
+def test_in_a_process_of_its_own_nothing_is_warned_about(folder):  # SPEC A8
+    start = [sys.executable, "-W", "error", "-m", "transformer_lessons", "tokenizer"]
+    for line in (
+        ["train", "documents.jsonl", "text.txt", "--vocab-size", "270", "--n-workers", "2"],
+        ["encode", "tokenizer.json", "documents.jsonl", "--n-workers", "2"],
+    ):
+        options = {"capture_output": True, "encoding": "utf-8", "timeout": 120}
+        done = subprocess.run(
+            [*start, *line], env={**os.environ, "OMP_NUM_THREADS": "1"}, **options
+        )
+        assert (done.returncode, done.stderr) == (0, "")
+    tokenizer = BPETokenizer.load("tokenizer.json")
+    assert (tokenizer.n_vocab, tokenizer.special_tokens) == (270, {END: 269})
+    ids = []
+    for text in DOCUMENTS:
+        ids += [*tokenizer.encode_ordinary(text), 269]
+    assert open_tokens("documents.tokens", tokenizer).ids.tolist() == ids
+
+
+def test_train_learns_what_the_package_learns(capsys):  # SPEC A8
+    code, shown, errors = run(capsys, "train", "text.txt", "--vocab-size", 275, "--out", "t.json")
+    assert (code, errors) == (0, "")
+    tokenizer = BPETokenizer.load("t.json")
+    assert tokenizer.merges == BPETokenizer.train(TEXT * 20, 275, [END]).merges
+    rows = values(shown)
+    assert rows["vocabulary"] == "275 of 275"
+    assert rows["merges"] == "18"
+    assert rows["special tokens"] == END
+    assert "Saved: t.json" in shown
+
+
+def test_train_keeps_documents_apart(capsys):
+    lines = [json.dumps({"text": text}) for text in ("b a", "a b", "b a", "a b")]
+    with open("apart.jsonl", "w") as file:
+        file.write("\n".join(lines))
+    for special in ([], ["<|x|>"], [END]):
+        options = [
+            "--special-tokens",
+            *special,
+            "--vocab-size",
+            280,
+            "--out",
+            f"{len(special)}.json",
+        ]
+        assert run(capsys, "train", "apart.jsonl", *options)[0] == 0
+        tokenizer = BPETokenizer.load(f"{len(special)}.json")
+        assert list(tokenizer.special_tokens) == special
+        os.remove(f"{len(special)}.json")
+        assert b"aa" not in tokenizer.vocab.values()
+        assert {b" a", b" b"} == {left + right for left, right in tokenizer.merges}
+
+
+def test_train_says_when_no_pair_is_left(capsys):
+    with open("small.txt", "w") as file:
+        file.write("ab")
+    code, shown, _ = run(capsys, "train", "small.txt", "--vocab-size", "300")
+    assert code == 0
+    assert values(shown)["vocabulary"] == "258 of 300: no pair was left to join"
+
+
+def test_train_on_the_corpus(capsys):
+    code, _, _ = run(capsys, "train", "--corpus", "--vocab-size", "260", "--pattern", "gpt2")
+    assert code == 0
+    tokenizer = BPETokenizer.load("tokenizer.json")
+    assert tokenizer.pattern == "gpt2"
+    text = python_documentation()
+    assert tokenizer.merges == BPETokenizer.train(text, 260, [END], pattern="gpt2").merges
+
+
+def test_encode_shows_what_it_wrote(capsys):  # SPEC S3
+    code, shown, errors = run(capsys, "encode", "made.json", "documents.jsonl", "--out", "o.tokens")
+    assert (code, errors) == (0, "")
+    tokens = open_tokens("o.tokens", BPETokenizer.load("made.json"))
+    n_bytes = sum(len(text.encode()) for text in DOCUMENTS)
+    rows = values(shown)
+    assert rows["documents"] == "3"
+    assert rows["tokens"] == f"{len(tokens.ids)}, 2 bytes each"
+    assert rows["bytes of text"] == str(n_bytes)
+    assert rows["bytes per token"] == f"{n_bytes / len(tokens.ids):.2f}"
+    assert "Saved: o.tokens" in shown
+    assert values(run(capsys, "inspect", "o.tokens")[1]).items() <= rows.items()
+
+
+def test_encode_with_bytes(capsys):
+    assert run(capsys, "encode", "bytes", "text.txt")[0] == 0
+    assert bytes(open_tokens("text.tokens").ids.tolist()) == (TEXT * 20).encode()
+
+
+def test_encode_goes_on_where_it_was_interrupted(capsys, folder, monkeypatch):  # SPEC S3
+    monkeypatch.setattr(encoding, "BLOCK", 1)  # each document by itself
+    encode_parts, calls = encoding.encode_parts, []
+
+    def stop_at_the_third(parts, tokenizer, end_of_text):
+        calls.append(parts)
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        return encode_parts(parts, tokenizer, end_of_text)
+
+    monkeypatch.setattr(encoding, "encode_parts", stop_at_the_third)
+    command = ("encode", "made.json", "documents.jsonl", "--resume")
+    assert run(capsys, *command)[0] == 130
+    (left,) = folder.glob(".documents.tokens.*")
+    monkeypatch.setattr(encoding, "encode_parts", encode_parts)
+    code, _, errors = run(capsys, "encode", "bytes", "documents.jsonl", "--resume")
+    assert (code, "had another tokenizer" in errors, left.exists()) == (2, True, True)
+    assert run(capsys, *command)[0] == 0
+    assert run(capsys, "encode", "made.json", "documents.jsonl", "--out", "new.tokens")[0] == 0
+    assert (folder / "documents.tokens").read_bytes() == (folder / "new.tokens").read_bytes()
+    assert "There already" in run(capsys, *command)[1]
+    assert not left.exists()
+
+
+def test_gpt2_by_name(capsys):  # SPEC A1
+    code, shown, errors = run(capsys, "inspect", "gpt2", "--text", "text.txt", "--longest", "0")
+    if "can't fetch" in errors and not os.environ.get("CI"):
+        pytest.skip(errors)
+    assert code == 0
+    assert values(shown)["vocabulary"] == "50,257"
+
+
+def test_what_is_encoded_already_is_kept(capsys, folder):  # SPEC S3
+    assert run(capsys, "encode", "made.json", "text.txt")[0] == 0
+    before = os.stat("text.tokens").st_mtime_ns
+    code, shown, _ = run(capsys, "encode", "made.json", "text.txt")
+    assert code == 0
+    assert "There already, of the same text and tokenizer: text.tokens" in shown
+    assert os.stat("text.tokens").st_mtime_ns == before
+    content = (folder / "text.tokens").read_bytes()
+    taken = (
+        "error: there is a file here already (text.tokens). Choose another --out, or remove it.\n"
+    )
+    assert run(capsys, "encode", "bytes", "text.txt") == (2, "", taken)  # another tokenizer
+    (folder / "text.txt").write_text(TEXT)
+    assert run(capsys, "encode", "made.json", "text.txt") == (2, "", taken)  # another text
+    assert (folder / "text.tokens").read_bytes() == content
+    (folder / "text.tokens").write_text("mine")
+    assert run(capsys, "encode", "made.json", "text.txt") == (2, "", taken)  # no token file
+    (folder / "text.tokens").write_bytes(content[:-1])
+    code, _, errors = run(capsys, "encode", "made.json", "text.txt")  # a damaged one
+    assert code == 2
+    assert "bytes instead of" in errors
+
+
+def test_inspect_shows_vocabulary_longest_tokens_and_compression(capsys):
+    tokenizer = BPETokenizer.load("made.json")
+    code, shown, _ = run(capsys, "inspect", "made.json", "--text", "text.txt", "--longest", "3")
+    assert code == 0
+    rows = values(shown)
+    n_tokens = len(tokenizer.encode(TEXT * 20))
+    assert rows["vocabulary"] == str(tokenizer.n_vocab)
+    assert rows["merges"] == str(len(tokenizer.merges))
+    assert rows["special tokens"] == f"{END} {tokenizer.special_tokens[END]}"
+    assert rows["bytes per token of text.txt"] == f"{len(TEXT * 20) / n_tokens:.2f}"
+    longest = sorted(
+        (token for token in tokenizer.vocab.values() if token != END.encode()), key=len
+    )
+    table = shown[shown.index("longest tokens") :].splitlines()[1:]
+    assert [int(line.split()[-1]) for line in table] == [len(token) for token in longest[:-4:-1]]
+    for line in table:
+        assert tokenizer.vocab[int(line.split()[-2])].decode() == line.split('"')[1]
+
+
+def test_inspect_measures_on_the_documentation_by_default(capsys):
+    rows = values(run(capsys, "inspect", "bytes", "--longest", "0")[1])
+    assert rows["vocabulary"] == "256"
+    assert rows["special tokens"] == "none"
+    assert rows["bytes per token of Python's documentation"] == "1.00"
+
+
+def test_exported_to_huggingface_ids_are_the_same(capsys):  # SPEC A1
+    code, shown, _ = run(capsys, "export", "made.json", "--out", "hf.json")
+    assert code == 0
+    rows = values(shown)
+    assert rows["merges"] == str(len(BPETokenizer.load("made.json").merges))
+    assert rows["bytes of the file"] == f"{os.path.getsize('hf.json'):,}"
+    theirs, ours = tokenizers.Tokenizer.from_file("hf.json"), BPETokenizer.load("made.json")
+    for text in [*DOCUMENTS[:2], TEXT]:
+        assert theirs.encode(text).ids == ours.encode(text)
+
+
+def test_exported_to_tiktoken_ids_are_the_same(capsys):  # SPEC A1
+    options = ("export", "made.json", "--format", "tiktoken", "--out", "made.tiktoken")
+    code, shown, _ = run(capsys, *options)
+    assert code == 0
+    found = dict(line.split("=", 1) for line in shown.splitlines() if "=" in line)
+    theirs = tiktoken.Encoding(
+        "made",
+        pat_str=eval(found["pat_str"]),
+        special_tokens=eval(found["special_tokens"]),
+        mergeable_ranks=load_tiktoken_bpe("made.tiktoken"),
+    )
+    ours = BPETokenizer.load("made.json")
+    for text in (*DOCUMENTS, TEXT):
+        assert theirs.encode_ordinary(text) == ours.encode_ordinary(text)
+    assert theirs.encode(END, allowed_special="all") == ours.encode(END, allowed_special="all")
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("train", "give either files to learn from or --corpus"),
+        ("train text.txt --corpus", "give either files to learn from or --corpus"),
+        ("train no.txt", "can't read it: No such file or directory (no.txt)"),
+        ("train text.txt --vocab-size 256", "vocab_size = 256 can't hold 256 bytes and"),
+        ("train text.txt --pattern gpt9", "unknown split pattern 'gpt9' (pattern). Known"),
+        ("train text.txt --n-workers 0", "n_workers = 0 is not from 1 to 256 (--n-workers)"),
+        ("train text.txt --out made.json", "there is a file here already (made.json). Choose"),
+        ("train text.txt --out no/t.json", "no such folder (no). Make it first."),
+        ("train made.json", "neither .jsonl nor .txt (made.json)"),
+        ("encode no.json text.txt", "can't read it: No such file or directory (no.json)"),
+        ("encode made.json no.txt", "can't read it: No such file or directory (no.txt)"),
+        ("encode documents.jsonl text.txt", "not JSON: Extra data (documents.jsonl, line 2"),
+        ("encode text.txt text.txt", "not JSON"),
+        ("encode made.json made.json", "neither .jsonl nor .txt (made.json)"),
+        ("encode made.json bad.jsonl", 'no "text" that is a string (bad.jsonl, line 2)'),
+        ("encode made.json bad.txt", "not UTF-8: invalid start byte (bad.txt, byte 1)"),
+        ("encode made.json text.txt --n-workers -1", "n_workers = -1 is not from 1 to 256"),
+        ("encode made.json text.txt --out no/t", "no such folder (no). Make it first."),
+        ("inspect no.json", "can't read it: No such file or directory (no.json)"),
+        ("inspect bad.json", "not a tokenizer of this book (bad.json)"),
+        ("inspect made.json --text empty.txt", "no text to measure compression on (empty.txt)"),
+        ("export bytes --out b.json", "only byte-pair encoding can be exported (bytes). Train"),
+        ("export made.json --out made.json", "there is a file here already (made.json)"),
+    ],
+)
+def test_bad_input_ends_with_one_line_and_nothing_written(capsys, folder, line, message):  # SPEC S9
+    (folder / "bad.jsonl").write_text('{"text": "a"}\n{"txt": "a"}\n')
+    (folder / "bad.txt").write_bytes(b"a\xffb")
+    (folder / "bad.json").write_text("{}")
+    (folder / "empty.txt").write_text("")
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    code, shown, errors = run(capsys, *line.split())
+    assert (code, shown) == (2, "")
+    assert errors.startswith(f"error: {message}")
+    assert errors.count("\n") == 1
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+
+
+@pytest.mark.parametrize("line", ["", "learn", "export made.json --out x --format gguf", "encode"])
+def test_unknown_choices_end_with_code_2(capsys, line):
+    code, shown, errors = run(capsys, *line.split())
+    assert (code, shown) == (2, "")
+    assert errors
+
+
+def test_help_names_the_four_and_their_options(capsys):
+    code, shown, errors = run(capsys, "--help")
+    assert (code, errors) == (0, "")
+    for name in ("train", "encode", "inspect", "export"):
+        assert f"• {name}" in shown
+        code, details, _ = run(capsys, name, "--help")
+        assert code == 0
+        assert f"tokenizer {name} [-h]" in details
+    assert cli.main(["--help"]) == 0
+    assert "\n  tokenizer " in capsys.readouterr().out
+
+
+def test_someone_who_watches_sees_how_far_it_is(monkeypatch, capsys):
+    consoles = []
+
+    class Terminal(Console):
+        def __init__(self):
+            super().__init__(force_terminal=True, width=100, file=sys.stdout, markup=False)
+            consoles.append(self)
+
+    monkeypatch.setattr(command, "PlainConsole", Terminal)
+    _, shown, _ = run(capsys, "train", "text.txt", "--vocab-size", 270)
+    assert len(consoles) == 1
+    for task in ("reading", "learning merges"):
+        line = next(line for line in reversed(shown.splitlines()) if task in line)
+        assert "100%" in line
+    _, shown, _ = run(capsys, "encode", "tokenizer.json", "documents.jsonl")
+    assert "100%" in next(line for line in reversed(shown.splitlines()) if "encoding" in line)
+
+
+def test_an_interrupted_encode_leaves_nothing(monkeypatch, capsys, folder):
+    before = sorted(path.name for path in folder.iterdir())
+
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(BPETokenizer, "encode_ordinary", interrupted)
+    assert run(capsys, "encode", "made.json", "text.txt") == (130, "", "stopped\n")
+    assert sorted(path.name for path in folder.iterdir()) == before
+
+
+def test_a_full_disk_is_named(monkeypatch, capsys):
+    def full(*_, **__):
+        raise LessonsError("can't write it: No space left on device", where="text.tokens")
+
+    monkeypatch.setattr(command, "tokenize_file", full)
+    expected = "error: can't write it: No space left on device (text.tokens)\n"
+    assert run(capsys, "encode", "made.json", "text.txt") == (2, "", expected)

@@ -1,0 +1,112 @@
+"""A file that is written is whole, or the old one is still there."""
+
+import errno
+import os
+
+import pytest
+
+from transformer_lessons.errors import LessonsError
+from transformer_lessons.support.files import replace_file
+
+
+@pytest.mark.parametrize(
+    ("content", "data"),
+    [
+        ("a\nb\r\né日😀", "a\nb\r\né日😀".encode()),
+        ("", b""),
+        (b"\x00\xff\r\n", b"\x00\xff\r\n"),
+        (b"", b""),
+    ],
+)
+@pytest.mark.parametrize("name", ["a.json", "with spaces and ümlauts.json", ".hidden"])
+def test_what_is_written_is_there_byte_for_byte(tmp_path, content, data, name):
+    path = tmp_path / name
+    for _ in range(2):  # new, and in place of another
+        replace_file(path, content)
+        assert path.read_bytes() == data
+        assert os.listdir(tmp_path) == [name]
+        path.write_bytes(b"old" * 100)
+    replace_file(path, content)
+    assert path.read_bytes() == data
+
+
+def fail(number):
+    """A function that fails as the operating system does."""
+
+    def failing(*arguments, **named):
+        raise OSError(number, os.strerror(number))
+
+    return failing
+
+
+@pytest.mark.parametrize("step", ["replace", "fsync"])
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EACCES, errno.EIO])
+def test_a_write_that_fails_leaves_what_was_there(tmp_path, monkeypatch, step, number):  # SPEC S9
+    path = tmp_path / "a.json"
+    replace_file(path, "old")
+    monkeypatch.setattr(os, step, fail(number))
+    for content in ("new", b"new"):
+        with pytest.raises(LessonsError) as caught:
+            replace_file(path, content)
+        assert caught.value.what == f"can't write it: {os.strerror(number)}"
+        assert caught.value.where == str(path)
+        assert caught.value.remedy
+    assert path.read_bytes() == b"old"
+    assert os.listdir(tmp_path) == ["a.json"]
+
+
+def test_the_name_has_the_old_content_until_the_new_is_on_the_disk(tmp_path, monkeypatch):
+    path, seen, sync = tmp_path / "a.json", [], os.fsync
+    replace_file(path, "old")
+
+    def looking(file):
+        for unfinished in set(os.listdir(tmp_path)) - {"a.json"}:
+            seen.append((path.read_bytes(), (tmp_path / unfinished).read_bytes()))
+        sync(file)
+
+    monkeypatch.setattr(os, "fsync", looking)
+    replace_file(path, "new")
+    assert (b"old", b"new") in seen
+    assert path.read_bytes() == b"new"
+
+
+def test_places_that_can_not_be_written_are_named(tmp_path):  # SPEC S9
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "file").write_text("kept")
+    for path, what in [
+        (tmp_path / "absent" / "a.json", "No such file or directory"),
+        (tmp_path / "file" / "a.json", "Not a directory"),
+        (tmp_path / "folder", "Is a directory"),
+        (tmp_path / ("n" * 300), "File name too long"),
+        (tmp_path / "nul\0", "embedded null byte"),
+    ]:
+        with pytest.raises(LessonsError, match=f"can't write it: {what}") as caught:
+            replace_file(path, "new")
+        assert caught.value.where == str(path)
+    assert (tmp_path / "file").read_text() == "kept"
+    assert sorted(os.listdir(tmp_path)) == ["file", "folder"]
+    assert os.listdir(tmp_path / "folder") == []
+
+
+def test_text_with_half_a_surrogate_pair_is_refused(tmp_path):  # SPEC S9
+    path = tmp_path / "a.json"
+    replace_file(path, "old")
+    with pytest.raises(LessonsError, match=r"can't write it: .*surrogates not allowed"):
+        replace_file(path, "new \udcff")
+    assert path.read_text() == "old"
+    assert os.listdir(tmp_path) == ["a.json"]
+
+
+def test_a_file_that_grows_too_large_leaves_what_was_there(tmp_path):  # SPEC S9
+    resource = pytest.importorskip("resource", reason="limits are set as on Unix")
+    path = tmp_path / "a.bin"
+    replace_file(path, b"old")
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1_000, limits[1]))
+    try:
+        with pytest.raises(LessonsError, match="can't write it: File too large"):
+            replace_file(path, b"new" * 1_000)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert path.read_bytes() == b"old"
+    assert os.listdir(tmp_path) == ["a.bin"]

@@ -1,0 +1,124 @@
+"""`evaluate`: how good trained models are on the same held-out text, side by side."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import torch
+import tyro
+from rich.progress import track
+from rich.table import Table
+
+from transformer_lessons.cli import PlainConsole, choose_device
+from transformer_lessons.cli.run_folder import best_checkpoint, check_tokenizer, run_tokenizer
+from transformer_lessons.data.batches import consecutive_windows
+from transformer_lessons.errors import LessonsError
+from transformer_lessons.generation.generate import generate
+from transformer_lessons.generation.sampling import Sampler
+from transformer_lessons.model.accounting import count_parameters
+from transformer_lessons.model.decoder import Decoder
+from transformer_lessons.support.corpus import python_documentation
+from transformer_lessons.support.documents import Dropped, read_documents
+from transformer_lessons.tokenizers.tokenizer import Tokenizer
+from transformer_lessons.training.checkpoint import load_checkpoint
+from transformer_lessons.training.evaluate import (
+    Evaluation,
+    drop_unfinished,
+    evaluate,
+    parse_rate,
+    token_lengths,
+)
+
+
+@dataclass(frozen=True)
+class Evaluate:
+    """Compare trained models on one text: loss, perplexity, and bits per byte.
+
+    Only bits per byte compares models whose tokenizers differ.
+    """
+
+    checkpoints: Annotated[tuple[Path, ...], tyro.conf.Positional]
+    """Run folders, or checkpoints of them."""
+    text: Path | None = None
+    """The text to judge by: .txt, or .jsonl with {"text": …} lines."""
+    corpus: bool = False
+    """Judge by the last tenth of Python's documentation, which `train --corpus` holds out."""
+    best: bool = False
+    """Take the best checkpoint of each run folder, not the latest."""
+    samples: int = 0
+    """Let each model write so many samples, and say which share of them is valid Python."""
+    sample_tokens: int = 128
+    """How long a sample is."""
+    temperature: float = 0.8
+    """Of the samples."""
+    seed: int = 0
+    """Of the samples."""
+    device: str = "auto"
+    """auto, cpu, cuda or mps."""
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Print the table; returns the exit code."""
+    options = tyro.cli(Evaluate, args=arguments, prog="python -m transformer_lessons evaluate")
+    if not options.checkpoints:
+        raise LessonsError("give at least one run folder")
+    if options.samples < 0 or options.sample_tokens < 1:
+        raise LessonsError("--samples is 0 or more, and --sample-tokens at least 1")
+    documents, device = read_texts(options), choose_device(options.device)
+    console = PlainConsole()
+    table = Table("model", "parameters", "loss", "perplexity", "bits per byte", box=None)
+    if options.samples:
+        table.add_column("valid Python")
+    for path in track(options.checkpoints, "evaluating", console=console, transient=True):
+        path = best_checkpoint(path) if options.best else path
+        model, tokenizer = load_checkpoint(path).model.to(device), run_tokenizer(path)
+        check_tokenizer(model.config, tokenizer, str(path))
+        result = evaluate_on(model, tokenizer, documents)
+        row = [str(path), f"{count_parameters(model):,}", f"{result.loss:.4f}"]
+        row += [f"{result.perplexity:.2f}", f"{result.bits_per_byte:.4f}"]
+        if options.samples:
+            row.append(f"{parse_rate(write_samples(model, tokenizer, options)):.0%}")
+        table.add_row(*row)
+    console.print(table)
+    n_bytes = sum(len(document.encode()) for document in documents)
+    console.print(f"on {n_bytes:,} bytes; loss in nats per token")
+    return 0
+
+
+def read_texts(options: Evaluate) -> list[str]:
+    """The documents to judge by."""
+    if (options.text is None) == (not options.corpus):
+        raise LessonsError("give either --text FILE or --corpus")
+    if options.corpus:
+        text = python_documentation().encode()
+        return [text[len(text) - len(text) // 10 :].decode(errors="ignore")]
+    return [document.text for document in read_documents([options.text], refuse)]
+
+
+def refuse(dropped: Dropped) -> None:
+    """What can't be read must not be left out of a comparison."""
+    raise LessonsError(dropped.reason, where=dropped.source)
+
+
+def evaluate_on(model: Decoder, tokenizer: Tokenizer, documents: Sequence[str]) -> Evaluation:
+    """The evaluation over all documents, one after another, with an end of text after each."""
+    end = tokenizer.special_tokens.get("<|endoftext|>")
+    ends = [] if end is None else [end]
+    ids = [i for text in documents for i in [*tokenizer.encode_ordinary(text), *ends]]
+    windows = consecutive_windows(torch.tensor([*ends, *ids]), model.config.context_length, 16)
+    return evaluate(model, windows, token_lengths(tokenizer))
+
+
+def write_samples(model: Decoder, tokenizer: Tokenizer, options: Evaluate) -> list[str]:
+    """What the model writes after an end of text, or a line end, without what is unfinished."""
+    end = tokenizer.special_tokens.get("<|endoftext|>")
+    prompt = tokenizer.encode_ordinary("\n") if end is None else [end]
+    sampler, prompts = Sampler(options.temperature), [prompt] * options.samples
+    rows = generate(model, prompts, options.sample_tokens, sampler, options.seed)
+    texts = []
+    for row in rows:
+        ids = row[: row.index(end)] if end in row else row
+        text = tokenizer.decode(ids)
+        texts.append(text if end in row else drop_unfinished(text))
+    return texts

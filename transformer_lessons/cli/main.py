@@ -1,0 +1,68 @@
+"""The command line: which command was asked for, and how its errors are shown.
+
+Bad input ends with one line on stderr and exit code 2, never with a traceback.
+"""
+
+import importlib
+import os
+import sys
+from collections.abc import Sequence
+
+from transformer_lessons.errors import LessonsError
+
+USAGE = """usage: python -m transformer_lessons COMMAND [--help] ...
+
+commands:
+  demo      watch the model with 2,656 parameters learn "ababab…", then let it write
+  download  fetch FineWeb's documents, to be read without a network
+  prepare   clean documents, drop bad ones and duplicates, and split them
+  train     train a model on pairs, a text, Python's documentation, or token files
+  evaluate  compare trained models on the same text
+  generate  let a trained model continue a prompt, or many
+  chat      talk with a model in the terminal
+  inspect   show what a checkpoint is made of
+  tokenizer train a tokenizer, encode text with it, inspect it, export it
+"""
+COMMANDS = (
+    *("demo", "download", "prepare", "train", "evaluate", "generate", "chat", "inspect"),
+    "tokenizer",
+)
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run one command and return its exit code: 0, 2 for bad input, 130 when interrupted.
+
+    141 means that whoever read the output has stopped, as a shell reports it.
+    """
+    for output in (sys.stdout, sys.stderr):
+        output.reconfigure(encoding="utf-8", errors="replace")
+    try:
+        try:
+            return run(arguments)
+        finally:
+            sys.stdout.flush()  # here, where a closed pipe is expected, not when Python ends
+    except LessonsError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except BrokenPipeError:
+        # Python would complain once more when it closes.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
+    except OSError as error:  # a full disk, say
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("stopped", file=sys.stderr)
+        return 130
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Hand over to the module of the command, or print the usage."""
+    if not arguments or arguments[0] not in COMMANDS:
+        asked_for_help = list(arguments[:1]) in (["-h"], ["--help"])
+        print(USAGE, end="", file=sys.stdout if asked_for_help else sys.stderr)
+        if arguments and not asked_for_help:
+            print(f"error: unknown command {arguments[0]!r}", file=sys.stderr)
+        return 0 if asked_for_help else 2
+    command = importlib.import_module(f"transformer_lessons.cli.{arguments[0]}")
+    return command.run(arguments[1:])

@@ -1,0 +1,165 @@
+"""A run folder: the configuration, a log line a step, and checkpoints that don't pile up.
+
+One run at a time writes to it, and a run that was stopped goes on in it: the log then holds each
+step once, as if the run had never stopped.
+"""
+
+import json
+import math
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from transformer_lessons.config import ModelConfig
+from transformer_lessons.errors import LessonsError
+from transformer_lessons.support.files import replace_file, sync_file
+from transformer_lessons.tokenizers.byte_tokenizer import ByteTokenizer
+from transformer_lessons.tokenizers.tokenizer import Tokenizer, load_tokenizer
+from transformer_lessons.training.checkpoint import (
+    checkpoints,
+    latest_checkpoint,
+    load_checkpoint,
+    read_about,
+    save_checkpoint,
+)
+from transformer_lessons.training.state import restore_trainer, trainer_state
+from transformer_lessons.training.trainer import StepReport, Trainer
+
+
+@contextmanager
+def locked_folder(folder: Path) -> Iterator[None]:
+    """Keep other runs out of `folder`, which is made if need be; a second one raises.
+
+    The lock is the operating system's, so it ends with the process, however that ends.
+    """
+    from filelock import FileLock, Timeout  # here, because it takes a while
+
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(folder / ".lock", timeout=0)
+        lock.acquire()
+    except Timeout:
+        remedy = "Wait for it to end, or choose another folder."
+        raise LessonsError(
+            "another run is writing here", where=str(folder), remedy=remedy
+        ) from None
+    except OSError as error:
+        what = f"can't make a run folder: {error.strerror}"
+        raise LessonsError(what, where=str(folder), remedy="Choose another folder.") from None
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def begin_run(folder: Path, config: dict[str, Any]) -> None:
+    """Make `config.json`, which says what the run is, and an empty `log.jsonl`.
+
+    A folder that holds a run already raises `LessonsError`.
+    """
+    if checkpoints(folder):
+        remedy = "Choose another folder, or resume the run."
+        raise LessonsError("there is a run here already", where=str(folder), remedy=remedy)
+    replace_file(folder / "config.json", json.dumps(config, indent=2) + "\n")
+    replace_file(folder / "log.jsonl", "")
+
+
+def record_step(folder: Path, trainer: Trainer, report: StepReport) -> None:
+    """Log a step; save a checkpoint every `save_every` steps, and at each new best.
+
+    A gradient that is not finite, which float16 leaves out, is null in the log: JSON has no other
+    word for it.
+    """
+    line = asdict(report)
+    if not math.isfinite(report.grad_norm):
+        line["grad_norm"] = None
+    with (folder / "log.jsonl").open("a", encoding="utf-8") as log:
+        log.write(json.dumps(line) + "\n")
+    every = trainer.config.save_every
+    if report.is_best or (every and report.step % every == 0):
+        save_run(folder, trainer)
+
+
+def save_run(folder: Path, trainer: Trainer) -> Path:
+    """Save a checkpoint of the run as it stands, if there is none; remove those too old to keep.
+
+    The log is on the disk first: a run goes on only from a checkpoint that it reaches.
+    """
+    path = checkpoints(folder).get(trainer.n_steps)
+    if path is None:
+        sync_file(folder / "log.jsonl")
+        path = save_checkpoint(folder, trainer.n_steps, trainer.model, trainer_state(trainer))
+        remove_old(folder, trainer.config.keep, trainer.best_step)
+    return path
+
+
+def remove_old(folder: Path, keep: int, best_step: int) -> None:
+    """Remove all checkpoints but the `keep` newest ones and the one of `best_step`."""
+    saved = checkpoints(folder)
+    for step in sorted(saved)[:-keep]:
+        if step != best_step:
+            shutil.rmtree(saved[step])
+
+
+def resume_run(folder: Path, trainer: Trainer) -> None:
+    """Put a new trainer where the newest checkpoint of `folder` was saved, and the log as well.
+
+    What doesn't fit (another model, another configuration) raises `LessonsError`, naming it.
+    """
+    checkpoint = load_checkpoint(folder)
+    if checkpoint.training is None:
+        what = "this checkpoint has only the model in it, not the state of a run"
+        raise LessonsError(what, where=str(latest_checkpoint(folder)))
+    saved, ours = checkpoint.model.config.to_dict(), trainer.model.config.to_dict()
+    for name, value in ours.items():
+        if value != saved[name]:
+            what = f"{name} = {saved[name]!r} in the checkpoint, {value!r} here"
+            raise LessonsError(what, where=f"ModelConfig.{name}")
+    trainer.model.load_state_dict(checkpoint.model.state_dict())
+    restore_trainer(trainer, checkpoint.training)
+    cut_log(folder / "log.jsonl", trainer.n_steps)
+
+
+def cut_log(path: Path, n_steps: int) -> None:
+    """Keep the first `n_steps` lines: what was logged after the checkpoint happens again."""
+    lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+    if len(lines) < n_steps:
+        what = f"the log ends at step {len(lines)}, before the checkpoint of step {n_steps}"
+        raise LessonsError(what, where=str(path), remedy="Was it changed by hand?")
+    replace_file(path, "".join(lines[:n_steps]))
+
+
+def best_checkpoint(folder: Path) -> Path:
+    """The checkpoint with the lowest loss on held-out text; `LessonsError` if there is none."""
+    training = read_about(latest_checkpoint(folder) / "checkpoint.json")["training"] or {}
+    best = training.get("best")
+    step = best[1] if isinstance(best, list) and len(best) == 3 else None
+    saved = checkpoints(folder)
+    if type(step) is not int or step not in saved:
+        remedy = "Train with eval_every above 0, or use the latest checkpoint."
+        raise LessonsError("no best checkpoint here", where=str(folder), remedy=remedy)
+    return saved[step]
+
+
+def run_tokenizer(path: Path) -> Tokenizer:
+    """The tokenizer of a run folder or of one of its checkpoints; without a file of it, bytes."""
+    folder = path.parent if (path / "checkpoint.json").exists() else path
+    file = folder / "tokenizer.json"
+    return load_tokenizer(file) if file.exists() else ByteTokenizer()
+
+
+def check_tokenizer(config: ModelConfig, tokenizer: Tokenizer, where: str) -> None:
+    """Raise `LessonsError` unless the tokens of a model of `config` are those of `tokenizer`.
+
+    A vocabulary may be larger than the tokenizer's (sizes are often rounded up), but not for bytes.
+    """
+    if isinstance(tokenizer, ByteTokenizer) and config.vocab_size != 256:
+        what = f"vocab_size = {config.vocab_size}, but the tokens are bytes"
+        raise LessonsError(what, where=where, remedy="Use a vocab_size of 256.")
+    if config.vocab_size < tokenizer.n_vocab:
+        what = f"vocab_size = {config.vocab_size}, but the tokenizer has {tokenizer.n_vocab} tokens"
+        remedy = f"Use a vocab_size of {tokenizer.n_vocab}, or the tokenizer of this model."
+        raise LessonsError(what, where=where, remedy=remedy)

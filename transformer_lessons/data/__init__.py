@@ -1,0 +1,1 @@
+"""From a pile of documents to batches. Lesson 4."""

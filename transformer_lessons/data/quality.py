@@ -1,0 +1,100 @@
+"""Quality: what a text looks like when there is nothing to learn from it, in any language.
+
+Each measure needs no list of words, so that it means the same for Hindi, Chinese or Python. They
+follow Rae et al., "Scaling Language Models: Methods, Analysis & Insights from Training Gopher",
+2021, appendix A; the limits for repetition are wider than theirs for web pages, because code
+repeats itself.
+"""
+
+import unicodedata
+from collections import Counter
+from dataclasses import dataclass
+
+import numpy as np
+
+from transformer_lessons.config import check_field
+from transformer_lessons.data.shingles import comparable, shingles
+from transformer_lessons.support.documents import MAX_BYTES
+
+
+@dataclass(frozen=True)
+class QualityLimits:
+    """From where on a text is dropped. Impossible values raise `LessonsError`, naming the field.
+
+    >>> QualityLimits(min_characters=5).min_characters
+    5
+    """
+
+    min_characters: int = 100  # a shorter text is dropped
+    min_letters: float = 0.5  # least share of letters and digits in what is not white space
+    max_repeated_lines: float = 0.4  # largest share of the text in lines that were there before
+    max_repeated_shingle: float = 0.3  # largest share of the text that one shingle may cover
+    max_line: int = MAX_BYTES  # characters of the longest line; as many as a document has: no limit
+
+    def __post_init__(self) -> None:
+        check_field(self, "min_characters", int, "an integer of at least 1", lambda v: v >= 1)
+        for name in ("min_letters", "max_repeated_lines", "max_repeated_shingle"):
+            check_field(self, name, float, "from 0 to 1", lambda v: 0 <= v <= 1)
+        check_field(self, "max_line", int, "an integer of at least 1", lambda v: v >= 1)
+
+
+def check_quality(text: str, limits: QualityLimits) -> tuple[str, str] | None:
+    """Why `text` is dropped, in words that can be counted and in figures; None when it is kept.
+
+    >>> check_quality("la " * 100, QualityLimits())
+    ('repeats itself', 'one piece of 10 characters covers 1.00 of it')
+    """
+    if len(text) < limits.min_characters:
+        return "too short", f"{len(text)} characters"
+    if (longest := max(map(len, text.split("\n")))) > limits.max_line:
+        return "line too long", f"{longest} characters"
+    if (share := letter_share(text)) < limits.min_letters:
+        return "too few letters", f"{share:.2f} of it are letters or digits"
+    if (share := repeated_line_share(text)) > limits.max_repeated_lines:
+        return "repeated lines", f"{share:.2f} of it are lines that were there before"
+    if (share := repeated_shingle_share(text)) > limits.max_repeated_shingle:
+        return "repeats itself", f"one piece of 10 characters covers {share:.2f} of it"
+    return None
+
+
+def letter_share(text: str) -> float:
+    """The share of letters, the marks on letters, and digits in what is not white space.
+
+    >>> letter_share("ab, 1!")
+    0.6
+    """
+    counts = {c: n for c, n in Counter(text).items() if not c.isspace()}
+    n_letters = sum(n for c, n in counts.items() if unicodedata.category(c)[0] in "LMN")
+    return n_letters / max(sum(counts.values()), 1)
+
+
+def repeated_line_share(text: str) -> float:
+    """The share of the characters that stand in lines that were there before.
+
+    Characters are counted, not lines: `else:` and `}` come back in all good code, but weigh little.
+
+    >>> repeated_line_share("ab\\nab\\nwxyz\\n"), repeated_line_share("one line")
+    (0.25, 0.0)
+    """
+    lines = [line for line in map(str.strip, text.split("\n")) if line]
+    n_distinct = sum(map(len, set(lines)))
+    return 1 - n_distinct / n_all if (n_all := sum(map(len, lines))) else 0.0
+
+
+def repeated_shingle_share(text: str, n: int = 10) -> float:
+    """The share of the text that its most frequent piece of `n` characters covers.
+
+    0 when no piece occurs twice; case and white space don't count.
+
+    >>> repeated_shingle_share("0123456789 ABCDEFGHIJ 0123456789")
+    0.625
+    """
+    text = comparable(text)
+    pieces = shingles(text, n)
+    kinds, counts = np.unique_counts(pieces)
+    if counts.max(initial=0) < 2:
+        return 0.0
+    places = np.flatnonzero(pieces == kinds[counts.argmax()])
+    # Where a piece overlaps itself, as in a rule of dashes, only the new characters count.
+    covered = np.minimum(np.diff(places, append=places[-1] + n), n).sum()
+    return float(covered / len(text))

@@ -1,0 +1,1 @@
+"""Plumbing that no lesson lists: files, assets, readers of formats, figures."""

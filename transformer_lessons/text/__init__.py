@@ -1,1 +1,0 @@
-"""From characters to batches of token ids."""
