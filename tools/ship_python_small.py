@@ -17,13 +17,13 @@ from pathlib import Path
 
 import torch
 from notebook_files import ROOT
-from transformer_lessons.cli.evaluate import evaluate_on
 from transformer_lessons.files import replace_file
-from transformer_lessons.tokenizers.tokenizer import fingerprint
 from transformer_lessons.training.run_folder import best_checkpoint, run_tokenizer
 
+from transformer_lessons.cli.evaluate import evaluate_on
 from transformer_lessons.model.accounting import count_parameters
 from transformer_lessons.support.files import read_json
+from transformer_lessons.tokenizers.tokenizer import fingerprint
 from transformer_lessons.training.checkpoint import load_checkpoint, save_checkpoint
 
 SHIPPED = ROOT / "transformer_lessons" / "python_small"

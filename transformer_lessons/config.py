@@ -6,22 +6,42 @@ are properties, so that `dataclasses.replace` can change one field and the rest 
 
 import math
 import sys
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, fields
-from typing import Any, NamedTuple
+from types import NoneType, UnionType
+from typing import Annotated, Any, NamedTuple, Union, get_args, get_origin, get_type_hints
 
 from transformer_lessons.errors import LessonsError
 
-SIZES = ("vocab_size", "context_length", "d_model", "n_layers", "n_heads", "d_ff")
-CHOICES = {
-    "position": ("rope", "learned", "sinusoidal", "none"),
-    "norm": ("layer", "rms"),
-    "norm_placement": ("pre", "post"),
-    "ffn": ("relu", "gelu", "swiglu"),
-}
-SWITCHES = (
-    *("adaptive_norm", "bias", "head_bias", "qk_norm"),
-    *("tie_embeddings", "scale_embeddings"),
-)
+
+@dataclass(frozen=True)
+class Allowed:
+    """What a config field may hold, in words and as a test; it stands in the field's annotation."""
+
+    words: str
+    is_ok: Callable[[Any], bool]
+
+
+def one_of(*choices: str) -> Allowed:
+    """The field holds one of some words."""
+    return Allowed(f"one of {', '.join(choices)}", lambda value: value in choices)
+
+
+Count = Annotated[int, Allowed("an integer of at least 1", lambda v: v >= 1)]
+CountOrZero = Annotated[int, Allowed("an integer of at least 0", lambda v: v >= 0)]
+Seed = Annotated[int, Allowed("an integer from 0 to 2**63 - 1", lambda v: 0 <= v < 2**63)]
+Fraction = Annotated[float, Allowed("from 0 to 1", lambda v: 0 <= v <= 1)]
+BelowOne = Annotated[float, Allowed("from 0 to below 1", lambda v: 0 <= v < 1)]
+Positive = Annotated[float, Allowed("above 0, and finite", lambda v: 0 < v < math.inf)]
+NotNegative = Annotated[float, Allowed("0 or more, and finite", lambda v: 0 <= v < math.inf)]
+AboveOne = Annotated[float, Allowed("above 1, and finite", lambda v: 1 < v < math.inf)]
+OneOrMore = Annotated[float, Allowed("1 or more, and finite", lambda v: 1 <= v < math.inf)]
+Tiny = Annotated[float, Allowed("above 0, at most 0.1", lambda v: 0 < v <= 0.1)]
+ScalingKind = Annotated[str, one_of("linear", "dynamic", "llama3", "yarn")]
+PositionKind = Annotated[str, one_of("rope", "learned", "sinusoidal", "none")]
+NormKind = Annotated[str, one_of("layer", "rms")]
+NormPlacement = Annotated[str, one_of("pre", "post")]
+FeedForwardKind = Annotated[str, one_of("relu", "gelu", "swiglu")]
 
 
 class HeadSizes(NamedTuple):
@@ -42,15 +62,15 @@ class RopeScaling:
     'linear'
     """
 
-    kind: str  # linear, dynamic, llama3 or yarn
-    factor: float  # how many times longer the texts may become
-    original_context_length: int | None = None  # trained length; linear scaling doesn't need it
-    beta_slow: float = 1.0  # llama3, yarn: pairs that turn less often are slowed by `factor`
-    beta_fast: float | None = None  # those that turn more often are not; None: 4 llama3, 32 yarn
-    attention_factor: float | None = None  # yarn: size of turned q and k; None: 0.1 ln(factor) + 1
+    kind: ScalingKind  # linear, dynamic, llama3 or yarn
+    factor: OneOrMore  # how many times longer the sequences may become
+    original_context_length: Count | None = None  # trained length; linear scaling doesn't need it
+    beta_slow: Positive = 1.0  # llama3, yarn: pairs with fewer turns are slowed by `factor`
+    beta_fast: Positive | None = None  # those with more turns are not; None: 4 llama3, 32 yarn
+    attention_factor: Positive | None = None  # yarn: size of q and k; None: 0.1 ln(factor) + 1
 
     def __post_init__(self) -> None:
-        check_rope_scaling(self)
+        _check_rope_scaling(self)
 
 
 @dataclass(frozen=True)
@@ -62,31 +82,31 @@ class ModelConfig:
     2
     """
 
-    vocab_size: int  # V: how many different tokens there are
-    context_length: int  # the most tokens the model can look at
-    d_model: int  # D: numbers per token
-    n_layers: int  # how many blocks
-    n_heads: int  # H: attention heads per block
-    d_ff: int  # F: hidden numbers per token in the feed-forward layer
-    n_kv_heads: int | None = None  # K: heads of keys and values; None: as many as queries
-    head_dim: int | None = None  # d: numbers per token in a head; None: d_model / n_heads
-    position: str = "rope"  # rope, learned, sinusoidal or none
-    rope_theta: float = 10_000.0  # the slowest pair of numbers turns about 1/base per token
+    vocab_size: Count  # V: how many different tokens there are
+    context_length: Count  # the most tokens the model can look at
+    d_model: Count  # D: numbers per token
+    n_layers: Count  # how many blocks
+    n_heads: Count  # H: attention heads per block
+    d_ff: Count  # F: hidden numbers per token in the feed-forward layer
+    n_kv_heads: Count | None = None  # K: heads of keys and values; None: as many as queries
+    head_dim: Count | None = None  # d: numbers per token in a head; None: d_model / n_heads
+    position: PositionKind = "rope"  # rope, learned, sinusoidal or none
+    rope_theta: AboveOne = 10_000.0  # the slowest pair of numbers turns about 1/theta per token
     rope_scaling: RopeScaling | None = None  # slower turns, for longer texts
-    rope_v_scale: float = 0.0  # 0: values stay put; 1: values are turned like queries and keys
-    norm: str = "layer"  # layer or rms
-    norm_eps: float = 1e-5  # keeps the division in a norm away from zero
-    norm_placement: str = "pre"  # pre: before each layer; post: after each sum
+    rope_v_scale: Fraction = 0.0  # 0: values stay put; 1: they are turned like queries and keys
+    norm: NormKind = "layer"  # layer or rms
+    norm_eps: Tiny = 1e-5  # keeps the division in a norm away from zero
+    norm_placement: NormPlacement = "pre"  # pre: before each layer; post: after each sum
     adaptive_norm: bool = False  # True: norms fade out as d_model shrinks from 32 to 4
-    ffn: str = "relu"  # relu, gelu or swiglu
+    ffn: FeedForwardKind = "relu"  # relu, gelu or swiglu
     bias: bool = True  # a bias in every linear layer of the blocks
     qkv_bias: bool | None = None  # None: as `bias`
     head_bias: bool = True  # a bias in the output head
     qk_norm: bool = False  # True: queries and keys are normalized before they are turned
     tie_embeddings: bool = False  # True: the head's matrix is the embedding's
     scale_embeddings: bool = False  # True: the embedding is multiplied by sqrt(d_model)
-    sliding_window: int | None = None  # a token sees itself and window - 1 before it; None: all
-    dropout: float = 0.0  # share of numbers silenced at random while training, times size_scale
+    sliding_window: Count | None = None  # a token sees itself and window - 1 before it; None: all
+    dropout: BelowOne = 0.0  # share of numbers silenced at random while training, times size_scale
 
     @property
     def heads(self) -> HeadSizes:
@@ -103,7 +123,7 @@ class ModelConfig:
         return min(max((self.d_model - 4) / 28, 0.0), 1.0)
 
     def __post_init__(self) -> None:
-        check_model_config(self)
+        _check_model_config(self)
 
     def to_dict(self) -> dict[str, Any]:
         """The fields as plain values; `ModelConfig.from_dict` reads them back."""
@@ -119,33 +139,17 @@ class ModelConfig:
         return config_from_dict(cls, values, where)
 
 
-def check_model_config(config: ModelConfig) -> None:
+def _check_model_config(config: ModelConfig) -> None:
     """Raise `LessonsError` for the first impossible value, with field, value and range."""
-    for name in SIZES:
-        check_field(config, name, int, "an integer of at least 1", lambda v: v >= 1)
-    for name in ("n_kv_heads", "head_dim", "sliding_window"):
-        if getattr(config, name) is not None:
-            check_field(config, name, int, "null or an integer of at least 1", lambda v: v >= 1)
-    for name, choices in CHOICES.items():
-        check_field(config, name, str, f"one of {', '.join(choices)}", lambda v, c=choices: v in c)
-    for name in SWITCHES:
-        check_field(config, name, bool, "true or false", lambda v: True)
-    if config.qkv_bias is not None:
-        check_field(config, "qkv_bias", bool, "null, true or false", lambda v: True)
-    check_field(config, "rope_theta", float, "above 1 and finite", lambda v: 1 < v < math.inf)
-    check_field(config, "rope_v_scale", float, "from 0 to 1", lambda v: 0 <= v <= 1)
-    check_field(config, "norm_eps", float, "above 0, at most 0.1", lambda v: 0 < v <= 0.1)
-    check_field(config, "dropout", float, "from 0 to below 1", lambda v: 0 <= v < 1)
-    if config.rope_scaling is not None:
-        check_field(config, "rope_scaling", RopeScaling, "null or a RopeScaling", lambda v: True)
-    check_heads(config)
+    check_fields(config)
+    _check_heads(config)
     for name in ("rope_scaling", "rope_v_scale"):
         if config.position != "rope" and getattr(config, name):
             what = f"{name} needs position = 'rope', not {config.position!r}"
             raise LessonsError(what, where=f"ModelConfig.{name}")
 
 
-def check_heads(config: ModelConfig) -> None:
+def _check_heads(config: ModelConfig) -> None:
     """Raise `LessonsError` unless d_model, the heads and their width fit together."""
     d_model, n_heads, n_kv_heads = config.d_model, config.n_heads, config.n_kv_heads
     even = " of even width" if config.position == "rope" else ""
@@ -173,22 +177,15 @@ def check_heads(config: ModelConfig) -> None:
         raise LessonsError(what, where="ModelConfig.d_model", remedy=remedy)
 
 
-def check_rope_scaling(scaling: RopeScaling) -> None:
+def _check_rope_scaling(scaling: RopeScaling) -> None:
     """Raise `LessonsError` for the first impossible value, with field, value and range."""
-    kinds = ("linear", "dynamic", "llama3", "yarn")
-    check_field(scaling, "kind", str, f"one of {', '.join(kinds)}", lambda v: v in kinds)
-    check_field(scaling, "factor", float, "from 1, and finite", lambda v: 1 <= v < math.inf)
-    if scaling.kind != "linear":
-        allowed = f"an integer of at least 1, which {scaling.kind} scaling needs"
-        check_field(scaling, "original_context_length", int, allowed, lambda v: v >= 1)
-    allowed = "above 0, and finite"
-    check_field(scaling, "beta_slow", float, allowed, lambda v: 0 < v < math.inf)
-    if scaling.beta_fast is not None:
-        least = scaling.beta_slow
-        above = f"above beta_slow = {least}, and finite"
-        check_field(scaling, "beta_fast", float, above, lambda v: least < v < math.inf)
-    if scaling.attention_factor is not None:
-        check_field(scaling, "attention_factor", float, allowed, lambda v: 0 < v < math.inf)
+    check_fields(scaling)
+    if scaling.kind != "linear" and scaling.original_context_length is None:
+        what = f"{scaling.kind} scaling needs original_context_length, the trained length"
+        raise LessonsError(what, where="RopeScaling.original_context_length")
+    if scaling.beta_fast is not None and scaling.beta_fast <= scaling.beta_slow:
+        what = f"beta_fast = {scaling.beta_fast!r} is not above beta_slow = {scaling.beta_slow}"
+        raise LessonsError(what, where="RopeScaling.beta_fast")
 
 
 def config_from_dict(cls: type, values: dict[str, Any], where: str) -> Any:
@@ -214,13 +211,36 @@ def config_from_dict(cls: type, values: dict[str, Any], where: str) -> Any:
         raise LessonsError(str(error).split(") ")[-1], where=where) from None
 
 
-def check_field(config: Any, name: str, kind: type, allowed: str, is_ok) -> None:
-    value = getattr(config, name)
+def check_fields(config: Any) -> None:
+    """Raise `LessonsError` for the first field of a config dataclass that its annotation forbids.
+
+    An annotation is a type, with None or without, and with a rule or without: see `Allowed`.
+
+    >>> check_fields(ModelConfig(256, 16, d_model=4, n_layers=2, n_heads=2, d_ff=8))
+    """
+    for name, hint in get_type_hints(type(config), include_extras=True).items():
+        value = getattr(config, name)
+        parts = [part for part in get_args(hint) if part is not NoneType]
+        is_optional = isinstance(hint, UnionType) or get_origin(hint) is Union
+        if is_optional and value is None:
+            continue
+        hint = parts[0] if is_optional else hint
+        kind, *rules = get_args(hint) if get_origin(hint) is Annotated else (hint,)
+        words = rules[0].words if rules else _WORDS.get(kind, f"a {kind.__name__}")
+        if not _is_a(kind, value) or (rules and not rules[0].is_ok(value)):
+            null = "null or " if is_optional else ""
+            where = f"{type(config).__name__}.{name}"
+            raise LessonsError(f"{name} = {value!r} is not {null}{words}", where=where)
+
+
+_WORDS = {bool: "true or false"}
+
+
+def _is_a(kind: type, value: Any) -> bool:
+    """Whether a value read from JSON or from the command line can stand for a `kind`."""
     # bool is a subclass of int in Python; `d_model=True` is a mistake all the same.
-    right_kind = isinstance(value, (int, float) if kind is float else kind)
-    right_kind = right_kind and (kind is bool or not isinstance(value, bool))
-    if kind is float and right_kind:  # an int can be larger than any float
-        right_kind = abs(value) <= sys.float_info.max
-    if not right_kind or not is_ok(value):
-        where = f"{type(config).__name__}.{name}"
-        raise LessonsError(f"{name} = {value!r} is not {allowed}", where=where)
+    if isinstance(value, bool) and kind is not bool:
+        return False
+    if kind is float:  # an int will do, if it isn't larger than any float
+        return isinstance(value, int | float) and not abs(value) > sys.float_info.max
+    return isinstance(value, get_origin(kind) or kind)

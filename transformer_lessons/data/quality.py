@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from transformer_lessons.config import check_field
+from transformer_lessons.config import Count, Fraction, check_fields
 from transformer_lessons.data.shingles import comparable, shingles
 from transformer_lessons.support.documents import MAX_BYTES
 
@@ -25,17 +25,14 @@ class QualityLimits:
     5
     """
 
-    min_characters: int = 100  # a shorter text is dropped
-    min_letters: float = 0.5  # least share of letters and digits in what is not white space
-    max_repeated_lines: float = 0.4  # largest share of the text in lines that were there before
-    max_repeated_shingle: float = 0.3  # largest share of the text that one shingle may cover
-    max_line: int = MAX_BYTES  # characters of the longest line; as many as a document has: no limit
+    min_characters: Count = 100  # a shorter text is dropped
+    min_letters: Fraction = 0.5  # least share of letters and digits in what is not white space
+    max_repeated_lines: Fraction = 0.4  # largest share of the text in lines that were there before
+    max_repeated_shingle: Fraction = 0.3  # largest share of the text that one shingle may cover
+    max_line: Count = MAX_BYTES  # characters of the longest line; by default no limit
 
     def __post_init__(self) -> None:
-        check_field(self, "min_characters", int, "an integer of at least 1", lambda v: v >= 1)
-        for name in ("min_letters", "max_repeated_lines", "max_repeated_shingle"):
-            check_field(self, name, float, "from 0 to 1", lambda v: 0 <= v <= 1)
-        check_field(self, "max_line", int, "an integer of at least 1", lambda v: v >= 1)
+        check_fields(self)
 
 
 def check_quality(text: str, limits: QualityLimits) -> tuple[str, str] | None:

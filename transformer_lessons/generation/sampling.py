@@ -3,15 +3,20 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Annotated
 
 import torch
 from torch import Tensor
 from torch.nn.functional import one_hot
 
-from transformer_lessons.config import check_field
+from transformer_lessons.config import Allowed, Count, Fraction, check_fields
 from transformer_lessons.errors import LessonsError
 from transformer_lessons.generation.filters import keep_min_p, keep_top_k, keep_top_p
 from transformer_lessons.generation.penalties import penalize_frequency, penalize_repetition
+
+TopP = Annotated[float, Allowed("above 0, at most 1", lambda v: 0 < v <= 1)]
+RepetitionPenalty = Annotated[float, Allowed("from 1 (no penalty) to 10", lambda v: 1 <= v <= 10)]
+FrequencyPenalty = Annotated[float, Allowed("from 0 (no penalty) to 10", lambda v: 0 <= v <= 10)]
 
 
 def temperature_softmax(logits: Tensor, temperature: float) -> Tensor:
@@ -40,11 +45,11 @@ class Sampler:
 
     temperature: float = 1.0  # below 1 surer, above 1 more varied
     greedy: bool = False  # True: always the most likely; of equal ones, the lowest id
-    top_k: int | None = None  # only the k most likely tokens
-    top_p: float = 1.0  # only the most likely tokens that sum to p
-    min_p: float = 0.0  # only tokens at least p times as likely as the most likely one
-    repetition_penalty: float = 1.0  # scores of tokens that occurred are divided by this
-    frequency_penalty: float = 0.0  # and lowered by this for each time that they occurred
+    top_k: Count | None = None  # only the k most likely tokens
+    top_p: TopP = 1.0  # only the most likely tokens that sum to p
+    min_p: Fraction = 0.0  # only tokens at least p times as likely as the most likely one
+    repetition_penalty: RepetitionPenalty = 1.0  # scores of what occurred are divided by this
+    frequency_penalty: FrequencyPenalty = 0.0  # and lowered by this for each time
 
     def __post_init__(self) -> None:
         check_sampler(self)
@@ -98,15 +103,7 @@ def check_sampler(sampler: Sampler) -> None:
             where="Sampler.temperature",
             remedy="Use 0.1 to 2, or ask for the most likely token with greedy.",
         )
-    check_field(sampler, "greedy", bool, "true or false", lambda v: True)
-    if sampler.top_k is not None:
-        check_field(sampler, "top_k", int, "null or an integer of at least 1", lambda v: v >= 1)
-    check_field(sampler, "top_p", float, "above 0, at most 1", lambda v: 0 < v <= 1)
-    check_field(sampler, "min_p", float, "from 0 to 1", lambda v: 0 <= v <= 1)
-    allowed = "from 1 (no penalty) to 10"
-    check_field(sampler, "repetition_penalty", float, allowed, lambda v: 1 <= v <= 10)
-    allowed = "from 0 (no penalty) to 10"
-    check_field(sampler, "frequency_penalty", float, allowed, lambda v: 0 <= v <= 10)
+    check_fields(sampler)
 
 
 # Named choices, from the surest to the most varied.

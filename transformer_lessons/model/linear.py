@@ -29,7 +29,7 @@ def small_batch_matmul(weight: Tensor, x: Tensor) -> Tensor:
 
 
 class SmallBatchLinear(nn.Linear):
-    """The linear layer `layer`, with the same weights, which takes few rows by `small_batch_matmul`.
+    """The linear layer `layer`, with the same weights, for few rows.
 
     >>> layer, x = nn.Linear(3, 2), torch.ones(1, 3)
     >>> torch.allclose(SmallBatchLinear(layer)(x), layer(x))

@@ -22,6 +22,7 @@ from transformer_lessons.config import ModelConfig
 from transformer_lessons.errors import LessonsError
 from transformer_lessons.model.accounting import parameter_counts
 from transformer_lessons.model.decoder import Decoder
+from transformer_lessons.model.state_dict import assign_tensors, check_tensors, own_tensors
 from transformer_lessons.support.files import read_json, sha256, sync_file, sync_folder
 from transformer_lessons.training.state import flatten_tensors, unflatten_tensors
 
@@ -215,35 +216,3 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
         return load_file(path)
     except (OSError, SafetensorError) as error:
         raise LessonsError(f"not a readable safetensors file: {error}", where=str(path)) from None
-
-
-def own_tensors(model: Decoder) -> dict[str, Tensor]:
-    """The state dict, in which a head that shares the embedding's matrix doesn't repeat it."""
-    tensors = model.state_dict()
-    if rounded := [name for name, tensor in tensors.items() if not tensor.is_floating_point()]:
-        raise LessonsError(f"{rounded[0]} holds rounded weights", remedy="Save what they were.")
-    if model.config.tie_embeddings:
-        del tensors["head.weight"]
-    return tensors
-
-
-def assign_tensors(model: Decoder, tensors: dict[str, Tensor]) -> None:
-    """The inverse of `own_tensors`: make `tensors` the model's own, and share what was shared."""
-    if model.config.tie_embeddings:
-        tensors = tensors | {"head.weight": tensors["embedding.weight"]}
-    model.load_state_dict(tensors, strict=True, assign=True)
-    if model.config.tie_embeddings:
-        model.head.weight = model.embedding.weight
-
-
-def check_tensors(model: Decoder, shapes: dict[str, torch.Size], where: str) -> None:
-    """Raise `LessonsError` naming the first tensor that is missing, unknown or misshapen."""
-    expected = {name: tensor.shape for name, tensor in own_tensors(model).items()}
-    for name in sorted(expected.keys() | shapes.keys()):
-        if name not in shapes:
-            raise LessonsError(f"tensor {name!r} is missing", where=where)
-        if name not in expected:
-            raise LessonsError(f"tensor {name!r} is not part of this model", where=where)
-        if shapes[name] != expected[name]:
-            what = f"tensor {name!r} is {tuple(shapes[name])}, not {tuple(expected[name])}"
-            raise LessonsError(what, where=where)

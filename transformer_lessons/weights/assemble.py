@@ -15,7 +15,7 @@ from transformer_lessons.config import ModelConfig
 from transformer_lessons.errors import LessonsError
 from transformer_lessons.model.accounting import parameter_counts
 from transformer_lessons.model.decoder import Decoder
-from transformer_lessons.training.checkpoint import assign_tensors, own_tensors
+from transformer_lessons.model.state_dict import assign_tensors, own_tensors
 
 
 class Source(NamedTuple):

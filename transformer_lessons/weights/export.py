@@ -20,8 +20,8 @@ from torch import Tensor
 from transformer_lessons.config import ModelConfig
 from transformer_lessons.errors import LessonsError
 from transformer_lessons.model.decoder import Decoder
+from transformer_lessons.model.state_dict import assign_tensors, check_tensors, own_tensors
 from transformer_lessons.support.files import read_json, replace_file
-from transformer_lessons.training.checkpoint import assign_tensors, check_tensors, own_tensors
 
 FORMAT = "transformer_lessons/1"
 

@@ -11,12 +11,12 @@ from torch import Tensor
 from transformer_lessons.config import ModelConfig
 from transformer_lessons.errors import LessonsError
 from transformer_lessons.model.decoder import Decoder
+from transformer_lessons.model.state_dict import own_tensors
 from transformer_lessons.support.output_folder import unfinished_folder
 from transformer_lessons.tokenizers.bpe import BPETokenizer
 from transformer_lessons.tokenizers.byte_tokenizer import ByteTokenizer
 from transformer_lessons.tokenizers.tiktoken_tokenizer import TiktokenTokenizer
 from transformer_lessons.tokenizers.tokenizer import Tokenizer
-from transformer_lessons.training.checkpoint import own_tensors
 from transformer_lessons.weights.huggingface_config import GPT2_WORDS, LLAMA_WORDS
 from transformer_lessons.weights.huggingface_rope import write_rope
 from transformer_lessons.weights.name_maps import gpt2_names, llama_names

@@ -2,9 +2,8 @@
 
 from pathlib import Path
 
-from transformer_lessons.cli.run_folder import run_tokenizer
 from transformer_lessons.model.decoder import Decoder
-from transformer_lessons.tokenizers.tokenizer import Tokenizer
+from transformer_lessons.tokenizers.tokenizer import Tokenizer, load_tokenizer
 from transformer_lessons.training.checkpoint import load_checkpoint
 
 SHIPPED = Path(__file__).parent.parent / "python_small"
@@ -19,4 +18,4 @@ def load_shipped() -> tuple[Decoder, Tokenizer]:
     >>> model.config.vocab_size == tokenizer.n_vocab == 4096
     True
     """
-    return load_checkpoint(SHIPPED).model, run_tokenizer(SHIPPED)
+    return load_checkpoint(SHIPPED).model, load_tokenizer(SHIPPED / "tokenizer.json")
