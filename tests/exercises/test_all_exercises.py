@@ -4,6 +4,7 @@ import ast
 import inspect
 import textwrap
 
+import numpy as np
 import pytest
 import torch
 
@@ -49,6 +50,29 @@ def test_ids_begin_with_their_lesson(lesson):  # SPEC G4
 def test_the_reference_passes(exercise):  # SPEC G4
     count = len(exercise.cases)
     assert report(grade(exercise, exercise.reference)) == f"{exercise.id}: correct ({count} cases)."
+
+
+def in_numpy(value):
+    """The same value in NumPy's types, with the widest floats."""
+    if isinstance(value, torch.Tensor):
+        return value.detach().double().numpy() if value.is_floating_point() else value.numpy()
+    if isinstance(value, bool | int | float):
+        return np.array(value)[()]
+    return tuple(map(in_numpy, value)) if isinstance(value, list) else value
+
+
+def in_torch(value):
+    """The same value in PyTorch's types, and tuples as lists."""
+    if isinstance(value, bool | int | float):
+        return torch.tensor(value, dtype=torch.float64 if isinstance(value, float) else None)
+    return list(map(in_torch, value)) if isinstance(value, list | tuple) else value
+
+
+@each_exercise
+@pytest.mark.parametrize("convert", [in_numpy, in_torch])
+def test_the_reference_passes_in_other_types(exercise, convert):  # SPEC G4
+    verdict = grade(exercise, lambda *arguments: convert(exercise.reference(*arguments)))
+    assert verdict, verdict.diagnosis
 
 
 @pytest.mark.parametrize(("exercise", "wrong"), WRONG)

@@ -201,6 +201,7 @@ NEXT_BYTE_LOSS = Exercise(
         (torch.tensor([[0.0, 1, 2], [3, 0, 1]]), torch.tensor([2, 1])),
         (torch.zeros(3, 256), torch.tensor([97, 98, 97])),
         (torch.tensor([[0.0, 1000]]), torch.tensor([0])),
+        (torch.tensor([[0.0, 1, 2], [3, 0, 5]]), torch.tensor([2, 1])),
     ),
     reference=_next_byte_loss,
     wrong_answers=(
@@ -231,6 +232,10 @@ NEXT_BYTE_LOSS = Exercise(
         WrongAnswer(
             lambda logits, targets: cross_entropy(logits.softmax(-1), targets),
             "Softmax is applied twice: cross_entropy takes logits and does its own.",
+        ),
+        WrongAnswer(
+            lambda logits, targets: -logits.log_softmax(-1)[:, targets].mean(),
+            "Every row is read at every target: row t counts at targets[t] only.",
         ),
     ),
     hints=(
@@ -308,6 +313,10 @@ COUNT_PARAMETERS = Exercise(
         WrongAnswer(
             lambda v, d, n, f: _count_parameters(v, d, n, f) - 2 * d,
             "The norm between the last block and the head is missing.",
+        ),
+        WrongAnswer(
+            lambda v, d, n, f: _count_parameters(v, d, n, f) - v,
+            "The head's bias is missing: one number for each token of the vocabulary.",
         ),
         WrongAnswer(
             lambda v, d, n, f: _count_parameters(v, d, n, f) - n * (d * d + d),

@@ -219,6 +219,16 @@ INCOMPLETE_TAIL = Exercise(
             lambda data: _last_character(data)[0] if _last_character(data) == (1, 2) else 0,
             "Characters of two bytes alone are handled: three and four can be cut as well.",
         ),
+        WrongAnswer(
+            lambda data: _last_character(data)[0],
+            "The last character waits even when it is complete: compare its bytes with what its "
+            "leading byte announces.",
+        ),
+        WrongAnswer(
+            lambda data: max(_incomplete_tail(data) - 1, 0),
+            "Only the continuation bytes are counted: the leading byte of an unfinished character "
+            "waits with them.",
+        ),
     ),
     hints=(
         "Go back from the end to the byte that begins the last character. How far is that?",

@@ -223,6 +223,25 @@ def _encode_one_pass(chunk: bytes, merges: dict[IdPair, int]) -> list[int]:
     return ids
 
 
+def _encode_passes(chunk: bytes, merges: dict[IdPair, int]) -> list[int]:
+    """`_encode_one_pass`, again and again until nothing changes."""
+    before: list[int] = []
+    word = list(chunk)
+    while word != before:
+        before, word = word, _encode_one_pass(word, merges)
+    return word
+
+
+def _encode_from_left(chunk: bytes, merges: dict[IdPair, int]) -> list[int]:
+    """Joins as soon as the last two ids have a token."""
+    ids: list[int] = []
+    for byte in chunk:
+        ids.append(byte)
+        while tuple(ids[-2:]) in merges:
+            ids[-2:] = [merges[tuple(ids[-2:])]]
+    return ids
+
+
 _A, _B, _C, _D = b"abcd"
 
 ENCODE_BY_RANK = Exercise(
@@ -237,6 +256,8 @@ ENCODE_BY_RANK = Exercise(
         (b"abcdab", {(_C, _D): 256, (_B, 256): 257, (_A, _B): 258}),
         (b"aaaaa", {(_A, _A): 256, (256, 256): 257}),
         (b"", {(_A, _B): 256}),
+        (b"abc", {(_A, _B): 256, (_B, _C): 257}),
+        (b"abc", {(_B, _C): 256, (_A, 256): 257, (_A, _B): 258}),
     ),
     reference=_encode_by_rank,
     wrong_answers=(
@@ -255,6 +276,16 @@ ENCODE_BY_RANK = Exercise(
                 chunk, merges, lambda ids, known: max(known, key=lambda pair: merges[pair])
             ),
             "The latest merge goes first: the smallest new id was learned first.",
+        ),
+        WrongAnswer(
+            _encode_from_left,
+            "This joins whatever stands first in the text: the pair that was learned first goes "
+            "first, wherever it stands.",
+        ),
+        WrongAnswer(
+            _encode_passes,
+            "Each pass from the left joins every pair that has a token, whatever its rank: join "
+            "one pair at a time, the one of the lowest id.",
         ),
         WrongAnswer(
             _encode_one_pass,
@@ -288,6 +319,11 @@ def _encode_alternatives(text, special_tokens, names) -> list[int]:
     return ids + list(text[start:].encode())
 
 
+def _unescaped(special_tokens: dict[str, int]) -> str:
+    names = sorted(special_tokens, key=len, reverse=True)
+    return f"({'|'.join(names) or '(?!)'})"
+
+
 ENCODE_SPECIAL = Exercise(
     id="03.encode_special",
     cases=(
@@ -299,6 +335,7 @@ ENCODE_SPECIAL = Exercise(
         ("<s>!a", {"<s>!": 256, "<s>": 257}),
         ("<e", {"<e>": 256}),
         ("ab", {}),
+        ("a<|e|>b", {"<|e|>": 256}),
     ),
     reference=_encode_special,
     wrong_answers=(
@@ -335,6 +372,14 @@ ENCODE_SPECIAL = Exercise(
                 )
             ],
             "The rest is written as code points: é is one code point and two bytes.",
+        ),
+        WrongAnswer(
+            lambda text, special_tokens: [
+                id
+                for part in re.split(_unescaped(special_tokens), text)
+                for id in ([special_tokens[part]] if part in special_tokens else part.encode())
+            ],
+            'The names are read as patterns: the bar in <|e|> means "or". See re.escape.',
         ),
     ),
     hints=(

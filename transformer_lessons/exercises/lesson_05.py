@@ -295,6 +295,8 @@ NEAREST_ROWS = Exercise(
         (COMPASS, 0, 1),
         (COMPASS, 4, 2),
         (COMPASS, 3, 3),
+        (torch.tensor([[1.0, 0.0], [3.0, 0.0], [0.0, 1.0]]), 0, 1),
+        (torch.tensor([[1.0, 0.0], [3.0, 0.0], [0.0, 1.0]]), 1, 1),
     ),
     reference=_nearest_rows,
     wrong_answers=(
@@ -325,6 +327,16 @@ NEAREST_ROWS = Exercise(
                 table, row, n, (normalize(table, dim=1) @ normalize(table[row], dim=0)).abs()
             ),
             "A row that points the other way counts as near: −1 is as far as it gets.",
+        ),
+        WrongAnswer(
+            lambda table, row, n: (
+                (normalize(table, dim=1) @ normalize(table[row], dim=0))
+                .topk(n + 1)
+                .indices[1:]
+                .tolist()
+            ),
+            "The first of the list is taken for the row itself: a parallel row can stand there "
+            "too. Leave the row out by its number.",
         ),
     ),
     hints=(

@@ -82,6 +82,7 @@ SOFTMAX_ROWS = Exercise(
         (torch.tensor([[1.0, NOTHING, NOTHING], [0.0, 2.0, NOTHING], [0.5, -1.0, 3.0]]),),
         (torch.tensor([[1000.0, 1001.0], [0.0, 1.0]]),),
     ),
+    tolerance=1e-4,  # a logarithm of sums near 1000 is exact to 0.00006 in float32
     reference=_softmax_rows,
     wrong_answers=(
         WrongAnswer(
@@ -142,6 +143,15 @@ ATTEND = Exercise(
         WrongAnswer(
             lambda q, k, v, mask: _weights(q, k, ~mask).nan_to_num() @ v,
             "The mask is taken the other way round: True marks a key that may be looked at.",
+        ),
+        WrongAnswer(
+            lambda q, k, v, mask: _weights(q, k, ~mask) @ v,
+            "The mask is inverted: masked_fill hides where its argument is True. A row in which "
+            "everything is hidden becomes nan.",
+        ),
+        WrongAnswer(
+            lambda q, k, v, mask: (q @ k.T).softmax(dim=1) @ v,
+            "The mask is ignored, and the scores aren't divided by the root of the width.",
         ),
         WrongAnswer(
             lambda q, k, v, mask: _weights(q, k, torch.ones_like(mask)) @ v,
@@ -242,6 +252,7 @@ LEAKS = Exercise(
         (_OUTPUT[:4], _plus((0, 0), (0, 0.5), (0.25, 0.5), (0.1, 0.1)), 2),
         (_OUTPUT, _plus((1e-7, -1e-7), (0, 0), (-0.5, 0), (1, 1), (0.2, 0.2)), 3),
         (_OUTPUT, _plus((0.5, 0.5), (-0.5, 0.5), (0, 0), (0, 0), (1, 1)), 4),
+        (_OUTPUT[:3], _plus((1.5e-5, 0), (9e-6, 9e-6), (1, 1)), 2),
     ),
     reference=_leaks,
     wrong_answers=(
@@ -272,6 +283,16 @@ LEAKS = Exercise(
                 _moved(before, after) & (torch.arange(len(before)) > changed)
             ),
             "True stands after the change, where movement proves nothing: look before it.",
+        ),
+        WrongAnswer(
+            lambda before, after, changed: _before(
+                changed, (after - before).abs().mean(dim=1) > 1e-5
+            ),
+            "A mean hides a single number that moved: compare each number with 1e-5.",
+        ),
+        WrongAnswer(
+            lambda before, after, changed: _before(changed, (after - before).norm(dim=1) > 1e-5),
+            "The norm adds up many tiny differences: compare each number with 1e-5.",
         ),
     ),
     hints=(

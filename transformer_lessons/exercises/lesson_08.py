@@ -238,6 +238,10 @@ WINDOW_MASK = Exercise(
             lambda t, s, w: ~_window_mask(t, s, w),
             "True marks the hidden keys here: it must mark the ones that may be seen.",
         ),
+        WrongAnswer(
+            lambda t, s, w: _distance(t, s, s - t) < w,
+            "Causality is missing: keys after the query have a negative distance, and pass.",
+        ),
     ),
     hints=(
         "Number the keys from 0. At which position does the first of the queries stand?",

@@ -111,6 +111,14 @@ RMS_NORM = Exercise(
             lambda x, weight, eps: x / (x.square().mean() + eps).sqrt() * weight,
             "One mean square is shared by all tokens: each is divided by its own.",
         ),
+        WrongAnswer(
+            lambda x, weight, eps: _rms_norm(x, weight, 0.0),
+            "eps is not used: it is added to the mean square, under the root.",
+        ),
+        WrongAnswer(
+            lambda x, weight, eps: x / x.norm(dim=-1, keepdim=True) * weight,
+            "This divides by the length of the vector: its root mean square is length / sqrt(D).",
+        ),
     ),
     hints=(
         "The name says it, read from right to left: square, mean, root.",

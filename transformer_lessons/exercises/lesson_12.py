@@ -194,6 +194,12 @@ def _adam_without_root(parameter, gradient, mean, square, step, lr, decay):
     return (1 - lr * decay) * parameter - lr * mean / (1 - 0.9**step) / size, mean, square
 
 
+def _adam_eps_inside(parameter, gradient, mean, square, step, lr, decay):
+    mean, square = 0.9 * mean + 0.1 * gradient, 0.999 * square + 0.001 * gradient.square()
+    size = (square / (1 - 0.999**step) + 1e-8).sqrt()
+    return (1 - lr * decay) * parameter - lr * mean / (1 - 0.9**step) / size, mean, square
+
+
 def _adam_full_decay(parameter, gradient, mean, square, step, lr, decay):
     return _adamw_step(parameter, gradient, mean, square, step, lr, decay / lr)
 
@@ -211,8 +217,11 @@ ADAMW_STEP = Exercise(
             torch.tensor([0.5, 4.0]),
             torch.tensor([0.1, -1.0]),
             torch.tensor([0.01, 2.0]),
-            *(5, 0.01, 0.1),
+            5,
+            0.01,
+            0.1,
         ),
+        (_ONE, torch.tensor([1e-5]), _ZERO, _ZERO, 1, 0.1, 0.0),
     ),
     reference=_adamw_step,
     wrong_answers=(
@@ -239,6 +248,10 @@ ADAMW_STEP = Exercise(
         WrongAnswer(
             _adam_keeps_corrected,
             "The corrected averages are handed back: the next step would correct them again.",
+        ),
+        WrongAnswer(
+            _adam_eps_inside,
+            "eps is inside of the root: add it after the root, or a small gradient hardly moves.",
         ),
     ),
     hints=(

@@ -221,6 +221,14 @@ STATE_BYTES = Exercise(
             lambda state: sum({t.numel() * t.element_size() for t in _different(state)}),
             "A set of sizes keeps one tensor of each size: different tensors may be equally large.",
         ),
+        WrongAnswer(
+            lambda state: sum(tensor.numel() for tensor in _tensors_in(state)),
+            "This counts numbers, not bytes, and a tensor that occurs twice is counted twice.",
+        ),
+        WrongAnswer(
+            lambda state: sum(len(t) * t.element_size() for t in _different(state)),
+            "len is the size of the first dimension only: numel() counts all numbers.",
+        ),
     ),
     hints=(
         "A nest inside a nest is the same problem again: let the function call itself, or keep a "

@@ -147,6 +147,13 @@ def _top_p_too_few(shares: Tensor, p: float) -> Tensor:
     return result / result.sum().clamp(min=1e-9)
 
 
+def _top_p_nan(shares: Tensor, p: float) -> Tensor:
+    ordered, order = shares.sort(descending=True)
+    result = torch.zeros_like(shares)
+    result[order] = ordered * (ordered.cumsum(0) <= p)
+    return result / result.sum()
+
+
 def _top_p_unsorted(shares: Tensor, p: float) -> Tensor:
     result = shares * (shares.cumsum(0) - shares < p)
     return result / result.sum()
@@ -182,6 +189,11 @@ TOP_P = Exercise(
             _top_p_too_few,
             "The token that crosses p is dropped. Where the first alone has more than p, none is "
             "left.",
+        ),
+        WrongAnswer(
+            _top_p_nan,
+            "cumsum <= p drops the token that crosses p. Where the first alone has more than p, "
+            "none is left, and 0 / 0 is nan.",
         ),
         WrongAnswer(
             _top_p_unsorted,
