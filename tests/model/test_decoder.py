@@ -13,8 +13,7 @@ from torch.nn import functional
 from transformer_lessons.config import ModelConfig, RopeScaling
 from transformer_lessons.errors import LessonsError
 from transformer_lessons.model.accounting import count_parameters
-from transformer_lessons.model.attention import causal_mask, fused_attend
-from transformer_lessons.model.blocked_attention import blocked_attend
+from transformer_lessons.model.attention import blocked_attend, causal_mask, fused_attend
 from transformer_lessons.model.decoder import Decoder
 from transformer_lessons.presets import preset
 from transformer_lessons.training.loss import cross_entropy

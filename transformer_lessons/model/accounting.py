@@ -1,4 +1,4 @@
-"""Counting what a model is made of, and what it costs to run: parameters, operations, bytes."""
+"""Counting what a model has and costs: parameters, operations (FLOPs), bytes. Lesson 10."""
 
 from torch import nn
 
@@ -76,14 +76,8 @@ def kv_bytes(config: ModelConfig, n_tokens: int, bytes_per_number: int = 2) -> i
     32768
     """
     n_seen = min(n_tokens, config.sliding_window or n_tokens)
-    return (
-        config.n_layers
-        * 2
-        * config.heads.n_kv_heads
-        * config.heads.head_dim
-        * n_seen
-        * bytes_per_number
-    )
+    per_token = config.n_layers * 2 * config.heads.n_kv_heads * config.heads.head_dim
+    return per_token * n_seen * bytes_per_number
 
 
 def training_bytes(config: ModelConfig) -> dict[str, int]:

@@ -1,7 +1,8 @@
-"""The whole model: token ids in, a score for every possible next token out."""
+"""The whole model: token ids in, a score for every possible next token out. Lesson 10."""
 
 import math
 from collections.abc import Callable
+from dataclasses import fields
 from functools import partial
 
 import torch
@@ -56,7 +57,7 @@ class Decoder(nn.Module):
             x = x + sinusoidal_table(positions, self.config.d_model).to(x.dtype)
         return dropout(x, self.config.dropout * self.config.size_scale, self.training)
 
-    def hidden(
+    def hidden_states(
         self,
         tokens: Tensor,
         cache: KVCache | None = None,
@@ -64,14 +65,14 @@ class Decoder(nn.Module):
         mask: Tensor | None = None,
     ) -> Tensor:
         """What the head reads: (B, T, D), after the final norm."""
-        check_tokens(self.config, tokens)
+        _check_tokens(self.config, tokens)
         if cache is not None:
-            check_unset(positions, mask)
+            _check_unset(positions, mask)
             positions, mask = cache.next_inputs(tokens)
         positions, mask, rope = attention_inputs(self.config, tokens, positions, mask)
         x = self.embed(tokens, positions)  # (B, T, D)
         for layer, block in enumerate(self.blocks):
-            x = block(x, mask, rope, None if cache is None else partial(cache.extend, layer))
+            x = block(x, mask, rope, None if cache is None else partial(cache.update, layer))
         if cache is not None:
             cache.length += tokens.shape[1]
         return self.final_norm(x)
@@ -83,7 +84,11 @@ class Decoder(nn.Module):
         positions: Tensor | None = None,
         mask: Tensor | None = None,
     ) -> Tensor:
-        return self.head(self.hidden(tokens, cache, positions, mask))  # (B, T, V)
+        return self.head(self.hidden_states(tokens, cache, positions, mask))  # (B, T, V)
+
+    def extra_repr(self) -> str:
+        chosen = [f.name for f in fields(self.config) if getattr(self.config, f.name) != f.default]
+        return ", ".join(f"{name}={getattr(self.config, name)!r}" for name in chosen)
 
 
 def attention_inputs(
@@ -94,46 +99,44 @@ def attention_inputs(
 ) -> tuple[Tensor, Tensor, tuple[Tensor, Tensor] | None]:
     """What the blocks need besides tokens: positions, the mask and the RoPE table.
 
-    Positions (T,) and a mask (T, T) serve all texts of a batch; positions (B, T) and a mask
-    (B, 1, T, T) are those of each text.
+    Positions (T,) and a mask (T, T) serve all sequences of a batch; positions (B, T) and a mask
+    (B, 1, T, T) are those of each.
     """
     n_tokens = tokens.shape[1]
     if positions is None:
         positions = torch.arange(n_tokens, device=tokens.device)
     elif config.position == "learned":
-        check_ids(positions, config.context_length, "position", "context_length")
+        _check_ids(positions, config.context_length, "position", "context_length")
     if mask is None:
         mask = causal_mask(n_tokens, config.sliding_window, tokens.device)
     rope = None
     if config.position == "rope":
-        places = positions if positions.ndim == 1 else positions[:, None]  # the same for all heads
-        rope = rope_table(places, config.heads.head_dim, config.rope_theta, config.rope_scaling)
+        shared = positions if positions.ndim == 1 else positions[:, None]  # the same for all heads
+        rope = rope_table(shared, config.heads.head_dim, config.rope_theta, config.rope_scaling)
     return positions, mask, rope
 
 
-def check_tokens(config: ModelConfig, tokens: Tensor) -> None:
+def _check_tokens(config: ModelConfig, tokens: Tensor) -> None:
     """Raise `LessonsError` for tokens (B, T) that a model of `config` can't look at."""
     if tokens.ndim != 2:
         what = f"tokens have the shape {tuple(tokens.shape)}, not (batch, tokens)"
-        raise LessonsError(what, where="tokens", remedy="One text is tokens[None].")
+        raise LessonsError(what, where="tokens", remedy="One sequence is tokens[None].")
     n_tokens = tokens.shape[1]
     if not 1 <= n_tokens <= config.context_length:
-        raise LessonsError(
-            f"{n_tokens} tokens, but this model looks at 1 to {config.context_length}",
-            where="context_length",
-            remedy="Give it fewer tokens, or make a model with a longer context_length.",
-        )
-    check_ids(tokens, config.vocab_size, "token", "vocab_size")
+        what = f"{n_tokens} tokens, but this model looks at 1 to {config.context_length}"
+        remedy = "Give it fewer tokens, or make a model with a longer context_length."
+        raise LessonsError(what, where="context_length", remedy=remedy)
+    _check_ids(tokens, config.vocab_size, "token", "vocab_size")
 
 
-def check_unset(positions: Tensor | None, mask: Tensor | None) -> None:
+def _check_unset(positions: Tensor | None, mask: Tensor | None) -> None:
     """Raise `LessonsError` if positions or a mask were given beside a cache, which has its own."""
     if positions is not None or mask is not None:
         what = "positions and mask are the cache's own, when there is a cache"
         raise LessonsError(what, where="Decoder", remedy="Leave them away.")
 
 
-def check_ids(ids: Tensor, size: int, kind: str, field: str) -> None:
+def _check_ids(ids: Tensor, size: int, kind: str, field: str) -> None:
     """Raise `LessonsError` unless all `ids` are integers from 0 to size - 1."""
     if ids.is_floating_point() or ids.is_complex() or ids.dtype == torch.bool:
         raise LessonsError(f"{kind}s are {ids.dtype}, not integers", where=f"{kind}s")

@@ -1,4 +1,4 @@
-"""The numbers a model starts from."""
+"""Initialization: the numbers a model starts from. Lesson 10."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""Rotary position embedding (RoPE): a token's place in the text, written as an angle.
+"""Rotary position embedding (RoPE): a token's position, written as an angle. Lesson 6.
 
 Two numbers of a head are a point in the plane, and the point is turned. Which two make a pair is a
 convention: "split" pairs x[j] with x[j + d/2], "interleaved" pairs x[2j] with x[2j + 1].
@@ -16,11 +16,11 @@ from transformer_lessons.model.rope_scaling import rope_frequencies
 
 
 def rope_table(
-    positions: Tensor, head_dim: int, base: float = 10_000.0, scaling: RopeScaling | None = None
+    positions: Tensor, head_dim: int, theta: float = 10_000.0, scaling: RopeScaling | None = None
 ) -> tuple[Tensor, Tensor]:
     """Cosine and sine of the angle of every pair of numbers at every position.
 
-    Pair j of a head turns by position * base**(-2j/d) radians: pair 0 by one radian per token,
+    Pair j of a head turns by position * theta**(-2j/d) radians: pair 0 by one radian per token,
     later pairs ever more slowly; `scaling` slows them further. `positions` is (T,), and both
     results are (T, d/2); further dimensions in front stay in front.
 
@@ -32,7 +32,8 @@ def rope_table(
     dtype = torch.promote_types(positions.dtype, torch.float32)
     grows = scaling is not None and scaling.kind == "dynamic"
     n_tokens = int(positions.max()) + 1 if grows else 1
-    frequencies, size = rope_frequencies(head_dim, base, scaling, n_tokens, positions.device, dtype)
+    device = positions.device
+    frequencies, size = rope_frequencies(head_dim, theta, scaling, n_tokens, device, dtype)
     angles = positions.to(dtype)[..., None] * frequencies  # (T, d/2)
     return angles.cos() * size, angles.sin() * size
 
@@ -70,7 +71,7 @@ def rotate_complex(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
 def apply_rope(
     x: Tensor,
     positions: Tensor,
-    base: float = 10_000.0,
+    theta: float = 10_000.0,
     layout: str = "split",
     scaling: RopeScaling | None = None,
 ) -> Tensor:
@@ -91,7 +92,7 @@ def apply_rope(
         what, remedy = f"x has {x.shape[-1]} numbers per head", "RoPE turns pairs of numbers."
         raise LessonsError(what, where="apply_rope", remedy=remedy)
     wide = torch.promote_types(x.dtype, torch.float32)
-    return turn(x, *rope_table(positions.to(wide), x.shape[-1], base, scaling))
+    return turn(x, *rope_table(positions.to(wide), x.shape[-1], theta, scaling))
 
 
 def to_split_layout(x: Tensor, n_heads: int = 1, dim: int = -1) -> Tensor:
