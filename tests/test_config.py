@@ -162,7 +162,7 @@ SCALING = {"kind": "yarn", "factor": 4.0, "original_context_length": 8, "beta_fa
     ("field", "value", "allowed"),
     [
         *[("kind", value, "one of linear, dynamic, llama3, yarn") for value in ("ntk", None, 1)],
-        *[("factor", value, "1 or more, and finite") for value in (0.9, math.inf, math.nan, "2")],
+        *[("factor", value, "1 or more, and finite") for value in (0.9, math.inf, "2", True)],
         *[("original_context_length", value, "null or an integer of at") for value in (0, 2.0)],
         *[("beta_slow", value, "above 0, and finite") for value in (0, -1, math.inf, None)],
         *[("beta_fast", value, "above beta_slow = 1.0") for value in (1.0, 0.5)],

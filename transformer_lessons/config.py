@@ -59,7 +59,7 @@ class HeadSizes(NamedTuple):
 class RopeScaling:
     """How RoPE is slowed down for sequences longer than those a model was first trained on.
 
-    `rope_frequencies` in `model.rope_scaling` computes each kind, and cites its source.
+    `rope_frequencies` in `model.rope` computes each kind, and cites its source.
 
     >>> RopeScaling("linear", factor=4.0).kind
     'linear'

@@ -7,8 +7,13 @@ import torch
 
 from transformer_lessons.config import RopeScaling
 from transformer_lessons.exercises.exercise import find_exercise
-from transformer_lessons.model.rope import rotate, rotate_complex, to_split_layout
-from transformer_lessons.model.rope_scaling import rope_frequencies, scale_like_llama3
+from transformer_lessons.model.rope import (
+    rope_frequencies,
+    rotate,
+    rotate_complex,
+    scale_like_llama3,
+    to_split_layout,
+)
 
 
 def reference(name):

@@ -34,6 +34,7 @@ def on_meta(config):
     with torch.device("meta"):
         return Decoder(config)
 
+
 CHOICES = {
     "position": ["rope", "learned", "sinusoidal", "none"],
     "norm": ["layer", "rms"],

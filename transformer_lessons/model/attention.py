@@ -1,7 +1,4 @@
-"""Attention: every token looks back and gathers what it needs. Lessons 7 and 8.
-
-The causal mask, scaled dot-product attention (by hand, fused, in blocks), several heads, and
-grouped-query attention (GQA).
+"""Causal, scaled dot-product attention with several heads, also grouped-query. Lessons 7 and 8.
 
 Shapes: B batch, H heads, K heads of keys and values, T queries, S keys, d numbers per head,
 D numbers per token.
@@ -132,8 +129,7 @@ def merge_heads(x: Tensor) -> Tensor:
 def repeat_heads(x: Tensor, n_times: int) -> Tensor:
     """Each head `n_times` in a row: (B, K, S, d) -> (B, K * n_times, S, d).
 
-    For grouped-query attention (GQA): query heads 0 to n_times - 1 share the first head of keys and
-    values, and so on.
+    Grouped-query attention (GQA): query heads 0 to n_times - 1 share the first head of keys, etc.
     Source: Ainslie et al. 2023, "GQA: Training Generalized Multi-Query Transformer Models".
 
     >>> repeat_heads(torch.tensor([[[[1]], [[2]]]]), 2).flatten().tolist()
@@ -169,8 +165,7 @@ class CausalAttention(nn.Module):
         """
         q, k, v = self.qkv(x).split(self.widths, dim=-1)
         q = self.q_norm(split_heads(q, self.n_heads))
-        k = self.k_norm(split_heads(k, self.n_kv_heads))
-        v = split_heads(v, self.n_kv_heads)
+        k, v = self.k_norm(split_heads(k, self.n_kv_heads)), split_heads(v, self.n_kv_heads)
         if rope is not None:
             q, k = rotate(q, *rope), rotate(k, *rope)
             if self.rope_v_scale:

@@ -3,7 +3,6 @@
 from collections.abc import Callable
 
 from torch import Tensor, nn
-from torch.nn.functional import dropout
 
 from transformer_lessons.config import ModelConfig
 from transformer_lessons.model.attention import CausalAttention, Rope, UpdateCache, attend
@@ -12,7 +11,7 @@ from transformer_lessons.model.norm import make_norm
 
 
 class Block(nn.Module):
-    """x = x + attention(norm(x)), then x = x + feedforward(norm(x)).
+    """x = x + attention(norm(x)), then x = x + feedforward(norm(x)), with dropout in training.
 
     Here the norm comes before each layer and outside the sum ("pre-norm"), so that the running
     numbers `x` pass from the first block to the last without being squeezed. "Post-norm", the
@@ -23,7 +22,7 @@ class Block(nn.Module):
     def __init__(self, config: ModelConfig, attend: Callable[..., Tensor] = attend) -> None:
         super().__init__()
         self.pre_norm = config.norm_placement == "pre"
-        self.dropout = config.dropout * config.size_scale
+        self.dropout = nn.Dropout(config.dropout * config.size_scale)
         self.attention_norm = make_norm(config)
         self.attention = CausalAttention(config, attend)
         self.feedforward_norm = make_norm(config)
@@ -33,14 +32,10 @@ class Block(nn.Module):
         self, x: Tensor, mask: Tensor, rope: Rope | None = None, update: UpdateCache | None = None
     ) -> Tensor:
         if self.pre_norm:
-            x = x + self.drop(self.attention(self.attention_norm(x), mask, rope, update))
-            return x + self.drop(self.feedforward(self.feedforward_norm(x)))  # (B, T, D)
-        x = self.attention_norm(x + self.drop(self.attention(x, mask, rope, update)))
-        return self.feedforward_norm(x + self.drop(self.feedforward(x)))  # (B, T, D)
-
-    def drop(self, x: Tensor) -> Tensor:
-        """While training, a random share of the numbers is set to 0 and the rest made larger."""
-        return dropout(x, self.dropout, self.training)
+            x = x + self.dropout(self.attention(self.attention_norm(x), mask, rope, update))
+            return x + self.dropout(self.feedforward(self.feedforward_norm(x)))  # (B, T, D)
+        x = self.attention_norm(x + self.dropout(self.attention(x, mask, rope, update)))
+        return self.feedforward_norm(x + self.dropout(self.feedforward(x)))  # (B, T, D)
 
     def extra_repr(self) -> str:
-        return f"norm_placement={'pre' if self.pre_norm else 'post'}, dropout={self.dropout:.4g}"
+        return f"norm_placement={'pre' if self.pre_norm else 'post'}"

@@ -1,4 +1,4 @@
-"""Compiling: PyTorch records what a function does to tensors, and makes one program of it. Lesson 13."""
+"""`torch.compile`: PyTorch records what a function does, and makes a program of it. Lesson 13."""
 
 import warnings
 from collections.abc import Callable

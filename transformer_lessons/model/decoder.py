@@ -7,17 +7,33 @@ from functools import partial
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import dropout
 
 from transformer_lessons.config import ModelConfig
 from transformer_lessons.errors import LessonsError
-from transformer_lessons.model.attention import attend, causal_mask
+from transformer_lessons.model.attention import Rope, attend, causal_mask
 from transformer_lessons.model.block import Block
 from transformer_lessons.model.cache import KVCache
 from transformer_lessons.model.embedding import Embedding, sinusoidal_table
-from transformer_lessons.model.initialization import initialize
 from transformer_lessons.model.norm import make_norm
 from transformer_lessons.model.rope import rope_table
+
+
+def initialize(model: nn.Module, n_layers: int) -> None:
+    """Small random weights ~ N(0, 0.02²), zero biases; layers that add to the sum start smaller.
+
+    Small weights make small logits, so that every token starts out about equally likely and the
+    first loss is close to ln V. Each block adds twice to the running numbers; 2 * n_layers
+    independent terms have a sum that is sqrt(2 * n_layers) times as large as one of them, so the
+    matrices that end in the sum ("out" and "down") start with 0.02 / sqrt(2 * n_layers).
+    Source: Radford et al. 2019, section 2.3, and the GPT-2 code.
+    """
+    for name, module in model.named_modules():
+        if isinstance(module, nn.Linear | Embedding):
+            adds_to_the_sum = name.endswith((".out", ".down"))
+            std = 0.02 / math.sqrt(2 * n_layers) if adds_to_the_sum else 0.02
+            nn.init.normal_(module.weight, mean=0.0, std=std)
+        if isinstance(module, nn.Linear) and module.bias is not None:
+            nn.init.zeros_(module.bias)
 
 
 class Decoder(nn.Module):
@@ -41,6 +57,7 @@ class Decoder(nn.Module):
         self.embedding = Embedding(config.vocab_size, config.d_model, scale)
         if config.position == "learned":
             self.position_embedding = Embedding(config.context_length, config.d_model)
+        self.dropout = nn.Dropout(config.dropout * config.size_scale)
         self.blocks = nn.ModuleList(Block(config, attend) for _ in range(config.n_layers))
         self.final_norm = make_norm(config) if config.norm_placement == "pre" else nn.Identity()
         self.head = nn.Linear(config.d_model, config.vocab_size, bias=config.head_bias)
@@ -55,7 +72,7 @@ class Decoder(nn.Module):
             x = x + self.position_embedding(positions)
         if self.config.position == "sinusoidal":
             x = x + sinusoidal_table(positions, self.config.d_model).to(x.dtype)
-        return dropout(x, self.config.dropout * self.config.size_scale, self.training)
+        return self.dropout(x)
 
     def hidden_states(
         self,
@@ -67,7 +84,8 @@ class Decoder(nn.Module):
         """What the head reads: (B, T, D), after the final norm."""
         _check_tokens(self.config, tokens)
         if cache is not None:
-            _check_unset(positions, mask)
+            if positions is not None or mask is not None:
+                raise LessonsError("positions and mask are the cache's own", where="Decoder")
             positions, mask = cache.next_inputs(tokens)
         positions, mask, rope = attention_inputs(self.config, tokens, positions, mask)
         x = self.embed(tokens, positions)  # (B, T, D)
@@ -92,11 +110,8 @@ class Decoder(nn.Module):
 
 
 def attention_inputs(
-    config: ModelConfig,
-    tokens: Tensor,
-    positions: Tensor | None = None,
-    mask: Tensor | None = None,
-) -> tuple[Tensor, Tensor, tuple[Tensor, Tensor] | None]:
+    config: ModelConfig, tokens: Tensor, positions: Tensor | None = None, mask: Tensor | None = None
+) -> tuple[Tensor, Tensor, Rope | None]:
     """What the blocks need besides tokens: positions, the mask and the RoPE table.
 
     Positions (T,) and a mask (T, T) serve all sequences of a batch; positions (B, T) and a mask
@@ -127,13 +142,6 @@ def _check_tokens(config: ModelConfig, tokens: Tensor) -> None:
         remedy = "Give it fewer tokens, or make a model with a longer context_length."
         raise LessonsError(what, where="context_length", remedy=remedy)
     _check_ids(tokens, config.vocab_size, "token", "vocab_size")
-
-
-def _check_unset(positions: Tensor | None, mask: Tensor | None) -> None:
-    """Raise `LessonsError` if positions or a mask were given beside a cache, which has its own."""
-    if positions is not None or mask is not None:
-        what = "positions and mask are the cache's own, when there is a cache"
-        raise LessonsError(what, where="Decoder", remedy="Leave them away.")
 
 
 def _check_ids(ids: Tensor, size: int, kind: str, field: str) -> None:
