@@ -24,10 +24,10 @@ def cases(name):
     return find_exercise(f"06.{name}").cases
 
 
-@pytest.mark.parametrize(("head_dim", "base"), cases("frequencies"))
-def test_frequencies_are_the_packages(head_dim, base):  # SPEC G4
-    expected, _ = rope_frequencies(head_dim, base, dtype=torch.float64)
-    assert reference("frequencies")(head_dim, base) == pytest.approx(expected.tolist(), rel=1e-12)
+@pytest.mark.parametrize(("head_dim", "theta"), cases("frequencies"))
+def test_frequencies_are_the_packages(head_dim, theta):  # SPEC G4
+    expected, _ = rope_frequencies(head_dim, theta, dtype=torch.float64)
+    assert reference("frequencies")(head_dim, theta) == pytest.approx(expected.tolist(), rel=1e-12)
 
 
 def test_frequencies_by_hand():  # SPEC G4
