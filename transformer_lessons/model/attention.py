@@ -79,12 +79,10 @@ def fused_attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor) -> Tensor:
 def blocked_attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor, block_size: int = 64) -> Tensor:
     """The same as `attend`, one block of `block_size` keys at a time, never holding all weights.
 
-    This is the idea of FlashAttention: a softmax needs the largest score and the sum of a whole
-    row, and both can be kept up to date while the keys pass by in blocks that fit in fast memory.
-    Three things are kept for each query: the largest score so far, the sum of exp(score - largest),
-    and the sum of the values with these weights. When a block brings a larger score, both sums
-    shrink by exp(old largest - new largest). Shapes as in `attend`; every query must be allowed at
-    least one key. A `block_size` below 1 raises `LessonsError`.
+    This is the idea of FlashAttention. Three things are kept for each query: the largest score so
+    far, the sum of exp(score - largest), and the sum of the values with these weights. When a block
+    brings a larger score, both sums shrink by exp(old largest - new largest). Every query must be
+    allowed at least one key. A `block_size` below 1 raises `LessonsError`.
     Sources: Milakov and Gimelshein 2018, "Online normalizer calculation for softmax"; Dao et al.
     2022, "FlashAttention".
 
@@ -159,10 +157,7 @@ class CausalAttention(nn.Module):
         self.k_norm = make_norm(config, self.head_dim) if config.qk_norm else nn.Identity()
 
     def project(self, x: Tensor, rope: Rope | None) -> tuple[Tensor, ...]:
-        """Queries (B, H, T, d), keys and values (B, K, T, d), from `x` (B, T, D).
-
-        `rope` is the cosine and sine of `rope_table`, or None to leave everything unturned.
-        """
+        """Queries (B, H, T, d), keys and values (B, K, T, d) of `x` (B, T, D), turned by `rope`."""
         q, k, v = self.qkv(x).split(self.widths, dim=-1)
         q = self.q_norm(split_heads(q, self.n_heads))
         k, v = self.k_norm(split_heads(k, self.n_kv_heads)), split_heads(v, self.n_kv_heads)

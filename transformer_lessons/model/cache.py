@@ -71,10 +71,8 @@ class KVCache:
 
     def positions(self, n_tokens: int) -> Tensor:
         """Their positions, which start at 0 after the padding: (T,), or (B, T) if any has some."""
-        counted = self._slot_positions(n_tokens)
-        if self.left_padding is None:
-            return counted
-        return (counted - self.left_padding[:, None]).clamp(min=0)
+        counted, padding = self._slot_positions(n_tokens), self.left_padding
+        return counted if padding is None else (counted - padding[:, None]).clamp(min=0)
 
     def mask(self, n_tokens: int) -> Tensor:
         """The causal mask over slots: (T, S), or (B, 1, T, S) with padding.

@@ -21,10 +21,10 @@ from transformer_lessons.model.rope import rope_table
 def initialize(model: nn.Module, n_layers: int) -> None:
     """Small random weights ~ N(0, 0.02²), zero biases; layers that add to the sum start smaller.
 
-    Small weights make small logits, so that every token starts out about equally likely and the
-    first loss is close to ln V. Each block adds twice to the running numbers; 2 * n_layers
-    independent terms have a sum that is sqrt(2 * n_layers) times as large as one of them, so the
-    matrices that end in the sum ("out" and "down") start with 0.02 / sqrt(2 * n_layers).
+    Small weights make small logits: every token starts out about equally likely, and the first loss
+    is close to ln V. Each block adds twice to the residual stream; 2 * n_layers independent terms
+    have a sum that is sqrt(2 * n_layers) times as large as one of them, so the matrices that end in
+    the sum ("out" and "down") start with 0.02 / sqrt(2 * n_layers).
     Source: Radford et al. 2019, section 2.3, and the GPT-2 code.
     """
     for name, module in model.named_modules():

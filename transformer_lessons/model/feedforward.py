@@ -41,10 +41,7 @@ def swiglu(gate: Tensor, up: Tensor) -> Tensor:
 
 
 class GatedFeedForward(nn.Module):
-    """down(swiglu(gate(x), up(x))): three matrices instead of two, without an extra bend.
-
-    Source: Shazeer 2020, "GLU Variants Improve Transformer".
-    """
+    """down(swiglu(gate(x), up(x))): three matrices instead of two, without an extra bend."""
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()

@@ -3,10 +3,9 @@
 Two numbers of a head are a point in the plane, which is turned by an angle that says the position.
 Which two is a convention: "split" pairs x[j] with x[j + d/2], "interleaved" x[2j] with x[2j + 1].
 
-Scaling (linear, NTK-aware, Llama 3, YaRN) slows the turns. A pair that turns by `f` radians per
-token has made `L * f / 2π` full turns after L tokens. Pairs that turn many times within the trained
-length tell near from far; pairs that don't complete one turn have never shown the model their later
-angles, and those are what breaks in a longer sequence.
+Scaling (linear, NTK-aware, Llama 3, YaRN) slows the turns. Pairs that turn many times within the
+trained length tell near from far. Pairs that don't complete one turn have never shown the model
+their later angles, which breaks longer sequences.
 
 Shapes: T tokens, d numbers per head, `...` any leading dimensions (batch, heads).
 Source: Su et al. 2021, "RoFormer: Enhanced Transformer with Rotary Position Embedding".
@@ -175,9 +174,8 @@ def scale_like_llama3(frequencies: Tensor, scaling: RopeScaling) -> Tensor:
 
     Between `beta_slow` and `beta_fast` (4) the share that is left alone grows with the turns.
     """
-    turns = scaling.trained_length * frequencies / (2 * math.pi)
-    keep = (turns - scaling.beta_slow) / ((scaling.beta_fast or 4.0) - scaling.beta_slow)
-    keep = keep.clamp(0, 1)
+    turns, slow = scaling.trained_length * frequencies / (2 * math.pi), scaling.beta_slow
+    keep = ((turns - slow) / ((scaling.beta_fast or 4.0) - slow)).clamp(0, 1)
     return keep * frequencies + (1 - keep) * frequencies / scaling.factor
 
 
