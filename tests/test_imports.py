@@ -95,13 +95,6 @@ def test_a_wrong_import_is_found(tmp_path, name, line):
     assert len(wrong_imports(path, name)) == 1
 
 
-def test_training_knows_no_tokenizer():
-    found = [(name, i) for name, path in modules() for i in imports_of(path)]
-    rooms = {(part_of(name), part_of(imported)) for name, imported in found}
-    assert ("training", "data") in rooms or ("training", "model") in rooms
-    assert ("training", "tokenizers") not in rooms
-
-
 def public_definitions(room):
     """The names of the public classes and functions in the modules of a room."""
     found = []

@@ -1,4 +1,4 @@
-"""What a model is: its sizes and choices, validated once, and written as plain JSON.
+"""What a model is: its sizes and choices, checked once, written as plain JSON. Lessons 6 and 10.
 
 Every size has the name the field uses. Values that follow from others (the width of a head, say)
 are properties, so that `dataclasses.replace` can change one field and the rest follow.
@@ -225,14 +225,14 @@ def check_fields(config: Any) -> None:
 
     >>> check_fields(ModelConfig(256, 16, d_model=4, n_layers=2, n_heads=2, d_ff=8))
     """
-    for name, hint in get_type_hints(type(config), include_extras=True).items():
+    for name, declared in get_type_hints(type(config), include_extras=True).items():
         value, null = getattr(config, name), ""
-        if isinstance(hint, UnionType) or get_origin(hint) is Union:
+        if isinstance(declared, UnionType) or get_origin(declared) is Union:
             if value is None:
                 continue
-            (hint,) = [part for part in get_args(hint) if part is not NoneType]
-            null = "null, " if hint is bool else "null or "
-        kind, *rules = get_args(hint) if get_origin(hint) is Annotated else (hint,)
+            (declared,) = [part for part in get_args(declared) if part is not NoneType]
+            null = "null, " if declared is bool else "null or "
+        kind, *rules = get_args(declared) if get_origin(declared) is Annotated else (declared,)
         if not _is_a(kind, value) or not all(rule.is_ok(value) for rule in rules):
             words = "true or false" if kind is bool else f"a {kind.__name__}"
             what = f"{name} = {value!r} is not {null}{rules[0].words if rules else words}"
