@@ -74,7 +74,7 @@ def test_a_bad_value_is_named(name, value):  # SPEC S7
     ("name", "allowed"),
     [
         ("n_layers", "an integer of at least 1"),
-        ("rope_theta", "above 1 and finite"),
+        ("rope_theta", "above 1, and finite"),
         ("rope_v_scale", "from 0 to 1"),
         ("norm_eps", "above 0, at most 0.1"),
         ("adaptive_norm", "true or false"),
@@ -162,11 +162,12 @@ SCALING = {"kind": "yarn", "factor": 4.0, "original_context_length": 8, "beta_fa
     ("field", "value", "allowed"),
     [
         *[("kind", value, "one of linear, dynamic, llama3, yarn") for value in ("ntk", None, 1)],
-        *[("factor", value, "from 1, and finite") for value in (0.9, math.inf, math.nan, "2")],
-        *[("original_context_length", value, "an integer of at") for value in (None, 0, 2.0)],
+        *[("factor", value, "1 or more, and finite") for value in (0.9, math.inf, "2", True)],
+        *[("original_context_length", value, "null or an integer of at") for value in (0, 2.0)],
         *[("beta_slow", value, "above 0, and finite") for value in (0, -1, math.inf, None)],
-        *[("beta_fast", value, "above beta_slow = 1.0") for value in (1.0, 0.5, math.inf, "4")],
-        *[("attention_factor", value, "above 0, and finite") for value in (0, -1.0, math.nan)],
+        *[("beta_fast", value, "above beta_slow = 1.0") for value in (1.0, 0.5)],
+        *[("beta_fast", value, "null or above 0, and finite") for value in (math.inf, "4")],
+        *[("attention_factor", value, "null or above 0, and") for value in (0, -1.0, math.nan)],
     ],
 )
 def test_a_bad_rope_scaling_is_named(field, value, allowed):  # SPEC S7
@@ -179,8 +180,9 @@ def test_a_bad_rope_scaling_is_named(field, value, allowed):  # SPEC S7
 def test_only_linear_scaling_needs_no_trained_length():
     assert RopeScaling("linear", 2.0).original_context_length is None
     for kind in ("dynamic", "llama3", "yarn"):
-        with pytest.raises(LessonsError, match=f"which {kind} scaling needs"):
+        with pytest.raises(LessonsError, match=f"{kind} scaling needs original_context_length"):
             RopeScaling(kind, 2.0)
+        assert RopeScaling(kind, 2.0, 8).trained_length == 8
 
 
 def test_derived_values_follow_the_fields():

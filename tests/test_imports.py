@@ -1,8 +1,10 @@
 """What importing the package costs, what it offers, and that its imports point one way."""
 
 import ast
+import importlib
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -11,28 +13,29 @@ import transformer_lessons
 
 PACKAGE = Path(transformer_lessons.__file__).parent
 
-# DESIGN section 1. A module may import from its own part and from parts of a lower stage.
+# A module may import from its own room and from those of a lower stage. Support is a leaf: readers
+# of formats return plain values there, and the rooms above make tokenizers and models of them.
 STAGES = {
     "errors": 0,
     "config": 1,
     "device": 1,
-    "files": 1,
-    "plotting": 1,
-    "assets": 2,
-    "presets": 2,
-    "text": 3,
+    "support": 2,
+    "presets": 3,
+    "tokenizers": 3,
     "model": 3,
-    "training": 4,
-    "generation": 4,
-    "weights": 5,
-    "analysis": 5,
-    "exercises": 6,
+    "autograd": 3,
+    "data": 4,
+    "training": 5,
+    "generation": 5,
+    "weights": 6,
+    "analysis": 7,
+    "exercises": 8,
 }
-LAST = 7  # cli, __main__, terminal display: may import everything, nothing imports them
+LAST = 9  # cli, __main__: may import everything, nothing imports them
 
 
 def part_of(module: str) -> str:
-    """`transformer_lessons.data.pairs` -> `text`; the package itself -> ''."""
+    """`transformer_lessons.data.pairs` -> `data`; the package itself -> ''."""
     return [*module.split("."), ""][1]
 
 
@@ -49,7 +52,7 @@ def imports_of(path: Path) -> list[str]:
 
 
 def wrong_imports(path: Path, name: str) -> list[str]:
-    """The imports of the module `name` that lead to a later stage or to a sibling part."""
+    """The imports of the module `name` that lead to a later stage or to a sibling room."""
     part = part_of(name)
     own = STAGES.get(part, LAST)
     wrong = []
@@ -76,11 +79,14 @@ def test_imports_point_one_way(name, path):
     ("name", "line"),
     [
         ("transformer_lessons.model.block", "from transformer_lessons.training.loss import x"),
-        ("transformer_lessons.data.pairs", "from transformer_lessons.model.decoder import x"),
+        ("transformer_lessons.data.pairs", "from transformer_lessons.training.loss import x"),
         ("transformer_lessons.training.loss", "import transformer_lessons.generation.generate"),
         ("transformer_lessons.analysis.logit_lens", "import transformer_lessons"),
         ("transformer_lessons.errors", "from transformer_lessons.config import x"),
         ("transformer_lessons.exercises.grader", "from transformer_lessons.cli.main import main"),
+        ("transformer_lessons.support.files", "from transformer_lessons.model.decoder import x"),
+        ("transformer_lessons.model.rope", "from transformer_lessons.tokenizers.bpe import x"),
+        ("transformer_lessons.tokenizers.bpe", "from transformer_lessons.data.pairs import x"),
     ],
 )
 def test_a_wrong_import_is_found(tmp_path, name, line):
@@ -89,8 +95,25 @@ def test_a_wrong_import_is_found(tmp_path, name, line):
     assert len(wrong_imports(path, name)) == 1
 
 
+def public_definitions(room):
+    """The names of the public classes and functions in the modules of a room."""
+    found = []
+    for path in (PACKAGE / room).glob("*.py"):
+        for node in ast.parse(path.read_text(encoding="utf-8")).body:
+            if isinstance(node, ast.ClassDef | ast.FunctionDef) and not node.name.startswith("_"):
+                found.append(node.name)
+    return sorted(found)
+
+
+def test_a_room_offers_what_is_public_in_it():
+    room = importlib.import_module("transformer_lessons.model")
+    assert sorted(room.__all__) == room.__all__ == public_definitions("model")
+    assert all(hasattr(room, name) for name in room.__all__)
+
+
 def test_importing_the_package_is_light():
-    heavy = ["matplotlib", "tyro", "rich", "transformers", "pandas", "IPython", "pytest"]
+    heavy = ["matplotlib", "tyro", "rich", "pyarrow", "datasets", "transformers", "pandas"]
+    heavy += ["IPython", "pytest"]
     code = (
         "import sys, transformer_lessons\n"
         f"print([name for name in {heavy} if name in sys.modules])\n"
@@ -112,14 +135,16 @@ def test_importing_prints_nothing_and_draws_no_random_number():
 
 
 def test_the_public_names_of_the_design_are_there():
-    promised = {
-        *("ModelConfig", "TrainConfig", "preset", "Decoder", "count_parameters", "ByteTokenizer"),
-        *("attend", "apply_rope", "layer_norm", "cross_entropy", "cosine_schedule", "Trainer"),
-        *("save_checkpoint", "load_checkpoint", "latest_checkpoint", "generate", "Sampler"),
-        *("stream", "evaluate", "LessonsError", "rms_norm", "swiglu"),
-        *("BPETokenizer", "TiktokenTokenizer", "DataConfig"),
-    }
-    assert promised <= set(transformer_lessons.__all__)
+    promised = """
+        ModelConfig TrainConfig DataConfig preset Decoder count_parameters KVCache
+        ByteTokenizer BPETokenizer TiktokenTokenizer
+        attend apply_rope rms_norm layer_norm swiglu
+        cross_entropy AdamW Muon cosine_schedule clip_grad_norm Trainer
+        save_checkpoint load_checkpoint latest_checkpoint
+        generate Sampler stream evaluate
+        load_pretrained load_shipped save_pretrained LessonsError
+    """
+    assert set(promised.split()) <= set(transformer_lessons.__all__)
     assert transformer_lessons.__all__ == sorted(transformer_lessons.__all__)
 
 
@@ -129,3 +154,22 @@ def test_a_public_name_is_the_packages_own_and_documented(name):
     assert value.__module__.startswith("transformer_lessons.")
     assert value.__name__ == name
     assert value.__doc__
+
+
+def test_the_version_is_that_of_the_distribution():
+    project = tomllib.loads((PACKAGE.parent / "pyproject.toml").read_text(encoding="utf-8"))
+    assert transformer_lessons.__version__ == project["project"]["version"]
+
+
+def test_the_package_is_typed_and_has_a_console_script():
+    project = tomllib.loads((PACKAGE.parent / "pyproject.toml").read_text(encoding="utf-8"))
+    assert (PACKAGE / "py.typed").is_file()
+    assert "py.typed" in project["tool"]["setuptools"]["package-data"]["transformer_lessons"]
+    module, _, function = project["project"]["scripts"]["transformer-lessons"].partition(":")
+    assert callable(getattr(importlib.import_module(module), function))
+
+
+def test_the_console_script_is_the_command_line(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["transformer-lessons", "--help"])
+    assert importlib.import_module("transformer_lessons.__main__").run() == 0
+    assert capsys.readouterr().out.startswith("usage: ")

@@ -38,6 +38,8 @@ from transformer_lessons.weights.pretrained import load_pretrained
 from transformer_lessons.weights.save_pretrained import save_pretrained
 from transformer_lessons.weights.shipped import load_shipped
 
+__version__ = "0.1.0"  # as in pyproject.toml
+
 __all__ = [
     "AdamW",
     "BPETokenizer",

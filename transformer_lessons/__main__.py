@@ -4,4 +4,11 @@ import sys
 
 from transformer_lessons.cli.main import main
 
-sys.exit(main(sys.argv[1:]))
+
+def run() -> int:
+    """What the console script `transformer-lessons` calls: the command line, and its exit code."""
+    return main(sys.argv[1:])
+
+
+if __name__ == "__main__":
+    sys.exit(run())

@@ -1,4 +1,4 @@
-"""What a model is: its sizes and choices, validated once, and written as plain JSON.
+"""What a model is: its sizes and choices, checked once, written as plain JSON. Lessons 6 and 10.
 
 Every size has the name the field uses. Values that follow from others (the width of a head, say)
 are properties, so that `dataclasses.replace` can change one field and the rest follow.
@@ -16,14 +16,17 @@ from transformer_lessons.errors import LessonsError
 
 @dataclass(frozen=True)
 class Allowed:
-    """What a config field may hold, in words and as a test; it stands in the field's annotation."""
+    """The values that a config field allows: part of its annotation, read by `check_fields`.
 
-    words: str
-    is_ok: Callable[[Any], bool]
+    >>> Percentage = Annotated[float, Allowed("from 0 to 100", lambda v: 0 <= v <= 100)]
+    """
+
+    words: str  # how an error message ends: "dropout = 2 is not from 0 to below 1"
+    is_ok: Callable[[Any], bool]  # called with values of the right type only
 
 
 def one_of(*choices: str) -> Allowed:
-    """The field holds one of some words."""
+    """The rule of a field that holds one of some words."""
     return Allowed(f"one of {', '.join(choices)}", lambda value: value in choices)
 
 
@@ -54,9 +57,9 @@ class HeadSizes(NamedTuple):
 
 @dataclass(frozen=True)
 class RopeScaling:
-    """How RoPE is slowed down for texts longer than those a model was first trained on.
+    """How RoPE is slowed down for sequences longer than those a model was first trained on.
 
-    `rope_frequencies` in `model.rope_scaling` computes each kind, and cites its source.
+    `rope_frequencies` in `model.rope` computes each kind, and cites its source.
 
     >>> RopeScaling("linear", factor=4.0).kind
     'linear'
@@ -71,6 +74,12 @@ class RopeScaling:
 
     def __post_init__(self) -> None:
         _check_rope_scaling(self)
+
+    @property
+    def trained_length(self) -> int:
+        """`original_context_length`, which every kind but linear has."""
+        assert self.original_context_length is not None, "linear scaling needs no trained length"
+        return self.original_context_length
 
 
 @dataclass(frozen=True)
@@ -88,11 +97,11 @@ class ModelConfig:
     n_layers: Count  # how many blocks
     n_heads: Count  # H: attention heads per block
     d_ff: Count  # F: hidden numbers per token in the feed-forward layer
-    n_kv_heads: Count | None = None  # K: heads of keys and values; None: as many as queries
+    n_kv_heads: Count | None = None  # K: heads of keys and values; None: H. Fewer: GQA
     head_dim: Count | None = None  # d: numbers per token in a head; None: d_model / n_heads
     position: PositionKind = "rope"  # rope, learned, sinusoidal or none
     rope_theta: AboveOne = 10_000.0  # the slowest pair of numbers turns about 1/theta per token
-    rope_scaling: RopeScaling | None = None  # slower turns, for longer texts
+    rope_scaling: RopeScaling | None = None  # slower turns, for longer sequences
     rope_v_scale: Fraction = 0.0  # 0: values stay put; 1: they are turned like queries and keys
     norm: NormKind = "layer"  # layer or rms
     norm_eps: Tiny = 1e-5  # keeps the division in a norm away from zero
@@ -153,13 +162,11 @@ def _check_heads(config: ModelConfig) -> None:
     """Raise `LessonsError` unless d_model, the heads and their width fit together."""
     d_model, n_heads, n_kv_heads = config.d_model, config.n_heads, config.n_kv_heads
     even = " of even width" if config.position == "rope" else ""
-    if config.head_dim is None and d_model % (n_heads * (2 if even else 1)) != 0:
+    step = n_heads * (2 if even else 1)
+    if config.head_dim is None and d_model % step != 0:
         what = f"d_model = {d_model} can't be cut into {n_heads} heads{even}"
-        remedy = f"Use a multiple of {n_heads}, or set head_dim."
-        if even:
-            remedy = (
-                f"RoPE turns pairs of numbers: use a multiple of {2 * n_heads}, or set head_dim."
-            )
+        use = "RoPE turns pairs of numbers: use" if even else "Use"
+        remedy = f"{use} a multiple of {step}, or set head_dim."
         raise LessonsError(what, where="ModelConfig.d_model", remedy=remedy)
     if even and config.heads.head_dim % 2 != 0:
         what, remedy = f"head_dim = {config.head_dim} is odd", "RoPE turns pairs of numbers."
@@ -214,29 +221,25 @@ def config_from_dict(cls: type, values: dict[str, Any], where: str) -> Any:
 def check_fields(config: Any) -> None:
     """Raise `LessonsError` for the first field of a config dataclass that its annotation forbids.
 
-    An annotation is a type, with None or without, and with a rule or without: see `Allowed`.
+    An annotation is a type, optional (`| None`) or not, with a rule (`Allowed`) or without.
 
     >>> check_fields(ModelConfig(256, 16, d_model=4, n_layers=2, n_heads=2, d_ff=8))
     """
-    for name, hint in get_type_hints(type(config), include_extras=True).items():
-        value = getattr(config, name)
-        parts = [part for part in get_args(hint) if part is not NoneType]
-        is_optional = isinstance(hint, UnionType) or get_origin(hint) is Union
-        if is_optional and value is None:
-            continue
-        hint = parts[0] if is_optional else hint
-        kind, *rules = get_args(hint) if get_origin(hint) is Annotated else (hint,)
-        words = rules[0].words if rules else _WORDS.get(kind, f"a {kind.__name__}")
-        if not _is_a(kind, value) or (rules and not rules[0].is_ok(value)):
-            null = "null or " if is_optional else ""
-            where = f"{type(config).__name__}.{name}"
-            raise LessonsError(f"{name} = {value!r} is not {null}{words}", where=where)
+    for name, declared in get_type_hints(type(config), include_extras=True).items():
+        value, null = getattr(config, name), ""
+        if isinstance(declared, UnionType) or get_origin(declared) is Union:
+            if value is None:
+                continue
+            (declared,) = [part for part in get_args(declared) if part is not NoneType]
+            null = "null, " if declared is bool else "null or "
+        kind, *rules = get_args(declared) if get_origin(declared) is Annotated else (declared,)
+        if not _is_a(kind, value) or not all(rule.is_ok(value) for rule in rules):
+            words = "true or false" if kind is bool else f"a {kind.__name__}"
+            what = f"{name} = {value!r} is not {null}{rules[0].words if rules else words}"
+            raise LessonsError(what, where=f"{type(config).__name__}.{name}")
 
 
-_WORDS = {bool: "true or false"}
-
-
-def _is_a(kind: type, value: Any) -> bool:
+def _is_a(kind: Any, value: Any) -> bool:
     """Whether a value read from JSON or from the command line can stand for a `kind`."""
     # bool is a subclass of int in Python; `d_model=True` is a mistake all the same.
     if isinstance(value, bool) and kind is not bool:

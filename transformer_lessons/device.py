@@ -1,4 +1,4 @@
-"""Which processor to run on."""
+"""Which processor to run on. Lesson 1."""
 
 import torch
 

@@ -1,16 +1,14 @@
-"""Models with a name: the book's own, and published ones down to the last field."""
+"""Models with a name: the book's own, and published ones down to the last field. Lesson 10."""
+
+from functools import partial
 
 from transformer_lessons.config import ModelConfig, RopeScaling
 from transformer_lessons.errors import LessonsError
 
-GPT = {"position": "learned", "ffn": "gelu", "head_bias": False, "tie_embeddings": True}
-LLAMA = {
-    "norm": "rms",
-    "ffn": "swiglu",
-    "bias": False,
-    "head_bias": False,
-    "tie_embeddings": True,
-}
+_gpt = partial(ModelConfig, position="learned", ffn="gelu", head_bias=False, tie_embeddings=True)
+_llama = partial(
+    ModelConfig, norm="rms", ffn="swiglu", bias=False, head_bias=False, tie_embeddings=True
+)
 
 PRESETS = {
     # the book's own, smallest first
@@ -18,28 +16,14 @@ PRESETS = {
         256, 16, d_model=4, n_layers=2, n_heads=2, d_ff=8, adaptive_norm=True
     ),
     "bytes-1m": ModelConfig(256, 128, d_model=128, n_layers=4, n_heads=4, d_ff=512),
-    "python-small": ModelConfig(
-        4096,
-        256,
-        d_model=192,
-        n_layers=6,
-        n_heads=6,
-        n_kv_heads=2,
-        d_ff=512,
-        dropout=0.1,
-        **LLAMA,
+    "python-small": _llama(
+        4096, 256, d_model=192, n_layers=6, n_heads=6, n_kv_heads=2, d_ff=512, dropout=0.1
     ),
-    "llama": ModelConfig(
-        4096, 256, d_model=256, n_layers=6, n_heads=8, n_kv_heads=2, d_ff=688, **LLAMA
-    ),
-    "gpt": ModelConfig(
-        100_277, 5000, d_model=256, n_layers=6, n_heads=4, d_ff=1024, dropout=0.1, **GPT
-    ),
+    "llama": _llama(4096, 256, d_model=256, n_layers=6, n_heads=8, n_kv_heads=2, d_ff=688),
+    "gpt": _gpt(100_277, 5000, d_model=256, n_layers=6, n_heads=4, d_ff=1024, dropout=0.1),
     # published models
-    "gpt2": ModelConfig(
-        50_257, 1024, d_model=768, n_layers=12, n_heads=12, d_ff=3072, dropout=0.1, **GPT
-    ),
-    "smollm2-135m": ModelConfig(
+    "gpt2": _gpt(50_257, 1024, d_model=768, n_layers=12, n_heads=12, d_ff=3072, dropout=0.1),
+    "smollm2-135m": _llama(
         49_152,
         8192,
         d_model=576,
@@ -48,9 +32,8 @@ PRESETS = {
         n_kv_heads=3,
         d_ff=1536,
         rope_theta=100_000.0,
-        **LLAMA,
     ),
-    "llama3.2-1b": ModelConfig(
+    "llama3.2-1b": _llama(
         128_256,
         131_072,
         d_model=2048,
@@ -60,7 +43,6 @@ PRESETS = {
         d_ff=8192,
         rope_theta=500_000.0,
         rope_scaling=RopeScaling("llama3", factor=32.0, original_context_length=8192),
-        **LLAMA,
     ),
 }
 

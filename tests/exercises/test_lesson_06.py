@@ -7,8 +7,13 @@ import torch
 
 from transformer_lessons.config import RopeScaling
 from transformer_lessons.exercises.exercise import find_exercise
-from transformer_lessons.model.rope import rotate, rotate_complex, to_split_layout
-from transformer_lessons.model.rope_scaling import rope_frequencies, scale_like_llama3
+from transformer_lessons.model.rope import (
+    rope_frequencies,
+    rotate,
+    rotate_complex,
+    scale_like_llama3,
+    to_split_layout,
+)
 
 
 def reference(name):
@@ -19,10 +24,10 @@ def cases(name):
     return find_exercise(f"06.{name}").cases
 
 
-@pytest.mark.parametrize(("head_dim", "base"), cases("frequencies"))
-def test_frequencies_are_the_packages(head_dim, base):  # SPEC G4
-    expected, _ = rope_frequencies(head_dim, base, dtype=torch.float64)
-    assert reference("frequencies")(head_dim, base) == pytest.approx(expected.tolist(), rel=1e-12)
+@pytest.mark.parametrize(("head_dim", "theta"), cases("frequencies"))
+def test_frequencies_are_the_packages(head_dim, theta):  # SPEC G4
+    expected, _ = rope_frequencies(head_dim, theta, dtype=torch.float64)
+    assert reference("frequencies")(head_dim, theta) == pytest.approx(expected.tolist(), rel=1e-12)
 
 
 def test_frequencies_by_hand():  # SPEC G4

@@ -126,13 +126,13 @@ def test_stream_stops_too(random_model):
 
 def test_the_cache_saves_work_until_the_context_is_full(random_model, monkeypatch):  # SPEC E3
     model, sizes = random_model(BASE), []
-    hidden = type(model).hidden
+    hidden_states = type(model).hidden_states
 
     def counting(self, tokens, *arguments):
         sizes.append(tokens.shape[1])
-        return hidden(self, tokens, *arguments)
+        return hidden_states(self, tokens, *arguments)
 
-    monkeypatch.setattr(type(model), "hidden", counting)
+    monkeypatch.setattr(type(model), "hidden_states", counting)
     generate(model, [[1, 2, 3]], 12)
     assert sizes == [3] + [1] * 9 + [CONTEXT] * 2  # then the window slides and is read again
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from transformer_lessons.config import CHOICES, SIZES, SWITCHES, ModelConfig, RopeScaling
+from transformer_lessons.config import ModelConfig, RopeScaling
 from transformer_lessons.model.accounting import (
     count_parameters,
     flops_per_token,
@@ -33,6 +33,15 @@ def on_meta(config):
     """A decoder with the shapes of its tensors, and without their numbers."""
     with torch.device("meta"):
         return Decoder(config)
+
+
+CHOICES = {
+    "position": ["rope", "learned", "sinusoidal", "none"],
+    "norm": ["layer", "rms"],
+    "norm_placement": ["pre", "post"],
+    "ffn": ["relu", "gelu", "swiglu"],
+}
+SWITCHES = ["adaptive_norm", "bias", "head_bias", "qk_norm", "tie_embeddings", "scale_embeddings"]
 
 
 @st.composite
@@ -70,8 +79,9 @@ def configs(draw):
 
 
 def test_the_configs_above_draw_every_field():
-    drawn = {*SIZES, *CHOICES, *SWITCHES, "n_kv_heads", "head_dim", "qkv_bias", "dropout"}
-    drawn |= {"rope_theta", "rope_scaling", "rope_v_scale", "norm_eps", "sliding_window"}
+    drawn = {*CHOICES, *SWITCHES, "vocab_size", "context_length", "d_model", "n_layers", "n_heads"}
+    drawn |= {"d_ff", "n_kv_heads", "head_dim", "qkv_bias", "dropout", "sliding_window"}
+    drawn |= {"rope_theta", "rope_scaling", "rope_v_scale", "norm_eps"}
     assert {field.name for field in fields(ModelConfig)} == drawn
 
 

@@ -10,8 +10,7 @@ from torch.nn.functional import scaled_dot_product_attention
 
 from transformer_lessons.config import ModelConfig
 from transformer_lessons.errors import LessonsError
-from transformer_lessons.model.attention import attend, causal_mask, fused_attend
-from transformer_lessons.model.blocked_attention import blocked_attend
+from transformer_lessons.model.attention import attend, blocked_attend, causal_mask, fused_attend
 from transformer_lessons.model.decoder import Decoder
 
 EXACT = {"rtol": 0, "atol": 1e-12}

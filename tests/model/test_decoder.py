@@ -13,8 +13,7 @@ from torch.nn import functional
 from transformer_lessons.config import ModelConfig, RopeScaling
 from transformer_lessons.errors import LessonsError
 from transformer_lessons.model.accounting import count_parameters
-from transformer_lessons.model.attention import causal_mask, fused_attend
-from transformer_lessons.model.blocked_attention import blocked_attend
+from transformer_lessons.model.attention import blocked_attend, causal_mask, fused_attend
 from transformer_lessons.model.decoder import Decoder
 from transformer_lessons.presets import preset
 from transformer_lessons.training.loss import cross_entropy
@@ -406,3 +405,25 @@ def test_each_text_of_a_batch_can_have_its_own_positions_and_mask(random_model, 
             part = documents[row] == number
             document = model(tokens[row : row + 1, part])[0]
             torch.testing.assert_close(together[row, part], document, rtol=1e-4, atol=1e-4)
+
+
+def test_a_printed_model_says_what_is_in_it():
+    lines = [line.strip() for line in str(Decoder(preset("fluctlight"))).split("\n")]
+    sizes = "vocab_size=256, context_length=16, d_model=4, n_layers=2, n_heads=2, d_ff=8"
+    assert lines[1] == f"{sizes}, adaptive_norm=True"
+    assert "(embedding): Embedding(256, 4)" in lines
+    assert "norm_placement=pre" in lines
+    assert lines.count("(attention_norm): LayerNorm((4,), eps=1e-05, scale=0.0)") == 1  # of two
+    assert "n_heads=2, n_kv_heads=2, head_dim=2, attend=attend" in lines
+    assert "(activation): ReLU()" in lines
+
+
+def test_a_printed_llama_is_another_one():
+    config = replace(BASE, norm="rms", ffn="swiglu", n_kv_heads=2, scale_embeddings=True)
+    printed = str(Decoder(replace(config, norm_placement="post", dropout=0.1), fused_attend))
+    assert "n_heads=4, n_kv_heads=2, head_dim=6, attend=fused_attend" in printed
+    assert "RMSNorm((24,), eps=1e-05, scale=1.0)" in printed
+    assert "Embedding(20, 24, scale=4.899)" in printed
+    assert "activation=swiglu" in printed
+    assert "norm_placement=post" in printed
+    assert "GELU(approximate='tanh')" in str(Decoder(replace(BASE, ffn="gelu")))

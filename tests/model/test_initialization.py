@@ -28,9 +28,9 @@ FIRST_LOSS = {
 @pytest.mark.parametrize(("name", "bound"), FIRST_LOSS.items())
 def test_the_first_loss_is_near_ln_v(name, bound):  # SPEC F1, E2
     torch.manual_seed(0)
+    # Neither the depth nor the size of the vocabulary is in the bound, and both take long to make.
     config = preset(name)
-    if name == "llama3.2-1b":  # at full depth it takes 5 GB and half a minute
-        config = replace(config, n_layers=4)
+    config = replace(config, n_layers=1, vocab_size=min(config.vocab_size, 8192))
     model = Decoder(config).eval()
     tokens = torch.randint(config.vocab_size, (8, min(config.context_length, 32) + 1))
     with torch.inference_mode():

@@ -20,14 +20,14 @@ from transformer_lessons.model.rope import (
 )
 
 
-def rope_by_complex_numbers(x, positions, base):
+def rope_by_complex_numbers(x, positions, theta):
     """Pair (x[j], x[j + d/2]) is one complex number; turning it is one multiplication."""
     d = x.shape[-1]
     rows = []
     for row, position in zip(x.reshape(-1, x.shape[-2], d).unbind(1), positions, strict=True):
         turned = torch.zeros_like(row)
         for j in range(d // 2):
-            angle = float(position) * base ** (-2 * j / d)
+            angle = float(position) * theta ** (-2 * j / d)
             number = torch.complex(row[:, j], row[:, j + d // 2]) * complex(
                 math.cos(angle), math.sin(angle)
             )
@@ -40,13 +40,13 @@ def random_x(*shape, seed=0):
     return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
 
 
-@pytest.mark.parametrize("base", [10_000.0, 50.0])
+@pytest.mark.parametrize("theta", [10_000.0, 50.0])
 @pytest.mark.parametrize("head_dim", [2, 4, 6, 64])
-def test_equals_complex_multiplication(head_dim, base):  # SPEC F1, A3
+def test_equals_complex_multiplication(head_dim, theta):  # SPEC F1, A3
     x = random_x(2, 3, 7, head_dim)
     positions = torch.tensor([0, 1, 2, 3, 10, 1000, 100_000])
-    expected = rope_by_complex_numbers(x, positions, base)
-    torch.testing.assert_close(apply_rope(x, positions, base), expected, rtol=0, atol=1e-9)
+    expected = rope_by_complex_numbers(x, positions, theta)
+    torch.testing.assert_close(apply_rope(x, positions, theta), expected, rtol=0, atol=1e-9)
 
 
 def test_one_radian_per_token_by_hand():  # SPEC F1
@@ -57,8 +57,8 @@ def test_one_radian_per_token_by_hand():  # SPEC F1
 
 
 def test_pairs_are_split_half_and_slow_down():
-    # Width 4, base 100: pair 0 is (x0, x2) at 1 radian, pair 1 is (x1, x3) at 100**-0.5 = 0.1.
-    cos, sin = rope_table(torch.tensor([1.0], dtype=torch.float64), head_dim=4, base=100.0)
+    # Width 4, theta 100: pair 0 is (x0, x2) at 1 radian, pair 1 is (x1, x3) at 100**-0.5 = 0.1.
+    cos, sin = rope_table(torch.tensor([1.0], dtype=torch.float64), head_dim=4, theta=100.0)
     torch.testing.assert_close(cos, torch.tensor([[math.cos(1), math.cos(0.1)]]).double())
     torch.testing.assert_close(sin, torch.tensor([[math.sin(1), math.sin(0.1)]]).double())
     turned = rotate(torch.tensor([[0.0, 1.0, 0.0, 0.0]]).double(), cos, sin)
@@ -115,18 +115,18 @@ def test_a_table_is_at_least_float32(dtype):
 
 
 @given(st.integers(1, 8), st.integers(0, 1000), st.sampled_from([10.0, 10_000.0]))
-def test_the_layouts_differ_by_a_permutation_only(n_pairs, first, base):  # SPEC A3
+def test_the_layouts_differ_by_a_permutation_only(n_pairs, first, theta):  # SPEC A3
     x = random_x(2, 3, 2 * n_pairs)
     positions = torch.arange(first, first + 3)
-    interleaved = apply_rope(x, positions, base, layout="interleaved")
-    split = apply_rope(to_split_layout(x), positions, base)
+    interleaved = apply_rope(x, positions, theta, layout="interleaved")
+    split = apply_rope(to_split_layout(x), positions, theta)
     torch.testing.assert_close(to_split_layout(interleaved), split, rtol=1e-12, atol=1e-12)
     assert torch.equal(to_interleaved_layout(to_split_layout(x)), x)
 
 
 def test_interleaved_pairs_are_neighbours():  # SPEC A3
     x = torch.tensor([[1.0, 0.0, 0.0, 0.0, 1.0, 0.0]], dtype=torch.float64)
-    turned = apply_rope(x, torch.tensor([2]), base=1000.0, layout="interleaved")
+    turned = apply_rope(x, torch.tensor([2]), theta=1000.0, layout="interleaved")
     angle, slow = 2.0, 2.0 * 1000 ** (-4 / 6)
     expected = [[math.cos(angle), math.sin(angle), 0, 0, math.cos(slow), math.sin(slow)]]
     assert turned.tolist() == [pytest.approx(row) for row in expected]

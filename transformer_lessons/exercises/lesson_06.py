@@ -11,9 +11,9 @@ from torch import Tensor
 from transformer_lessons.exercises.exercise import Exercise, WrongAnswer
 
 
-def _frequencies(head_dim: int, base: float) -> list[float]:
+def _frequencies(head_dim: int, theta: float) -> list[float]:
     """Radians per token of each pair of numbers, the fastest first."""
-    return [base ** (-2 * j / head_dim) for j in range(head_dim // 2)]
+    return [theta ** (-2 * j / head_dim) for j in range(head_dim // 2)]
 
 
 FREQUENCIES = Exercise(
@@ -22,25 +22,25 @@ FREQUENCIES = Exercise(
     reference=_frequencies,
     wrong_answers=(
         WrongAnswer(
-            lambda head_dim, base: [base ** (-j / head_dim) for j in range(head_dim // 2)],
+            lambda head_dim, theta: [theta ** (-j / head_dim) for j in range(head_dim // 2)],
             "The exponent is half of what it should be: pair j is j steps of 2/d down, not of 1/d.",
         ),
         WrongAnswer(
-            lambda head_dim, base: [base ** (2 * j / head_dim) for j in range(head_dim // 2)],
+            lambda head_dim, theta: [theta ** (2 * j / head_dim) for j in range(head_dim // 2)],
             "Later pairs turn faster here: they must turn more slowly. Is the sign right?",
         ),
         WrongAnswer(
-            lambda head_dim, base: [
-                base ** (-2 * j / head_dim) for j in range(1, head_dim // 2 + 1)
+            lambda head_dim, theta: [
+                theta ** (-2 * j / head_dim) for j in range(1, head_dim // 2 + 1)
             ],
             "Pairs are counted from 1: pair 0 turns by exactly one radian per token.",
         ),
         WrongAnswer(
-            lambda head_dim, base: [base ** (-2 * j / head_dim) for j in range(head_dim)],
+            lambda head_dim, theta: [theta ** (-2 * j / head_dim) for j in range(head_dim)],
             "One speed for each number: two numbers share one, so a head has d/2 of them.",
         ),
         WrongAnswer(
-            lambda head_dim, base: [base ** (-2 * (j // 2) / head_dim) for j in range(head_dim)],
+            lambda head_dim, theta: [theta ** (-2 * (j // 2) / head_dim) for j in range(head_dim)],
             "Each speed is listed twice, as some tables do: here a pair counts once.",
         ),
     ),

@@ -21,7 +21,7 @@ def last_logits(model: Decoder, tokens: Tensor, cache: KVCache | None = None) ->
 
     The head, a large part of the work in a small model, looks at the last token of each text only.
     """
-    return model.head(model.hidden(tokens, cache)[:, -1])
+    return model.head(model.hidden_states(tokens, cache)[:, -1])
 
 
 def compiled_step() -> Step:
@@ -39,13 +39,13 @@ def prefill(model: Decoder, texts: Sequence[Sequence[int]], cache: KVCache) -> T
     """Read `texts` into the empty `cache`; returns the scores (B, V) of what follows each.
 
     Shorter texts get padding at the front, so that all end at the same place and their next tokens
-    go side by side; `cache.starts` says where each begins. At most `cache.chunk` tokens of a text
+    go side by side; `cache.left_padding` says where each begins. At most `cache.chunk` tokens of a text
     are read at once, which bounds the memory and changes nothing else.
     """
     device, longest = cache.length.device, max(len(text) for text in texts)
     n_padding = [longest - len(text) for text in texts]
     if any(n_padding):
-        cache.starts = torch.tensor(n_padding, device=device)
+        cache.left_padding = torch.tensor(n_padding, device=device)
     rows = [[0] * n + list(text) for n, text in zip(n_padding, texts, strict=True)]
     with inference(model):
         for tokens in torch.tensor(rows, device=device).split(cache.chunk, dim=1):
@@ -121,4 +121,4 @@ class Decoding:
         kept = torch.tensor(rows, device=self.logits.device)
         self.logits = self.logits[kept]
         if self.cache is not None:
-            self.cache.select(kept)
+            self.cache.select_rows(kept)

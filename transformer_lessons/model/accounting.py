@@ -1,4 +1,4 @@
-"""Counting what a model is made of, and what it costs to run: parameters, operations, bytes."""
+"""Counting what a model has and costs: parameters, operations (FLOPs), bytes. Lesson 10."""
 
 from torch import nn
 
@@ -21,9 +21,9 @@ def parameter_counts(config: ModelConfig) -> dict[str, int]:
     >>> parameter_counts(preset("fluctlight"))
     {'embedding': 1024, 'attention': 160, 'feed-forward': 152, 'norms': 40, 'head': 1280}
     """
-    d_model, d_ff, vocab_size = config.d_model, config.d_ff, config.vocab_size
-    width, n_layers = config.heads.head_dim, config.n_layers
-    n_queries, n_keys = config.n_heads * width, config.heads.n_kv_heads * width
+    d_model, d_ff, n_layers = config.d_model, config.d_ff, config.n_layers
+    n_heads, n_kv_heads, width = config.heads
+    n_queries, n_keys = n_heads * width, n_kv_heads * width
     qkv_bias = config.bias if config.qkv_bias is None else config.qkv_bias
 
     qkv = (d_model + qkv_bias) * (n_queries + 2 * n_keys)
@@ -34,13 +34,13 @@ def parameter_counts(config: ModelConfig) -> dict[str, int]:
     per_number = 2 if config.norm == "layer" else 1  # a layer norm has a weight and a bias
     n_norms = 2 * n_layers + (config.norm_placement == "pre")
     norm_width = n_norms * d_model + config.qk_norm * n_layers * 2 * width
-    matrix = 0 if config.tie_embeddings else d_model * vocab_size
+    matrix = 0 if config.tie_embeddings else d_model * config.vocab_size
     return {
-        "embedding": (vocab_size + n_tables) * d_model,
+        "embedding": (config.vocab_size + n_tables) * d_model,
         "attention": n_layers * (qkv + out),
         "feed-forward": n_layers * feedforward,
         "norms": per_number * norm_width,
-        "head": matrix + config.head_bias * vocab_size,
+        "head": matrix + config.head_bias * config.vocab_size,
     }
 
 
@@ -56,8 +56,8 @@ def flops_per_token(config: ModelConfig, n_context: int) -> dict[str, int]:
     >>> sum(flops_per_token(preset("gpt2"), n_context=1).values()) // 10**6
     247
     """
-    d_model, n_layers, width = config.d_model, config.n_layers, config.heads.head_dim
-    n_queries, n_keys = config.n_heads * width, config.heads.n_kv_heads * width
+    d_model, n_layers, (n_heads, n_kv_heads, width) = config.d_model, config.n_layers, config.heads
+    n_queries, n_keys = n_heads * width, n_kv_heads * width
     n_seen = min(n_context, config.sliding_window or n_context)
     n_matrices = 3 if config.ffn == "swiglu" else 2
     return {
@@ -76,14 +76,8 @@ def kv_bytes(config: ModelConfig, n_tokens: int, bytes_per_number: int = 2) -> i
     32768
     """
     n_seen = min(n_tokens, config.sliding_window or n_tokens)
-    return (
-        config.n_layers
-        * 2
-        * config.heads.n_kv_heads
-        * config.heads.head_dim
-        * n_seen
-        * bytes_per_number
-    )
+    per_token = config.n_layers * 2 * config.heads.n_kv_heads * config.heads.head_dim
+    return per_token * n_seen * bytes_per_number
 
 
 def training_bytes(config: ModelConfig) -> dict[str, int]:

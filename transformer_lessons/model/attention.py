@@ -1,4 +1,4 @@
-"""Attention: every token looks back and gathers what it needs from the tokens before it.
+"""Causal, scaled dot-product attention with several heads, also grouped-query. Lessons 7 and 8.
 
 Shapes: B batch, H heads, K heads of keys and values, T queries, S keys, d numbers per head,
 D numbers per token.
@@ -13,17 +13,18 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from transformer_lessons.config import ModelConfig
+from transformer_lessons.errors import LessonsError
 from transformer_lessons.model.norm import make_norm
 from transformer_lessons.model.rope import rotate
 
 Rope = tuple[Tensor, Tensor]  # cosine and sine of `rope_table`
-Extend = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]  # new k and v -> all that are kept
+UpdateCache = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]  # new k, v -> all that are kept
 
 
 def causal_mask(
     n_tokens: int, window: int | None = None, device: torch.device | str = "cpu"
 ) -> Tensor:
-    """Who may look at whom: (T, T) booleans, True where key position <= query position.
+    """The causal mask: (T, T) booleans, True where key position <= query position.
 
     With a `window`, only the token itself and the window - 1 before it: query - key < window.
 
@@ -54,7 +55,7 @@ def attention_weights(q: Tensor, k: Tensor, mask: Tensor) -> Tensor:
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor) -> Tensor:
-    """Each query's weighted average of the values: attention_weights(q, k, mask) @ v.
+    """Scaled dot-product attention, each query's average of the values: attention_weights @ v.
 
     `q` is (..., T, d), `k` and `v` are (..., S, d), `mask` is (T, S); the result is (..., T, d).
 
@@ -66,13 +67,47 @@ def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor) -> Tensor:
 
 
 def fused_attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor) -> Tensor:
-    """The same as `attend`, by PyTorch's own kernel, which need not keep the (T, S) weights.
+    """The same as `attend`, by PyTorch's `scaled_dot_product_attention` (SDPA).
 
-    The mask is handed over, even a causal one: the kernel's own `is_causal` lines up the first
-    query with the first key, which is wrong as soon as there are more keys than queries. (A query
-    that may look at nothing gets zeros here, and nan from `attend`.)
+    Its kernels need not keep the (T, S) weights. The mask is handed over, even a causal one: SDPA's
+    own `is_causal` lines up the first query with the first key, which is wrong as soon as there are
+    more keys than queries. (A query that may look at nothing gets zeros here, nan from `attend`.)
     """
     return functional.scaled_dot_product_attention(q, k, v, attn_mask=mask)
+
+
+def blocked_attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor, block_size: int = 64) -> Tensor:
+    """The same as `attend`, one block of `block_size` keys at a time, never holding all weights.
+
+    This is the idea of FlashAttention. Three things are kept for each query: the largest score so
+    far, the sum of exp(score - largest), and the sum of the values with these weights. When a block
+    brings a larger score, both sums shrink by exp(old largest - new largest). Every query must be
+    allowed at least one key. A `block_size` below 1 raises `LessonsError`.
+    Sources: Milakov and Gimelshein 2018, "Online normalizer calculation for softmax"; Dao et al.
+    2022, "FlashAttention".
+
+    >>> v = torch.tensor([[2.0], [4.0]])
+    >>> mask = torch.tensor([[True, False], [True, True]])
+    >>> blocked_attend(torch.zeros(2, 1), torch.zeros(2, 1), v, mask, block_size=1).tolist()
+    [[2.0], [3.0]]
+    """
+    if block_size < 1:
+        raise LessonsError(f"block_size = {block_size} is not at least 1", where="block_size")
+    largest = torch.full_like(q[..., :1], -math.inf)  # (..., T, 1)
+    total = torch.zeros_like(largest)
+    mixed = torch.zeros(*q.shape[:-1], v.shape[-1], dtype=q.dtype, device=q.device)
+    for start in range(0, k.shape[-2], block_size):
+        keys = slice(start, start + block_size)
+        scores = q @ k[..., keys, :].transpose(-2, -1) / math.sqrt(q.shape[-1])
+        scores = scores.masked_fill(~mask[..., keys], -math.inf)  # (..., T, block)
+        new_largest = torch.maximum(largest, scores.amax(dim=-1, keepdim=True))
+        # A row that has met no key it may look at has no largest score yet: shift it by 0.
+        shift = new_largest.masked_fill(new_largest == -math.inf, 0.0)
+        shrink, weights = (largest - shift).exp(), (scores - shift).exp()
+        total = total * shrink + weights.sum(dim=-1, keepdim=True)
+        mixed = mixed * shrink + weights @ v[..., keys, :]
+        largest = new_largest
+    return mixed / total
 
 
 def split_heads(x: Tensor, n_heads: int) -> Tensor:
@@ -92,7 +127,7 @@ def merge_heads(x: Tensor) -> Tensor:
 def repeat_heads(x: Tensor, n_times: int) -> Tensor:
     """Each head `n_times` in a row: (B, K, S, d) -> (B, K * n_times, S, d).
 
-    So query heads 0 to n_times - 1 share the first head of keys and values, and so on.
+    Grouped-query attention (GQA): query heads 0 to n_times - 1 share the first head of keys, etc.
     Source: Ainslie et al. 2023, "GQA: Training Generalized Multi-Query Transformer Models".
 
     >>> repeat_heads(torch.tensor([[[[1]], [[2]]]]), 2).flatten().tolist()
@@ -105,36 +140,27 @@ class CausalAttention(nn.Module):
     """Multi-head attention: project, normalize, turn, attend per head, mix the heads.
 
     One matrix makes queries, keys and values in one go; its rows are all H query heads, then K
-    key heads, then K value heads. With K < H, each key and value head serves H / K query heads.
+    key heads, then K value heads. With K < H (GQA) each of them serves H / K query heads.
     `attend` is the function that attends: `attend`, or one that computes the same another way.
     """
 
     def __init__(self, config: ModelConfig, attend: Callable[..., Tensor] = attend) -> None:
         super().__init__()
-        self.n_heads, self.n_kv_heads = config.n_heads, config.heads.n_kv_heads
+        self.n_heads, self.n_kv_heads, self.head_dim = config.heads
         self.rope_v_scale, self.attend = config.rope_v_scale, attend
-        n_queries, n_keys = (
-            config.n_heads * config.heads.head_dim,
-            config.heads.n_kv_heads * config.heads.head_dim,
-        )
+        n_queries, n_keys = self.n_heads * self.head_dim, self.n_kv_heads * self.head_dim
         self.widths = (n_queries, n_keys, n_keys)
         qkv_bias = config.bias if config.qkv_bias is None else config.qkv_bias
         self.qkv = nn.Linear(config.d_model, sum(self.widths), bias=qkv_bias)
         self.out = nn.Linear(n_queries, config.d_model, bias=config.bias)
-        self.q_norm = make_norm(config, config.heads.head_dim) if config.qk_norm else nn.Identity()
-        self.k_norm = make_norm(config, config.heads.head_dim) if config.qk_norm else nn.Identity()
+        self.q_norm = make_norm(config, self.head_dim) if config.qk_norm else nn.Identity()
+        self.k_norm = make_norm(config, self.head_dim) if config.qk_norm else nn.Identity()
 
     def project(self, x: Tensor, rope: Rope | None) -> tuple[Tensor, ...]:
-        """Queries (B, H, T, d), keys and values (B, K, T, d), from `x` (B, T, D).
-
-        `rope` is the cosine and sine of `rope_table`, or None to leave everything unturned.
-        """
+        """Queries (B, H, T, d), keys and values (B, K, T, d) of `x` (B, T, D), turned by `rope`."""
         q, k, v = self.qkv(x).split(self.widths, dim=-1)
-        q, k = (
-            self.q_norm(split_heads(q, self.n_heads)),
-            self.k_norm(split_heads(k, self.n_kv_heads)),
-        )
-        v = split_heads(v, self.n_kv_heads)
+        q = self.q_norm(split_heads(q, self.n_heads))
+        k, v = self.k_norm(split_heads(k, self.n_kv_heads)), split_heads(v, self.n_kv_heads)
         if rope is not None:
             q, k = rotate(q, *rope), rotate(k, *rope)
             if self.rope_v_scale:
@@ -142,11 +168,15 @@ class CausalAttention(nn.Module):
         return q, k, v
 
     def forward(
-        self, x: Tensor, mask: Tensor, rope: Rope | None = None, extend: Extend | None = None
+        self, x: Tensor, mask: Tensor, rope: Rope | None = None, update: UpdateCache | None = None
     ) -> Tensor:
         q, k, v = self.project(x, rope)
-        if extend is not None:
-            k, v = extend(k, v)  # those of the tokens before, kept in a cache, and these
+        if update is not None:
+            k, v = update(k, v)  # those of the tokens before, kept in a cache, and these
         n_times = self.n_heads // self.n_kv_heads
         k, v = repeat_heads(k, n_times), repeat_heads(v, n_times)
         return self.out(merge_heads(self.attend(q, k, v, mask)))  # (B, T, D)
+
+    def extra_repr(self) -> str:
+        sizes = f"n_heads={self.n_heads}, n_kv_heads={self.n_kv_heads}, head_dim={self.head_dim}"
+        return f"{sizes}, attend={getattr(self.attend, '__name__', self.attend)}"

@@ -1,22 +1,39 @@
-"""The whole model: token ids in, a score for every possible next token out."""
+"""The whole model: token ids in, a score for every possible next token out. Lesson 10."""
 
 import math
 from collections.abc import Callable
+from dataclasses import fields
 from functools import partial
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import dropout
 
 from transformer_lessons.config import ModelConfig
 from transformer_lessons.errors import LessonsError
-from transformer_lessons.model.attention import attend, causal_mask
+from transformer_lessons.model.attention import Rope, attend, causal_mask
 from transformer_lessons.model.block import Block
 from transformer_lessons.model.cache import KVCache
 from transformer_lessons.model.embedding import Embedding, sinusoidal_table
-from transformer_lessons.model.initialization import initialize
 from transformer_lessons.model.norm import make_norm
 from transformer_lessons.model.rope import rope_table
+
+
+def initialize(model: nn.Module, n_layers: int) -> None:
+    """Small random weights ~ N(0, 0.02²), zero biases; layers that add to the sum start smaller.
+
+    Small weights make small logits: every token starts out about equally likely, and the first loss
+    is close to ln V. Each block adds twice to the residual stream; 2 * n_layers independent terms
+    have a sum that is sqrt(2 * n_layers) times as large as one of them, so the matrices that end in
+    the sum ("out" and "down") start with 0.02 / sqrt(2 * n_layers).
+    Source: Radford et al. 2019, section 2.3, and the GPT-2 code.
+    """
+    for name, module in model.named_modules():
+        if isinstance(module, nn.Linear | Embedding):
+            adds_to_the_sum = name.endswith((".out", ".down"))
+            std = 0.02 / math.sqrt(2 * n_layers) if adds_to_the_sum else 0.02
+            nn.init.normal_(module.weight, mean=0.0, std=std)
+        if isinstance(module, nn.Linear) and module.bias is not None:
+            nn.init.zeros_(module.bias)
 
 
 class Decoder(nn.Module):
@@ -40,6 +57,7 @@ class Decoder(nn.Module):
         self.embedding = Embedding(config.vocab_size, config.d_model, scale)
         if config.position == "learned":
             self.position_embedding = Embedding(config.context_length, config.d_model)
+        self.dropout = nn.Dropout(config.dropout * config.size_scale)
         self.blocks = nn.ModuleList(Block(config, attend) for _ in range(config.n_layers))
         self.final_norm = make_norm(config) if config.norm_placement == "pre" else nn.Identity()
         self.head = nn.Linear(config.d_model, config.vocab_size, bias=config.head_bias)
@@ -54,9 +72,9 @@ class Decoder(nn.Module):
             x = x + self.position_embedding(positions)
         if self.config.position == "sinusoidal":
             x = x + sinusoidal_table(positions, self.config.d_model).to(x.dtype)
-        return dropout(x, self.config.dropout * self.config.size_scale, self.training)
+        return self.dropout(x)
 
-    def hidden(
+    def hidden_states(
         self,
         tokens: Tensor,
         cache: KVCache | None = None,
@@ -64,14 +82,15 @@ class Decoder(nn.Module):
         mask: Tensor | None = None,
     ) -> Tensor:
         """What the head reads: (B, T, D), after the final norm."""
-        check_tokens(self.config, tokens)
+        _check_tokens(self.config, tokens)
         if cache is not None:
-            check_unset(positions, mask)
+            if positions is not None or mask is not None:
+                raise LessonsError("positions and mask are the cache's own", where="Decoder")
             positions, mask = cache.next_inputs(tokens)
         positions, mask, rope = attention_inputs(self.config, tokens, positions, mask)
         x = self.embed(tokens, positions)  # (B, T, D)
         for layer, block in enumerate(self.blocks):
-            x = block(x, mask, rope, None if cache is None else partial(cache.extend, layer))
+            x = block(x, mask, rope, None if cache is None else partial(cache.update, layer))
         if cache is not None:
             cache.length += tokens.shape[1]
         return self.final_norm(x)
@@ -83,57 +102,49 @@ class Decoder(nn.Module):
         positions: Tensor | None = None,
         mask: Tensor | None = None,
     ) -> Tensor:
-        return self.head(self.hidden(tokens, cache, positions, mask))  # (B, T, V)
+        return self.head(self.hidden_states(tokens, cache, positions, mask))  # (B, T, V)
+
+    def extra_repr(self) -> str:
+        chosen = [f.name for f in fields(self.config) if getattr(self.config, f.name) != f.default]
+        return ", ".join(f"{name}={getattr(self.config, name)!r}" for name in chosen)
 
 
 def attention_inputs(
-    config: ModelConfig,
-    tokens: Tensor,
-    positions: Tensor | None = None,
-    mask: Tensor | None = None,
-) -> tuple[Tensor, Tensor, tuple[Tensor, Tensor] | None]:
+    config: ModelConfig, tokens: Tensor, positions: Tensor | None = None, mask: Tensor | None = None
+) -> tuple[Tensor, Tensor, Rope | None]:
     """What the blocks need besides tokens: positions, the mask and the RoPE table.
 
-    Positions (T,) and a mask (T, T) serve all texts of a batch; positions (B, T) and a mask
-    (B, 1, T, T) are those of each text.
+    Positions (T,) and a mask (T, T) serve all sequences of a batch; positions (B, T) and a mask
+    (B, 1, T, T) are those of each.
     """
     n_tokens = tokens.shape[1]
     if positions is None:
         positions = torch.arange(n_tokens, device=tokens.device)
     elif config.position == "learned":
-        check_ids(positions, config.context_length, "position", "context_length")
+        _check_ids(positions, config.context_length, "position", "context_length")
     if mask is None:
         mask = causal_mask(n_tokens, config.sliding_window, tokens.device)
     rope = None
     if config.position == "rope":
-        places = positions if positions.ndim == 1 else positions[:, None]  # the same for all heads
-        rope = rope_table(places, config.heads.head_dim, config.rope_theta, config.rope_scaling)
+        shared = positions if positions.ndim == 1 else positions[:, None]  # the same for all heads
+        rope = rope_table(shared, config.heads.head_dim, config.rope_theta, config.rope_scaling)
     return positions, mask, rope
 
 
-def check_tokens(config: ModelConfig, tokens: Tensor) -> None:
+def _check_tokens(config: ModelConfig, tokens: Tensor) -> None:
     """Raise `LessonsError` for tokens (B, T) that a model of `config` can't look at."""
     if tokens.ndim != 2:
         what = f"tokens have the shape {tuple(tokens.shape)}, not (batch, tokens)"
-        raise LessonsError(what, where="tokens", remedy="One text is tokens[None].")
+        raise LessonsError(what, where="tokens", remedy="One sequence is tokens[None].")
     n_tokens = tokens.shape[1]
     if not 1 <= n_tokens <= config.context_length:
-        raise LessonsError(
-            f"{n_tokens} tokens, but this model looks at 1 to {config.context_length}",
-            where="context_length",
-            remedy="Give it fewer tokens, or make a model with a longer context_length.",
-        )
-    check_ids(tokens, config.vocab_size, "token", "vocab_size")
+        what = f"{n_tokens} tokens, but this model looks at 1 to {config.context_length}"
+        remedy = "Give it fewer tokens, or make a model with a longer context_length."
+        raise LessonsError(what, where="context_length", remedy=remedy)
+    _check_ids(tokens, config.vocab_size, "token", "vocab_size")
 
 
-def check_unset(positions: Tensor | None, mask: Tensor | None) -> None:
-    """Raise `LessonsError` if positions or a mask were given beside a cache, which has its own."""
-    if positions is not None or mask is not None:
-        what = "positions and mask are the cache's own, when there is a cache"
-        raise LessonsError(what, where="Decoder", remedy="Leave them away.")
-
-
-def check_ids(ids: Tensor, size: int, kind: str, field: str) -> None:
+def _check_ids(ids: Tensor, size: int, kind: str, field: str) -> None:
     """Raise `LessonsError` unless all `ids` are integers from 0 to size - 1."""
     if ids.is_floating_point() or ids.is_complex() or ids.dtype == torch.bool:
         raise LessonsError(f"{kind}s are {ids.dtype}, not integers", where=f"{kind}s")

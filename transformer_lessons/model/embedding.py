@@ -1,4 +1,4 @@
-"""Tokens in: one row of numbers for each token, and tables of positions that are added to it.
+"""Embeddings: a row of numbers for each token, and tables of positions to add to it. Lesson 5.
 
 Shapes: B batch, T tokens, D numbers per token.
 """
@@ -28,6 +28,10 @@ class Embedding(nn.Module):
     def forward(self, ids: Tensor) -> Tensor:
         rows = functional.embedding(ids, self.weight)
         return rows if self.scale == 1 else rows * self.scale
+
+    def extra_repr(self) -> str:
+        n_rows, d_model = self.weight.shape
+        return f"{n_rows}, {d_model}" + (f", scale={self.scale:.4g}" if self.scale != 1 else "")
 
 
 def sinusoidal_table(positions: Tensor, d_model: int) -> Tensor:

@@ -1,9 +1,7 @@
-"""The feed-forward layer: each token, on its own, thinks about what it has gathered.
+"""The feed-forward layer, or MLP: each token, on its own, works on what it gathered. Lesson 9.
 
 Shapes: D numbers per token, F hidden ones, `...` any leading dimensions.
 """
-
-from functools import partial
 
 from torch import Tensor, nn
 from torch.nn import functional
@@ -22,8 +20,7 @@ class FeedForward(nn.Module):
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
-        gelu = partial(functional.gelu, approximate="tanh")
-        self.activation = {"relu": functional.relu, "gelu": gelu}[config.ffn]
+        self.activation = nn.ReLU() if config.ffn == "relu" else nn.GELU(approximate="tanh")
         self.up = nn.Linear(config.d_model, config.d_ff, bias=config.bias)
         self.down = nn.Linear(config.d_ff, config.d_model, bias=config.bias)
 
@@ -44,10 +41,7 @@ def swiglu(gate: Tensor, up: Tensor) -> Tensor:
 
 
 class GatedFeedForward(nn.Module):
-    """down(swiglu(gate(x), up(x))): three matrices instead of two, without an extra bend.
-
-    Source: Shazeer 2020, "GLU Variants Improve Transformer".
-    """
+    """down(swiglu(gate(x), up(x))): three matrices instead of two, without an extra bend."""
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
@@ -57,6 +51,9 @@ class GatedFeedForward(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.down(swiglu(self.gate(x), self.up(x)))  # (..., D) -> (..., F) -> (..., D)
+
+    def extra_repr(self) -> str:
+        return "activation=swiglu"
 
 
 def make_feedforward(config: ModelConfig) -> FeedForward | GatedFeedForward:

@@ -1,4 +1,4 @@
-"""Running a model without training it."""
+"""Running a model without training it. Lesson 1."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

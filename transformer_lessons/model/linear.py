@@ -1,4 +1,4 @@
-"""Linear layers for writing: one row at a time, where reading the weights is nearly all the work.
+"""Linear layers for small batches, where reading the weights is nearly all the work. Lesson 18.
 
 Shapes: V rows and D columns of a weight matrix; x (..., D) becomes (..., V).
 """

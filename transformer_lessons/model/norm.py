@@ -1,4 +1,4 @@
-"""Normalization: bring the numbers of a token back to a common size.
+"""LayerNorm and RMSNorm: bring the numbers of a token back to a common size. Lesson 9.
 
 Sources: Ba, Kiros and Hinton 2016, "Layer Normalization"; Zhang and Sennrich 2019, "Root Mean
 Square Layer Normalization".
@@ -57,6 +57,9 @@ class LayerNorm(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         return x.lerp(layer_norm(x, self.weight, self.bias, self.eps), self.scale)
 
+    def extra_repr(self) -> str:
+        return f"{tuple(self.weight.shape)}, eps={self.eps}, scale={self.scale}"
+
 
 class RMSNorm(nn.Module):
     """`rms_norm` with its weight, faded in by `scale` as in `LayerNorm`.
@@ -73,12 +76,15 @@ class RMSNorm(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         return x.lerp(rms_norm(x, self.weight, self.eps), self.scale)
 
+    def extra_repr(self) -> str:
+        return f"{tuple(self.weight.shape)}, eps={self.eps}, scale={self.scale}"
+
 
 def make_norm(config: ModelConfig, width: int | None = None) -> LayerNorm | RMSNorm:
     """The norm that `config` asks for, over `width` numbers (None: d_model of them).
 
     An adaptive one is faded by `config.size_scale`.
     """
-    kind = {"layer": LayerNorm, "rms": RMSNorm}[config.norm]
+    kind = LayerNorm if config.norm == "layer" else RMSNorm
     scale = config.size_scale if config.adaptive_norm else 1.0
     return kind(width or config.d_model, config.norm_eps, scale)

@@ -11,6 +11,7 @@ ONE_HUE, TWO_HUES = "Blues", "RdBu_r"  # for shares from 0 to 1, and for numbers
 def use_book_style() -> None:
     """Make every matplotlib figure of this process look like the book's."""
     import matplotlib as mpl
+    from cycler import cycler
 
     mpl.rcParams.update(
         {
@@ -27,7 +28,7 @@ def use_book_style() -> None:
             "axes.titlelocation": "left",
             "axes.spines.top": False,
             "axes.spines.right": False,
-            "axes.prop_cycle": mpl.cycler(color=[BLUE, ORANGE, GREEN, PURPLE]),
+            "axes.prop_cycle": cycler(color=[BLUE, ORANGE, GREEN, PURPLE]),
             "xtick.color": MUTED,
             "ytick.color": MUTED,
             "lines.linewidth": 1.8,

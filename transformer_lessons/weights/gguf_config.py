@@ -12,7 +12,7 @@ import torch
 
 from transformer_lessons.config import ModelConfig, RopeScaling
 from transformer_lessons.errors import LessonsError
-from transformer_lessons.model.rope_scaling import rope_frequencies
+from transformer_lessons.model.rope import rope_frequencies
 from transformer_lessons.weights.gguf import GGUFFile
 
 GPT2 = {"position": "learned", "norm": "layer", "ffn": "gelu", "bias": True}

@@ -52,9 +52,9 @@
 
   // ---- model/position.py --------------------------------------------------------------------
 
-  function rope_table(positions, head_dim, base) {
+  function rope_table(positions, head_dim, theta) {
     const angles = positions.map((position) =>
-      Array.from({ length: head_dim / 2 }, (_, j) => position * base ** ((-2 * j) / head_dim)));
+      Array.from({ length: head_dim / 2 }, (_, j) => position * theta ** ((-2 * j) / head_dim)));
     return [angles.map((row) => row.map(Math.cos)), angles.map((row) => row.map(Math.sin))];
   }
 
