@@ -5,22 +5,18 @@ import os
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
-import torch
 import tyro
 from rich.console import Console
 
 from transformer_lessons.cli import PlainConsole, check_seed
-from transformer_lessons.cli.display import TrainingDisplay, bar, visible
-from transformer_lessons.data.batches import random_windows
 from transformer_lessons.errors import LessonsError
-from transformer_lessons.generation.generate import stream, stream_with_probabilities
-from transformer_lessons.generation.sampling import Sampler
-from transformer_lessons.model.accounting import count_parameters
-from transformer_lessons.model.decoder import Decoder
 from transformer_lessons.presets import preset
 from transformer_lessons.training.config import train_preset
-from transformer_lessons.training.trainer import Trainer
+
+if TYPE_CHECKING:  # PyTorch is loaded where it is needed: a refused option comes at once
+    from transformer_lessons.model.decoder import Decoder
 
 
 @dataclass(frozen=True)
@@ -47,24 +43,32 @@ def run(arguments: Sequence[str]) -> int:
         where = "--pause"
         raise LessonsError(f"pause = {options.pause} is not from 0 to 10 seconds", where=where)
     check_seed(options.seed)
-    console = PlainConsole()
-    torch.set_num_threads(1)  # the model is too small to share out
-    torch.manual_seed(options.seed)
-    model = Decoder(preset("fluctlight"))
-    console.print(f'A model with {count_parameters(model):,} parameters meets "{visible(cycle)}…"')
-    train(model, cycle, options, console)
+    model, console = train(cycle, options)
     write(model, cycle, console, options.pause)
     return 0
 
 
-def train(model: Decoder, cycle: bytes, options: Demo, console: Console) -> None:
-    """Train `model` on `cycle` again and again, on display."""
+def train(cycle: bytes, options: Demo) -> tuple["Decoder", Console]:
+    """A model that is trained on `cycle`, again and again, on display."""
+    import torch
+
+    from transformer_lessons.cli.display import TrainingDisplay, visible
+    from transformer_lessons.data.batches import random_windows
+    from transformer_lessons.generation.generate import stream
+    from transformer_lessons.generation.sampling import Sampler
+    from transformer_lessons.model.accounting import count_parameters
+    from transformer_lessons.model.decoder import Decoder
+    from transformer_lessons.training.trainer import Trainer
+
+    torch.set_num_threads(1)  # the model is too small to share out
+    torch.manual_seed(options.seed)
+    console, model = PlainConsole(), Decoder(preset("fluctlight"))
+    console.print(f'A model with {count_parameters(model):,} parameters meets "{visible(cycle)}…"')
     tokens = torch.tensor(list(cycle * math.ceil(256 / len(cycle))))
     config = replace(train_preset("fluctlight"), steps=options.steps, seed=options.seed)
     batches = random_windows(tokens, model.config.context_length, config.batch_size, config.seed)
-    n_different = len(set(cycle))
     levels = {"ln 256: knows nothing": math.log(256)}
-    if n_different > 1:
+    if (n_different := len(set(cycle))) > 1:
         levels[f"ln {n_different}: knows which bytes"] = math.log(n_different)
 
     def sample() -> str:
@@ -73,10 +77,15 @@ def train(model: Decoder, cycle: bytes, options: Demo, console: Console) -> None
 
     with TrainingDisplay(console, config.steps, sample, levels, options.pause) as display:
         Trainer(model, config, batches, on_step=display).fit()
+    return model, console
 
 
-def write(model: Decoder, cycle: bytes, console: Console, pause: float) -> None:
+def write(model: "Decoder", cycle: bytes, console: Console, pause: float) -> None:
     """Let `model` go on from `cycle`, one byte a line with its probability, then all at once."""
+    from transformer_lessons.cli.display import bar, visible
+    from transformer_lessons.generation.generate import stream, stream_with_probabilities
+    from transformer_lessons.generation.sampling import Sampler
+
     console.print(f'\nAfter "{visible(cycle)}", with the probability of each byte:')
     written = b""
     for token, probability in stream_with_probabilities(model, cycle, 8, Sampler(0.2)):

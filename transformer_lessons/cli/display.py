@@ -45,11 +45,13 @@ class TrainingDisplay:
         losses: Sequence[float] = (),
     ) -> None:
         self.console, self.steps, self.sample = console, steps, sample
-        self.levels, self.pause = levels, pause
-        self.losses = list(losses)
-        self.validation = ""  # the last look at the held-out text, in words
+        self.levels, self.pause, self.losses = levels, pause, list(losses)
+        self.validation = ""  # the last evaluation, in words
         self.seconds, self.n_targets = 0.0, 0
-        self.progress = progress_line(console, steps)
+        facts = TextColumn("{task.fields[facts]}"), TimeRemainingColumn(compact=True)
+        columns = TextColumn("step"), MofNCompleteColumn(), BarColumn(bar_width=24), *facts
+        self.progress = Progress(*columns, console=console)
+        self.progress.add_task("training", total=steps, facts="")
         self.live = Live(console=console, auto_refresh=False)
 
     def __enter__(self) -> "TrainingDisplay":
@@ -74,26 +76,19 @@ class TrainingDisplay:
         if self.console.is_terminal:
             facts = f"{rate:,.0f} tokens/s, {memory_in_use()}{self.validation}, left"
             self.progress.update(TaskID(0), completed=report.step, facts=facts)
-            curve = loss_curve(self.losses, self.steps, self.levels)
-            self.live.update(picture(self.progress, curve, self.sample()), refresh=True)
+            self.live.update(self.picture(), refresh=True)
             time.sleep(self.pause)
         else:
             line = f"step {report.step:>5}/{self.steps}  loss {report.loss:.4f}"
             print(f"{line}{self.validation}  {rate:,.0f} tokens/s  {self.sample()}", flush=True)
 
-
-def progress_line(console: Console, steps: int) -> Progress:
-    """Steps done, a bar, facts such as tokens per second, and the time left."""
-    progress = Progress(
-        TextColumn("step"),
-        MofNCompleteColumn(),
-        BarColumn(bar_width=24),
-        TextColumn("{task.fields[facts]}"),
-        TimeRemainingColumn(compact=True),
-        console=console,
-    )
-    progress.add_task("training", total=steps, facts="")
-    return progress
+    def picture(self) -> Group:
+        """The whole display: progress, loss curve, and what the model writes."""
+        curve = Text(loss_curve(self.losses, self.steps, self.levels))
+        written = Text(self.sample(), style="bold", no_wrap=True, overflow="ellipsis")
+        panels = {"loss, in nats": curve, "it writes": written}
+        boxes = [Panel(text, title=title, title_align="left") for title, text in panels.items()]
+        return Group(self.progress, *boxes)
 
 
 def memory_in_use() -> str:
@@ -102,16 +97,6 @@ def memory_in_use() -> str:
     if torch.cuda.is_available():
         used += f" (GPU {torch.cuda.memory_allocated() / 1e6:,.0f} MB)"
     return used
-
-
-def picture(progress: Progress, curve: str, sample: str) -> Group:
-    """The whole display: progress, loss curve, and what the model writes."""
-    written = Text(sample, style="bold", no_wrap=True, overflow="ellipsis")
-    return Group(
-        progress,
-        Panel(Text(curve), title="loss, in nats", title_align="left"),
-        Panel(written, title="it writes", title_align="left"),
-    )
 
 
 def loss_curve(losses: Sequence[float], steps: int, levels: dict[str, float]) -> str:

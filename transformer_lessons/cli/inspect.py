@@ -9,8 +9,6 @@ import tyro
 from rich.table import Table
 
 from transformer_lessons.cli import PlainConsole
-from transformer_lessons.model.accounting import count_parameters
-from transformer_lessons.training.checkpoint import load_checkpoint
 
 
 @dataclass(frozen=True)
@@ -24,8 +22,10 @@ class Inspect:
 def run(arguments: Sequence[str]) -> int:
     """Print the tables; returns the exit code."""
     options = tyro.cli(Inspect, args=arguments, prog="python -m transformer_lessons inspect")
-    checkpoint = load_checkpoint(options.checkpoint)
-    console = PlainConsole()
+    from transformer_lessons.model.accounting import count_parameters  # here: it loads PyTorch
+    from transformer_lessons.training.checkpoint import load_checkpoint
+
+    checkpoint, console = load_checkpoint(options.checkpoint), PlainConsole()
     for name, value in checkpoint.model.config.to_dict().items():
         console.print(f"{name:<24}{value}")
     table = Table("tensor", "shape", "numbers", box=None)
