@@ -66,10 +66,11 @@ def with_config(default: Train, file: str) -> Train:
     """`default`, with the values of a JSON file in place of its own."""
     values = read_json(file)
     parts = {"model": default.model.to_dict(), "training": default.training.to_dict(), "data": {}}
-    is_config = isinstance(values, dict) and set(values) <= set(parts)
-    if not is_config or not all(isinstance(value, dict) for value in values.values()):
-        what = 'a config has the keys "model", "training" and "data", and a JSON object for each'
-        raise LessonsError(what, where=file)
+    if not isinstance(values, dict) or not set(values) <= set(parts):
+        raise LessonsError('a config has the keys "model", "training" and "data"', where=file)
+    for key, value in values.items():
+        if not isinstance(value, dict):
+            raise LessonsError(f'"{key}" is not a JSON object', where=file)
     model, training, data = (parts[key] | values.get(key, {}) for key in parts)
     return replace(
         default,

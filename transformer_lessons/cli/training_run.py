@@ -105,7 +105,7 @@ def fit(trainer: Trainer, source: DataSource, options: Train, console: Console) 
     vocab_size = options.model.vocab_size
     levels = {f"ln {vocab_size}": math.log(vocab_size)}
     if source.unigram_loss is not None:
-        levels["how often each byte"] = source.unigram_loss
+        levels[f"how often each {unit(source)}"] = source.unigram_loss
 
     def sample() -> str:
         written = list(stream(trainer.model, source.prompt, 48, Sampler(0.3)))
@@ -133,16 +133,15 @@ def summary(trainer: Trainer, source: DataSource, options: Train) -> Table:
     """What the run came to, as a table."""
     table, log = Table("after training", "", box=None), read_log(options.out)
     last = log[-max(len(log) // 20, 1) :]
-    unit = "byte" if source.tokenizer.n_vocab == 256 else "token"
     train_loss = sum(line["loss"] for line in last) / len(last)
-    table.add_row("training loss", f"{train_loss:.4f} nats per {unit}")
+    table.add_row("training loss", f"{train_loss:.4f} nats per {unit(source)}")
     if trainer.evaluate is not None:
         result = trainer.evaluate()
         bits = f"{result.bits_per_byte:.3f} bits per byte"
         table.add_row("held-out loss", f"{result.loss:.4f} nats, {bits}")
         if source.unigram_loss is not None:
-            words = "… knowing only how often each byte"
-            table.add_row(words, f"{source.unigram_loss:.4f} nats per byte")
+            words = f"… knowing only how often each {unit(source)}"
+            table.add_row(words, f"{source.unigram_loss:.4f} nats per {unit(source)}")
         table.add_row("held-out perplexity", f"{result.perplexity:.2f}")
     if trainer.best_step:
         table.add_row("best", f"{trainer.best:.4f} nats, after step {trainer.best_step:,}")
@@ -151,3 +150,8 @@ def summary(trainer: Trainer, source: DataSource, options: Train) -> Table:
     seconds, n_targets = (sum(line[name] for line in log) for name in ("seconds", "n_targets"))
     table.add_row("time", f"{seconds:.1f} s, {n_targets / seconds:,.0f} tokens/s")
     return table
+
+
+def unit(source: DataSource) -> str:
+    """What a token is, in words."""
+    return "byte" if source.tokenizer.n_vocab == 256 else "token"
