@@ -6,9 +6,8 @@ Where the output is not a terminal, a plain line every tenth of the way says the
 import math
 import time
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
-import psutil
-import torch
 from rich.console import Console, Group
 from rich.live import Live
 from rich.panel import Panel
@@ -22,7 +21,8 @@ from rich.progress import (
 )
 from rich.text import Text
 
-from transformer_lessons.training.trainer import StepReport
+if TYPE_CHECKING:  # the demo's refusals don't wait for PyTorch
+    from transformer_lessons.training.trainer import StepReport
 
 REFRESHES = 40  # how often, in a whole run, the curve and the sample are drawn anew
 CURVE_WIDTH, CURVE_HEIGHT = 48, 9
@@ -62,7 +62,7 @@ class TrainingDisplay:
     def __exit__(self, *_: object) -> None:
         self.live.stop()
 
-    def __call__(self, report: StepReport) -> None:
+    def __call__(self, report: "StepReport") -> None:
         self.losses.append(report.loss)
         self.seconds += report.seconds
         self.n_targets += report.n_targets
@@ -74,7 +74,7 @@ class TrainingDisplay:
             return
         rate = self.n_targets / self.seconds
         if self.console.is_terminal:
-            facts = f"{rate:,.0f} tokens/s, {memory_in_use()}{self.validation}, left"
+            facts = f"{rate:,.0f} tokens/s{self.validation}, left"
             self.progress.update(TaskID(0), completed=report.step, facts=facts)
             self.live.update(self.picture(), refresh=True)
             time.sleep(self.pause)
@@ -89,14 +89,6 @@ class TrainingDisplay:
         panels = {"loss, in nats": curve, "it writes": written}
         boxes = [Panel(text, title=title, title_align="left") for title, text in panels.items()]
         return Group(self.progress, *boxes)
-
-
-def memory_in_use() -> str:
-    """What this process holds, and what it holds on the GPU, if there is one."""
-    used = f"{psutil.Process().memory_info().rss / 1e6:,.0f} MB"
-    if torch.cuda.is_available():
-        used += f" (GPU {torch.cuda.memory_allocated() / 1e6:,.0f} MB)"
-    return used
 
 
 def loss_curve(losses: Sequence[float], steps: int, levels: dict[str, float]) -> str:

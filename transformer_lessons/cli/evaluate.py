@@ -3,20 +3,20 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 from rich.progress import track
 from rich.table import Table
 
+import transformer_lessons as tl
 from transformer_lessons.cli import PlainConsole, choose_device
 from transformer_lessons.errors import LessonsError
 from transformer_lessons.support.corpus import python_documentation
 from transformer_lessons.support.documents import Dropped, read_documents
+from transformer_lessons.support.python_code import drop_unfinished, parse_rate
 
 if TYPE_CHECKING:  # PyTorch is loaded where it is needed: a refused option comes at once
-    from transformer_lessons.model.decoder import Decoder
-    from transformer_lessons.tokenizers.tokenizer import Tokenizer
     from transformer_lessons.training.evaluate import Evaluation
 
 
@@ -85,50 +85,42 @@ def refuse(dropped: Dropped) -> None:
 def evaluate_checkpoint(path: Path, documents: Sequence[str], options: Evaluate) -> list[str]:
     """One row of the table."""
     from transformer_lessons.cli.run_folder import best_checkpoint, check_tokenizer
-    from transformer_lessons.model.accounting import count_parameters
-    from transformer_lessons.support.python_code import parse_rate
     from transformer_lessons.tokenizers.tokenizer import load_tokenizer
-    from transformer_lessons.training.checkpoint import load_checkpoint
 
     path = best_checkpoint(path) if options.best else path
     folder = path.parent if (path / "checkpoint.json").exists() else path  # of the run
-    model = load_checkpoint(path).model.to(choose_device(options.device))
+    model = tl.load_checkpoint(path).model.to(choose_device(options.device))
     tokenizer = load_tokenizer(folder / "tokenizer.json")
     check_tokenizer(model.config, tokenizer, str(path))
     result = evaluate_on(model, tokenizer, documents)
-    row = [str(path), f"{count_parameters(model):,}", f"{result.loss:.4f}"]
+    row = [str(path), f"{tl.count_parameters(model):,}", f"{result.loss:.4f}"]
     row += [f"{result.perplexity:.2f}", f"{result.bits_per_byte:.4f}"]
     if options.samples:
         row.append(f"{parse_rate(write_samples(model, tokenizer, options)):.0%}")
     return row
 
 
-def evaluate_on(model: "Decoder", tokenizer: "Tokenizer", documents: Sequence[str]) -> "Evaluation":
+def evaluate_on(model: "tl.Decoder", tokenizer: Any, documents: Sequence[str]) -> "Evaluation":
     """The evaluation over all documents, one after another, with an end of text after each."""
     import torch
 
     from transformer_lessons.data.batches import consecutive_windows
-    from transformer_lessons.training.evaluate import evaluate, token_lengths
+    from transformer_lessons.training.evaluate import token_lengths
 
     end = tokenizer.special_tokens.get("<|endoftext|>")
     ends = [] if end is None else [end]
     ids = [i for text in documents for i in [*tokenizer.encode_ordinary(text), *ends]]
     windows = consecutive_windows(torch.tensor([*ends, *ids]), model.config.context_length, 16)
-    return evaluate(model, windows, token_lengths(tokenizer))
+    return tl.evaluate(model, windows, token_lengths(tokenizer))
 
 
-def write_samples(model: "Decoder", tokenizer: "Tokenizer", options: Evaluate) -> list[str]:
+def write_samples(model: "tl.Decoder", tokenizer: Any, options: Evaluate) -> list[str]:
     """What the model writes after an end of text, or a line end, without what is unfinished."""
-    from transformer_lessons.generation.generate import generate
-    from transformer_lessons.generation.sampling import Sampler
-    from transformer_lessons.support.python_code import drop_unfinished
-
     end = tokenizer.special_tokens.get("<|endoftext|>")
     prompt = tokenizer.encode_ordinary("\n") if end is None else [end]
-    sampler, prompts = Sampler(options.temperature), [prompt] * options.samples
-    rows = generate(model, prompts, options.sample_tokens, sampler, options.seed)
+    sampler, prompts = tl.Sampler(options.temperature), [prompt] * options.samples
     texts = []
-    for row in rows:
+    for row in tl.generate(model, prompts, options.sample_tokens, sampler, options.seed):
         text = tokenizer.decode(row[: row.index(end)] if end in row else row)
         texts.append(text if end in row else drop_unfinished(text))
     return texts

@@ -2,7 +2,6 @@
 
 import math
 import shlex
-from typing import Any
 
 import torch
 from rich.console import Console
@@ -50,7 +49,10 @@ def train(options: Train) -> int:
         if options.resume:
             resume_run(options.out, trainer, source.fingerprint)
         else:
-            begin_run(options.out, description(options, source), source.tokenizer)
+            about = {"model": options.model.to_dict(), "training": options.training.to_dict()}
+            about["data"] = {"source": options.data.to_dict(), "name": source.name}
+            about["data"]["fingerprint"] = source.fingerprint
+            begin_run(options.out, about, source.tokenizer)
         n_parameters = count_parameters(model)
         console.print(f"{n_parameters:,} parameters on {device.type}, reading {source.name}")
         if trainer.n_steps:
@@ -71,14 +73,6 @@ def train(options: Train) -> int:
     return 0
 
 
-def description(options: Train, source: DataSource) -> dict[str, Any]:
-    """What `config.json` says of a run: enough to go on with it."""
-    data = {"source": options.data.to_dict(), "name": source.name}
-    data["fingerprint"] = source.fingerprint
-    model, training = options.model.to_dict(), options.training.to_dict()
-    return {"model": model, "training": training, "data": data}
-
-
 def make_trainer(model: Decoder, options: Train, source: DataSource) -> Trainer:
     """The trainer, which is evaluated on all of the held-out text if there is one."""
     if source.held_out is None:
@@ -91,13 +85,8 @@ def make_trainer(model: Decoder, options: Train, source: DataSource) -> Trainer:
         windows = consecutive_windows(source.held_out, model.config.context_length, 32)
         return evaluate(model, windows, lengths)
 
-    return Trainer(
-        model,
-        options.training,
-        source.batches,
-        evaluate=evaluate_held_out,
-        data_state=source.state,
-    )
+    given = model, options.training, source.batches
+    return Trainer(*given, evaluate=evaluate_held_out, data_state=source.state)
 
 
 def fit(trainer: Trainer, source: DataSource, options: Train, console: Console) -> list[int]:

@@ -2,9 +2,11 @@
 
 import hashlib
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
@@ -75,10 +77,28 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
         raise LessonsError(f"not a readable safetensors file: {error}", where=str(path)) from None
 
 
+def check_averages(
+    saved: dict[str, dict[str, Tensor]], shapes: Sequence[torch.Size], names: set[str]
+) -> None:
+    """Raise `LessonsError` unless `saved` has averages of parameters with `shapes`, by number.
+
+    Each parameter has one under each of `names`, in its own shape, but for the count "step".
+    """
+    for number, tensors in saved.items():
+        if not number.isdecimal() or int(number) >= len(shapes):
+            what = f"averages of parameter {number}, but there are {len(shapes)}"
+            raise LessonsError(what, where="optimizer")
+        shape = tuple(shapes[int(number)])
+        expected = {name: () if name == "step" else shape for name in names}
+        found = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
+        if found != expected:
+            what = f"the averages of parameter {number} are {found}, not {expected}"
+            raise LessonsError(what, where="optimizer")
+
+
 def flatten(value: Any, name: str, tensors: dict[str, Tensor]) -> Any:
     """`value` as JSON can hold it: tensors go to `tensors`, and leave {"tensor": name} behind.
 
-    >>> import torch
     >>> tensors = {}
     >>> flatten({"a": [1, torch.tensor([2.0])]}, "state", tensors)
     {'a': [1, {'tensor': 'state.a.1'}]}
@@ -98,7 +118,6 @@ def flatten(value: Any, name: str, tensors: dict[str, Tensor]) -> Any:
 def unflatten(value: Any, tensors: dict[str, Tensor]) -> Any:
     """The inverse of `flatten`.
 
-    >>> import torch
     >>> unflatten([1, {"tensor": "state.a"}], {"state.a": torch.tensor([2.0])})
     [1, tensor([2.])]
     """

@@ -68,8 +68,5 @@ def learning_rate_at(config: TrainConfig, step: int) -> float:
     >>> learning_rate_at(TrainConfig(learning_rate=0.005, warmup_steps=5), step=0)
     0.001
     """
-    rates, sizes = (
-        (config.learning_rate, config.min_learning_rate),
-        (config.warmup_steps, config.steps),
-    )
-    return SCHEDULES[config.schedule](step, *rates, *sizes)
+    sizes = config.warmup_steps, config.steps
+    return SCHEDULES[config.schedule](step, config.learning_rate, config.min_learning_rate, *sizes)

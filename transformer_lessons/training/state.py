@@ -7,6 +7,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from transformer_lessons.errors import LessonsError
+from transformer_lessons.support.checkpoint_files import check_averages
 from transformer_lessons.training.config import TrainConfig
 from transformer_lessons.training.optimizer import AdamW, Muon
 from transformer_lessons.training.precision import GradScaler
@@ -111,16 +112,7 @@ def _check_same_config(saved: dict[str, Any], config: TrainConfig) -> None:
 def _load_averages(optimizer: Optimizer, saved: dict[str, dict[str, Tensor]]) -> None:
     """Give `optimizer` its averages back; PyTorch itself doesn't look whether they fit."""
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
-    for number, tensors in saved.items():
-        if not number.isdecimal() or int(number) >= len(parameters):
-            what = f"averages of parameter {number}, but there are {len(parameters)}"
-            raise LessonsError(what, where="optimizer")
-        names, shape = AVERAGES[type(optimizer)], parameters[int(number)].shape
-        expected = {name: () if name == "step" else tuple(shape) for name in names}
-        found = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
-        if found != expected:
-            what = f"the averages of parameter {number} are {found}, not {expected}"
-            raise LessonsError(what, where="optimizer")
+    check_averages(saved, [p.shape for p in parameters], AVERAGES[type(optimizer)])
     groups = optimizer.state_dict()["param_groups"]
     state = {int(number): tensors for number, tensors in saved.items()}
     optimizer.load_state_dict({"state": state, "param_groups": groups})
