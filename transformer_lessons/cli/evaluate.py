@@ -71,10 +71,10 @@ def read_texts(options: Evaluate) -> list[str]:
     """The documents to judge by."""
     if (options.text is None) == (not options.corpus):
         raise LessonsError("give either --text FILE or --corpus")
-    if options.corpus:
-        text = python_documentation().encode()
-        return [text[len(text) - len(text) // 10 :].decode(errors="ignore")]
-    return [document.text for document in read_documents([options.text], refuse)]
+    if options.text is not None:
+        return [document.text for document in read_documents([options.text], refuse)]
+    text = python_documentation().encode()
+    return [text[len(text) - len(text) // 10 :].decode(errors="ignore")]
 
 
 def refuse(dropped: Dropped) -> None:

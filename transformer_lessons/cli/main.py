@@ -7,6 +7,7 @@ import importlib
 import os
 import sys
 from collections.abc import Sequence
+from io import TextIOWrapper
 
 from transformer_lessons.errors import LessonsError
 
@@ -32,7 +33,8 @@ def main(arguments: Sequence[str]) -> int:
     141 means that whoever read the output has stopped, as a shell reports it.
     """
     for output in (sys.stdout, sys.stderr):
-        output.reconfigure(encoding="utf-8", errors="replace")
+        if isinstance(output, TextIOWrapper):
+            output.reconfigure(encoding="utf-8", errors="replace")
     try:
         try:
             return run(arguments)

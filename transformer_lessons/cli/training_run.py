@@ -75,14 +75,15 @@ def train(options: Train) -> int:
 
 def make_trainer(model: Decoder, options: Train, source: DataSource) -> Trainer:
     """The trainer, which is evaluated on all of the held-out text if there is one."""
-    if source.held_out is None:
+    held_out = source.held_out
+    if held_out is None:
         if options.training.eval_every:
             raise LessonsError("eval_every needs held-out text", where="--training.eval-every")
         return Trainer(model, options.training, source.batches, data_state=source.state)
     lengths = token_lengths(source.tokenizer)
 
     def evaluate_held_out() -> Evaluation:
-        windows = consecutive_windows(source.held_out, model.config.context_length, 32)
+        windows = consecutive_windows(held_out, model.config.context_length, 32)
         return evaluate(model, windows, lengths)
 
     given = model, options.training, source.batches
@@ -98,8 +99,8 @@ def fit(trainer: Trainer, source: DataSource, options: Train, console: Console) 
 
     def sample() -> str:
         written = list(stream(trainer.model, source.prompt, 48, Sampler(0.3)))
-        begun, written = map(source.tokenizer.decode_bytes, (source.prompt, written))
-        return f"{visible(begun)} -> {visible(written)}"
+        texts = [visible(source.tokenizer.decode_bytes(ids)) for ids in (source.prompt, written)]
+        return " -> ".join(texts)
 
     before = [line["loss"] for line in read_log(options.out)]
     display = TrainingDisplay(console, options.training.steps, sample, levels, losses=before)

@@ -6,7 +6,6 @@ Each name is loaded when it is asked for: who needs a configuration doesn't wait
 from importlib import import_module
 from typing import Any
 
-# fmt: off
 _NAMES = {
     "checkpoint": ["Checkpoint", "checkpoints", "latest_checkpoint", "load_checkpoint",
                    "save_checkpoint", "write_checkpoint"],
@@ -20,8 +19,7 @@ _NAMES = {
     "schedule": ["constant_schedule", "cosine_schedule", "learning_rate_at", "wsd_schedule"],
     "state": ["random_state", "restore_trainer", "set_random_state", "trainer_state"],
     "trainer": ["StepReport", "Stateful", "Trainer", "accumulate_gradients", "batch_loss"],
-}
-# fmt: on
+}  # fmt: skip
 __all__ = sorted(name for names in _NAMES.values() for name in names)
 
 

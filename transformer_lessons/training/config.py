@@ -74,7 +74,6 @@ def train_preset(name: str) -> TrainConfig:
     >>> train_preset("fluctlight").steps
     400
     """
-    # fmt: off
     presets = {
         "fluctlight": TrainConfig(),
         "bytes-1m": TrainConfig(
@@ -85,8 +84,7 @@ def train_preset(name: str) -> TrainConfig:
             weight_decay=0.1, precision="bf16", compile=True, fused=True, loss_chunk_size=1024,
             eval_every=300, save_every=300,
         ),
-    }
-    # fmt: on
+    }  # fmt: skip
     if name not in presets:
         known = ", ".join(sorted(presets))
         raise LessonsError(f"unknown preset {name!r}", remedy=f"Known presets: {known}.")

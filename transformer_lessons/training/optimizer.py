@@ -7,11 +7,13 @@ continued with either.
 import math
 from collections.abc import Iterable
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from transformer_lessons.model.decoder import Decoder
 from transformer_lessons.training.config import TrainConfig
 
 
@@ -70,7 +72,7 @@ class AdamW(Optimizer):
         super().__init__(params, defaults)
 
     @torch.no_grad()
-    def step(self) -> None:
+    def step(self) -> None:  # type: ignore[override]
         for group in self.param_groups:
             settings = {name: group[name] for name in ("lr", "betas", "eps", "weight_decay")}
             for p in (p for p in group["params"] if p.grad is not None):
@@ -133,7 +135,7 @@ class Muon(Optimizer):
         super().__init__(params, defaults)
 
     @torch.no_grad()
-    def step(self) -> None:
+    def step(self) -> None:  # type: ignore[override]
         for group in self.param_groups:
             lr, momentum = group["lr"], group["momentum"]
             for p in (p for p in group["params"] if p.grad is not None):
@@ -155,14 +157,14 @@ def parameter_groups(parameters: Iterable[nn.Parameter], weight_decay: float) ->
     ]
 
 
-def make_optimizers(model: nn.Module, config: TrainConfig) -> list[Optimizer]:
+def make_optimizers(model: Decoder, config: TrainConfig) -> list[Optimizer]:
     """The optimizers that `config` asks for; together they have every parameter once.
 
     Muon takes the matrices of the blocks; embedding, head, biases and norms stay with AdamW.
     `fused` means PyTorch's AdamW, which does a step in one pass over the memory.
     """
     adamw = partial(torch.optim.AdamW, fused=True) if config.fused else AdamW
-    settings = {"lr": config.learning_rate, "betas": (config.beta1, config.beta2)}
+    settings: dict[str, Any] = {"lr": config.learning_rate, "betas": (config.beta1, config.beta2)}
     if config.optimizer == "adamw":
         return [adamw(parameter_groups(model.parameters(), config.weight_decay), **settings)]
     matrices = [p for p in model.blocks.parameters() if p.ndim == 2]

@@ -10,11 +10,12 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, Protocol
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from transformer_lessons.data.batches import IGNORE
 from transformer_lessons.errors import LessonsError
 from transformer_lessons.model.compilation import compiled
+from transformer_lessons.model.decoder import Decoder
 from transformer_lessons.training.clipping import clip_grad_norm
 from transformer_lessons.training.config import TrainConfig
 from transformer_lessons.training.evaluate import Evaluation
@@ -48,7 +49,7 @@ class Stateful(Protocol):
 
 
 def batch_loss(
-    model: nn.Module, inputs: Tensor, targets: Tensor, chunk_size: int | None = None
+    model: Decoder, inputs: Tensor, targets: Tensor, chunk_size: int | None = None
 ) -> Tensor:
     """The sum of the cross-entropy over all real targets of one batch, in nats.
 
@@ -88,7 +89,6 @@ class Trainer:
 
     >>> import torch
     >>> from transformer_lessons.presets import preset
-    >>> from transformer_lessons.model.decoder import Decoder
     >>> from transformer_lessons.data.batches import random_windows
     >>> batches = random_windows(torch.tensor([97, 98] * 32), context_length=16, batch_size=8)
     >>> reports = Trainer(Decoder(preset("fluctlight")), TrainConfig(steps=2), batches).fit()
@@ -98,7 +98,7 @@ class Trainer:
 
     def __init__(
         self,
-        model: nn.Module,
+        model: Decoder,
         config: TrainConfig,
         batches: Iterable[Batch],
         on_step: Callable[[StepReport], None] = lambda report: None,
