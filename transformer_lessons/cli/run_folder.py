@@ -67,14 +67,10 @@ def begin_run(folder: Path, config: dict[str, Any], tokenizer: Tokenizer) -> Non
 
 
 def record_step(folder: Path, trainer: Trainer, report: StepReport) -> None:
-    """Log a step; save a checkpoint every `save_every` steps, and at each new best.
-
-    A gradient that is not finite, which float16 leaves out, is null in the log: JSON has no other
-    word for it.
-    """
+    """Log a step; save a checkpoint every `save_every` steps, and at each new best."""
     line = asdict(report)
-    if not math.isfinite(report.grad_norm):
-        line["grad_norm"] = None
+    if not math.isfinite(report.grad_norm):  # a step that float16 left out
+        line["grad_norm"] = None  # JSON has no other word for it
     with (folder / "log.jsonl").open("a", encoding="utf-8") as log:
         log.write(json.dumps(line) + "\n")
     every = trainer.config.save_every

@@ -77,6 +77,18 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
         raise LessonsError(f"not a readable safetensors file: {error}", where=str(path)) from None
 
 
+def read_weights(path: Path, n_parameters: int) -> dict[str, Tensor]:
+    """The tensors of a model of so many parameters, as float32 at least; too few aren't read."""
+    if n_parameters > path.stat().st_size:  # a number takes a byte at least
+        what = "the configuration means more parameters than the file can hold"
+        raise LessonsError(what, where=str(path))
+    tensors = read_tensors(path)
+    for name, tensor in tensors.items():
+        if not tensor.is_floating_point():
+            raise LessonsError(f"tensor {name!r} is {tensor.dtype}, no fractions", where=str(path))
+    return {name: t.float() if t.element_size() < 4 else t for name, t in tensors.items()}
+
+
 def check_averages(
     saved: dict[str, dict[str, Tensor]], shapes: Sequence[torch.Size], names: set[str]
 ) -> None:

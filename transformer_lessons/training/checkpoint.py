@@ -29,6 +29,7 @@ from transformer_lessons.support.checkpoint_files import (
     flatten,
     read_checkpoint_json,
     read_tensors,
+    read_weights,
     unflatten,
 )
 from transformer_lessons.support.files import sha256, sync_file, sync_folder
@@ -137,16 +138,9 @@ def load_checkpoint(path: Path | str) -> Checkpoint:
 
 def _load_model(config: ModelConfig, path: Path) -> Decoder:
     """A model of `config` with the tensors of a safetensors file, in which all must fit."""
-    if sum(parameter_counts(config).values()) > path.stat().st_size:  # a number takes a byte
-        what = "the configuration means more parameters than the file can hold"
-        raise LessonsError(what, where=str(path))
-    tensors = read_tensors(path)
-    for name, tensor in tensors.items():
-        if not tensor.is_floating_point():
-            raise LessonsError(f"tensor {name!r} is {tensor.dtype}, no fractions", where=str(path))
+    tensors = read_weights(path, sum(parameter_counts(config).values()))
     with torch.device("meta"):  # names and shapes only: every number comes from the file
         model = Decoder(config)
     check_tensors(model, {name: tensor.shape for name, tensor in tensors.items()}, str(path))
-    tensors = {name: t.float() if t.element_size() < 4 else t for name, t in tensors.items()}
     assign_tensors(model, tensors)
     return model
