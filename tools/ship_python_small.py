@@ -17,13 +17,12 @@ from pathlib import Path
 
 import torch
 from notebook_files import ROOT
-from transformer_lessons.files import replace_file
-from transformer_lessons.training.run_folder import best_checkpoint, run_tokenizer
 
 from transformer_lessons.cli.evaluate import evaluate_on
+from transformer_lessons.cli.run_folder import best_checkpoint
 from transformer_lessons.model.accounting import count_parameters
-from transformer_lessons.support.files import read_json
-from transformer_lessons.tokenizers.tokenizer import fingerprint
+from transformer_lessons.support.files import read_json, replace_file
+from transformer_lessons.tokenizers.tokenizer import fingerprint, load_tokenizer
 from transformer_lessons.training.checkpoint import load_checkpoint, save_checkpoint
 
 SHIPPED = ROOT / "transformer_lessons" / "python_small"
@@ -33,7 +32,7 @@ EVERY = 10  # steps between two lines of the log that stay
 def ship(made: Path) -> dict:
     """Write the shipped folder anew from `made`, and return its manifest."""
     run, best = made / "run", best_checkpoint(made / "run")
-    checkpoint, tokenizer = load_checkpoint(best), run_tokenizer(made / "run")
+    checkpoint, tokenizer = load_checkpoint(best), load_tokenizer(run / "tokenizer.json")
     shutil.rmtree(SHIPPED, ignore_errors=True)
     # In bfloat16 it is half as large; what that costs is in the manifest.
     save_checkpoint(SHIPPED, checkpoint.step, load_checkpoint(best).model.bfloat16())
@@ -69,7 +68,7 @@ def ship(made: Path) -> dict:
 
 
 def is_kept(line: dict) -> bool:
-    """Whether a line of the log is shipped: every tenth, the first, and looks at held-out text."""
+    """Whether a line of the log is shipped: every tenth, the first, and evaluations."""
     return line["step"] % EVERY == 0 or line["step"] == 1 or line["validation"] is not None
 
 

@@ -14,18 +14,13 @@ from transformer_lessons.config import ModelConfig
 from transformer_lessons.data.pairs import write_pairs
 from transformer_lessons.model.decoder import Decoder
 from transformer_lessons.presets import preset
+from transformer_lessons.tokenizers.byte_tokenizer import ByteTokenizer
 from transformer_lessons.training.checkpoint import load_checkpoint, save_checkpoint
 
 COMMAND = [sys.executable, "-W", "error", "-m", "transformer_lessons"]
 # Buffered, as on most machines: an unbuffered stdout hides what goes wrong when Python ends.
 BUFFERED = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
 ENVIRONMENT = {**BUFFERED, "OMP_NUM_THREADS": "1", "COLUMNS": "100"}
-
-
-def run(*arguments, cwd):
-    line = [*COMMAND, *arguments]
-    options = {"capture_output": True, "encoding": "utf-8", "env": ENVIRONMENT, "timeout": 120}
-    return subprocess.run(line, cwd=cwd, **options)
 
 
 def run_into_closed_pipe(arguments, cwd):
@@ -57,6 +52,8 @@ def folder(tmp_path):
     broken = Decoder(preset("fluctlight"))
     torch.nn.init.constant_(broken.head.bias, float("nan"))
     save_checkpoint(tmp_path / "nan", 1, broken)
+    for name in ("model", "wide", "nan"):
+        ByteTokenizer().save(tmp_path / name / "tokenizer.json")
     return tmp_path
 
 
@@ -102,44 +99,44 @@ BAD_INPUT = {
 
 
 @pytest.mark.parametrize("name", BAD_INPUT)
-def test_bad_input_ends_with_one_line_and_code_2(name, folder):
+def test_bad_input_ends_with_one_line_and_code_2(name, folder, run_here):
     arguments, config, expected = BAD_INPUT[name]
     if config is not None:
         (folder / "c.json").write_text(json.dumps(config))
-    done = run(*arguments, cwd=folder)
+    done = run_here(*arguments, cwd=folder)
     assert "Traceback" not in done.stderr
     assert (done.returncode, expected in done.stderr) == (2, True), done.stderr
     assert not (folder / "runs").exists()  # nothing is left behind
 
 
-def test_a_run_that_diverges_is_explained(folder):
-    done = run(*PAIRS, "--training.learning-rate", "1e30", cwd=folder)
+def test_a_run_that_diverges_is_explained(folder, run_here):
+    done = run_here(*PAIRS, "--training.learning-rate", "1e30", cwd=folder)
     assert "Traceback" not in done.stderr
     assert done.returncode == 2
     assert done.stderr.startswith("error: ")
 
 
 @pytest.mark.parametrize("text", ["[b]", "[/b]", ":cat:", os.fsdecode(b"\xff")])
-def test_the_demo_repeats_any_text(text, folder):  # SPEC F9
-    done = run("demo", "--text", text, "--steps", "2", cwd=folder)
+def test_the_demo_repeats_any_text(text, folder, run_here):  # SPEC F9
+    done = run_here("demo", "--text", text, "--steps", "2", cwd=folder)
     assert done.returncode == 0, done.stderr
     shown = text if text.isprintable() else "·"
     assert f'meets "{shown}…"' in done.stdout
     assert f'After "{shown}"' in done.stdout
 
 
-def test_file_names_are_not_markup(folder):
+def test_file_names_are_not_markup(folder, run_here):
     (folder / "[b]:cat:.tsv").write_bytes((folder / "p.tsv").read_bytes())
-    done = run("train", "--pairs", "[b]:cat:.tsv", "--training.steps", "1", cwd=folder)
+    done = run_here("train", "--pairs", "[b]:cat:.tsv", "--training.steps", "1", cwd=folder)
     assert "reading [b]:cat:.tsv" in done.stdout
 
 
-def test_the_command_shown_at_the_end_can_be_run(folder):  # SPEC F8
-    done = run(*PAIRS, "--out", "it's a run", "--training.steps", "3", cwd=folder)
+def test_the_command_shown_at_the_end_can_be_run(folder, run_here):  # SPEC F8
+    done = run_here(*PAIRS, "--out", "it's a run", "--training.steps", "3", cwd=folder)
     saved = os.path.join("it's a run", "step-00000003")
     assert f"Saved: {saved}" in done.stdout
     line = done.stdout.splitlines()[-1].removeprefix("Let it write: python ")
-    done = run(*shlex.split(line)[2:], "--max-new-tokens", "0", cwd=folder)
+    done = run_here(*shlex.split(line)[2:], "--max-new-tokens", "0", cwd=folder)
     assert (done.returncode, done.stdout) == (0, "ab\n")
 
 

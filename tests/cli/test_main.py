@@ -1,15 +1,19 @@
-"""The commands, run as a user runs them: in a process of their own."""
+"""The commands: one of each in a process of its own, as a user runs it, the others in this one."""
 
 import base64
+import importlib
 import json
 import os
 import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
+import transformer_lessons
+from transformer_lessons.cli.main import COMMANDS
 from transformer_lessons.cli.train import parse
 from transformer_lessons.data.pairs import write_pairs
 from transformer_lessons.presets import preset
@@ -60,28 +64,26 @@ def test_generate_continues_a_prompt(trained):  # SPEC F8
     assert (done.returncode, done.stdout) == (0, "abababababa\n")
 
 
-def test_generate_shows_probabilities(trained):  # SPEC F10
+def test_generate_shows_probabilities(trained, run_here):  # SPEC F10
     folder, _ = trained
     options = ("--prompt", "ab", "--max-new-tokens", "3", "--greedy", "--probabilities")
-    lines = run("generate", "my run", *options, cwd=folder).stdout.splitlines()
+    lines = run_here("generate", "my run", *options, cwd=folder).stdout.splitlines()
     assert [line.split()[:2] for line in lines] == [["'a'", "97"], ["'b'", "98"], ["'a'", "97"]]
     assert all(float(line.split()[-1].rstrip("%")) > 90 for line in lines)
 
 
-def test_the_same_seed_writes_the_same_text(trained):
+def test_the_same_seed_writes_the_same_text(trained, run_here):
     folder, _ = trained
-    texts = [
-        run("generate", "my run", "--prompt", "q", "--temperature", "3", "--seed", seed, cwd=folder)
-        for seed in (1, 1, 2)
-    ]
-    assert texts[0].stdout == texts[1].stdout != texts[2].stdout
+    options = ("generate", "my run", "--prompt", "q", "--temperature", "3", "--seed")
+    texts = [run_here(*options, seed, cwd=folder).stdout for seed in (1, 1, 2)]
+    assert texts[0] == texts[1] != texts[2]
 
 
-def test_a_prompt_file_may_hold_any_bytes(trained):
+def test_a_prompt_file_may_hold_any_bytes(trained, run_here):
     folder, _ = trained
     (folder / "prompt.bin").write_bytes(b"\xff\x00ab")
     options = ("--prompt-file", "prompt.bin", "--max-new-tokens", "0")
-    done = run("generate", "my run", *options, cwd=folder)
+    done = run_here("generate", "my run", *options, cwd=folder)
     assert (done.returncode, done.stdout) == (0, "\ufffd\x00ab\n")
 
 
@@ -99,9 +101,9 @@ def test_inspect_counts_every_number(trained):
     assert "256 × 4" in shown
 
 
-def test_training_on_a_text_is_judged_on_its_last_tenth(tmp_path):
+def test_training_on_a_text_is_judged_on_its_last_tenth(tmp_path, run_here):
     (tmp_path / "text.txt").write_bytes(b"ab" * 450 + b"cd" * 50)
-    done = run("train", "--text", "text.txt", "--training.steps", "150", cwd=tmp_path)
+    done = run_here("train", "--text", "text.txt", "--training.steps", "150", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     rows = {line.split("  ")[0].strip(): line for line in done.stdout.splitlines()}
     training = float(rows["training loss"].split()[2])
@@ -110,9 +112,9 @@ def test_training_on_a_text_is_judged_on_its_last_tenth(tmp_path):
     assert held_out > 3  # but c and d were never shown to it
 
 
-def test_python_documentation_can_be_trained_on(tmp_path):
-    options = ("--corpus", "--preset", "bytes-1m", "--training.steps", "2")
-    done = run("train", *options, "--training.batch-size", "2", cwd=tmp_path)
+def test_python_documentation_can_be_trained_on(tmp_path, run_here):
+    options = ("--corpus", "--preset", "bytes-1m", "--training.steps", "2", "--model.n-layers", "1")
+    done = run_here("train", *options, "--training.batch-size", "2", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert "knowing only how often each byte" in done.stdout
 
@@ -187,21 +189,21 @@ BAD_INPUT = {
 
 
 @pytest.mark.parametrize("name", BAD_INPUT)
-def test_bad_input_ends_with_one_line_and_code_2(name, tmp_path):
+def test_bad_input_ends_with_one_line_and_code_2(name, tmp_path, run_here):
     files, arguments, expected = BAD_INPUT[name]
     for file, contents in files.items():
         (tmp_path / file).write_bytes(contents)
-    done = run(*arguments, cwd=tmp_path)
+    done = run_here(*arguments, cwd=tmp_path)
     assert done.returncode == 2
     assert expected in done.stderr
     assert "Traceback" not in done.stderr
     assert not (tmp_path / "runs").exists()  # nothing is left behind
 
 
-def test_a_run_folder_is_not_overwritten(trained):
+def test_a_run_folder_is_not_overwritten(trained, run_here):
     folder, _ = trained
     before = (folder / "my run" / "log.jsonl").read_bytes()
-    done = run("train", "--pairs", "pairs.tsv", "--out", "my run", cwd=folder)
+    done = run_here("train", "--pairs", "pairs.tsv", "--out", "my run", cwd=folder)
     assert done.returncode == 2
     assert "there is a run here already" in done.stderr
     assert (folder / "my run" / "log.jsonl").read_bytes() == before
@@ -236,7 +238,39 @@ def test_a_closed_pipe_is_quiet(trained):
 
 
 @pytest.mark.parametrize("arguments", [(), ("--help",), ("train", "--help"), ("demo", "-h")])
-def test_help(arguments, tmp_path):
-    done = run(*arguments, cwd=tmp_path)
+def test_help(arguments, tmp_path, run_here):
+    done = run_here(*arguments, cwd=tmp_path)
     assert done.returncode == (0 if arguments else 2)
     assert "usage: python -m transformer_lessons" in done.stdout + done.stderr
+
+
+def test_every_command_has_a_line_of_help_and_a_module(tmp_path):
+    shown = run("--help", cwd=tmp_path).stdout
+    for name in COMMANDS:
+        assert f"\n  {name} " in shown
+        assert callable(importlib.import_module(f"transformer_lessons.cli.{name}").run)
+
+
+# The package without its `__init__`, which has a short name for everything.
+BARE = """
+import sys, types
+package = types.ModuleType("transformer_lessons")
+package.__path__ = [sys.argv[1]]
+sys.modules["transformer_lessons"] = package
+from transformer_lessons.cli.main import main
+try:
+    code = main(sys.argv[2:])
+except SystemExit as error:
+    code = error.code
+assert code == 2, code
+assert "torch" not in sys.modules
+"""
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [("sing",), ("demo", "--text", ""), ("demo", "--pace", "1"), ("inspect",), ("evaluate", "x")],
+)
+def test_a_refusal_does_not_wait_for_pytorch(arguments):
+    line = [sys.executable, "-c", BARE, str(Path(transformer_lessons.__file__).parent), *arguments]
+    subprocess.run(line, check=True, capture_output=True, env=ENVIRONMENT)

@@ -17,7 +17,6 @@ from transformer_lessons.cli.run_folder import (
     locked_folder,
     record_step,
     resume_run,
-    run_tokenizer,
     save_run,
 )
 from transformer_lessons.config import ModelConfig
@@ -26,6 +25,7 @@ from transformer_lessons.errors import LessonsError
 from transformer_lessons.model.decoder import Decoder
 from transformer_lessons.tokenizers.bpe import BPETokenizer
 from transformer_lessons.tokenizers.byte_tokenizer import ByteTokenizer
+from transformer_lessons.tokenizers.tokenizer import load_tokenizer
 from transformer_lessons.training.checkpoint import checkpoints, save_checkpoint
 from transformer_lessons.training.config import TrainConfig
 from transformer_lessons.training.evaluate import Evaluation
@@ -35,17 +35,17 @@ CONFIG = ModelConfig(20, context_length=8, d_model=4, n_layers=1, n_heads=1, d_f
 
 
 def make_trainer(folder, losses=(), config=CONFIG, **choices):
-    """A trainer that records its steps in `folder`; looks at held-out text find `losses`."""
+    """A trainer that records its steps in `folder`; evaluations find `losses`."""
     torch.manual_seed(0)
-    tokens, looks = torch.arange(300) % 20, iter(losses)
+    tokens, found = torch.arange(300) % 20, iter(losses)
     batches = CountedBatches(lambda: random_windows(tokens, 8, batch_size=2))
     trainer = Trainer(
         Decoder(config),
         TrainConfig(**{"steps": 9, **choices}),
         batches,
         on_step=lambda report: record_step(folder, trainer, report),
-        validate=lambda: Evaluation(next(looks), 1),
-        position=batches,
+        evaluate=lambda: Evaluation(next(found), 1),
+        data_state=batches,
     )
     return trainer
 
@@ -124,16 +124,16 @@ def test_a_file_in_the_way_is_named(tmp_path):
 
 
 def test_a_run_is_not_begun_over_another(tmp_path):
-    begin_run(tmp_path, {"model": 1})
-    begin_run(tmp_path, {"model": 2})  # nothing was saved: nothing is lost
+    begin_run(tmp_path, {"model": 1}, ByteTokenizer())
+    begin_run(tmp_path, {"model": 2}, ByteTokenizer())  # nothing was saved: nothing is lost
     save_run(tmp_path, make_trainer(tmp_path))
     with pytest.raises(LessonsError, match=r"^there is a run here already .* or resume the run"):
-        begin_run(tmp_path, {"model": 3})
+        begin_run(tmp_path, {"model": 3}, ByteTokenizer())
     assert json.loads((tmp_path / "config.json").read_text()) == {"model": 2}
 
 
 def test_the_log_has_a_line_a_step(tmp_path):  # SPEC F10
-    begin_run(tmp_path, {})
+    begin_run(tmp_path, {}, ByteTokenizer())
     reports = make_trainer(tmp_path, steps=3).fit()
     log = log_of(tmp_path)
     assert [line["loss"] for line in log] == [report.loss for report in reports]
@@ -155,13 +155,13 @@ def test_the_log_has_a_line_a_step(tmp_path):  # SPEC F10
     ],
 )
 def test_the_newest_stay_and_the_best(tmp_path, choices, losses, kept):  # SPEC S5 E9
-    begin_run(tmp_path, {})
+    begin_run(tmp_path, {}, ByteTokenizer())
     make_trainer(tmp_path, losses, **choices).fit()
     assert steps_in(tmp_path) == kept
 
 
 def test_the_best_is_found(tmp_path):  # SPEC S5
-    begin_run(tmp_path, {})
+    begin_run(tmp_path, {}, ByteTokenizer())
     trainer = make_trainer(tmp_path, [3.0, 1.0, 2.0], save_every=2, keep=1, eval_every=3)
     trainer.fit()
     save_run(tmp_path, trainer)
@@ -170,7 +170,7 @@ def test_the_best_is_found(tmp_path):  # SPEC S5
 
 
 def test_where_nothing_was_looked_at_there_is_no_best(tmp_path):
-    begin_run(tmp_path, {})
+    begin_run(tmp_path, {}, ByteTokenizer())
     make_trainer(tmp_path, save_every=3).fit()
     save_checkpoint(tmp_path / "bare", 1, Decoder(CONFIG))
     for folder in (tmp_path, tmp_path / "bare"):
@@ -179,7 +179,7 @@ def test_where_nothing_was_looked_at_there_is_no_best(tmp_path):
 
 
 def test_saving_twice_saves_once(tmp_path):
-    begin_run(tmp_path, {})
+    begin_run(tmp_path, {}, ByteTokenizer())
     trainer = make_trainer(tmp_path)
     first = save_run(tmp_path, trainer)
     before = (first / "checkpoint.json").stat().st_mtime_ns
@@ -188,7 +188,7 @@ def test_saving_twice_saves_once(tmp_path):
 
 
 def test_a_loss_gone_wrong_takes_no_healthy_checkpoint_with_it(tmp_path):  # SPEC S5
-    begin_run(tmp_path, {})
+    begin_run(tmp_path, {}, ByteTokenizer())
     trainer = make_trainer(tmp_path, steps=100, save_every=1, keep=2)
     record = trainer.on_step
 
@@ -208,7 +208,7 @@ def test_a_loss_gone_wrong_takes_no_healthy_checkpoint_with_it(tmp_path):  # SPE
 
 def test_the_log_is_on_the_disk_before_the_checkpoint(tmp_path, monkeypatch):  # SPEC E9
     """After a power cut, a log that ends before the newest checkpoint could not be gone on with."""
-    begin_run(tmp_path, {})
+    begin_run(tmp_path, {}, ByteTokenizer())
     calls, real_fsync, real_replace = [], os.fsync, os.replace
 
     def fsync(handle):
@@ -245,7 +245,7 @@ def test_steps_after_the_checkpoint_happen_again_and_are_logged_once(tmp_path): 
     whole, parts = tmp_path / "whole", tmp_path / "parts"
     for folder in (whole, parts):
         folder.mkdir()
-        begin_run(folder, {})
+        begin_run(folder, {}, ByteTokenizer())
     make_trainer(whole, save_every=2).fit()
     run_until(parts, 5, save_every=2).fit()  # the checkpoint is of step 4
     with (parts / "log.jsonl").open("a") as log:
@@ -260,7 +260,7 @@ def test_steps_after_the_checkpoint_happen_again_and_are_logged_once(tmp_path): 
 
 
 def test_a_bare_model_is_no_run_to_go_on_with(tmp_path):
-    begin_run(tmp_path, {})
+    begin_run(tmp_path, {}, ByteTokenizer())
     save_checkpoint(tmp_path, 1, Decoder(CONFIG))
     with pytest.raises(LessonsError, match=r"^this checkpoint has only the model in it.*step-0"):
         resume_run(tmp_path, make_trainer(tmp_path))
@@ -270,7 +270,7 @@ def test_a_bare_model_is_no_run_to_go_on_with(tmp_path):
     ("name", "value"), [("d_ff", 8), ("norm", "rms"), ("dropout", 0.5), ("context_length", 7)]
 )
 def test_another_model_is_refused_by_name(tmp_path, name, value):  # SPEC A7
-    begin_run(tmp_path, {})
+    begin_run(tmp_path, {}, ByteTokenizer())
     make_trainer(tmp_path, steps=9, save_every=9).fit()
     other = ModelConfig(**{**CONFIG.to_dict(), name: value})
     with pytest.raises(LessonsError, match=rf"^{name} = .* in the checkpoint, .*Config\.{name}\)"):
@@ -278,7 +278,7 @@ def test_another_model_is_refused_by_name(tmp_path, name, value):  # SPEC A7
 
 
 def test_a_log_cut_short_by_hand_is_named(tmp_path):
-    begin_run(tmp_path, {})
+    begin_run(tmp_path, {}, ByteTokenizer())
     make_trainer(tmp_path, save_every=9).fit()
     lines = (tmp_path / "log.jsonl").read_text().splitlines(keepends=True)
     (tmp_path / "log.jsonl").write_text("".join(lines[:4]))
@@ -286,11 +286,20 @@ def test_a_log_cut_short_by_hand_is_named(tmp_path):
         resume_run(tmp_path, make_trainer(tmp_path, save_every=9))
 
 
-def test_a_run_knows_its_tokenizer(tmp_path):
-    begin_run(tmp_path, {})
+@pytest.mark.parametrize(
+    "tokenizer",
+    [ByteTokenizer(), BPETokenizer({i: bytes([i]) for i in range(256)}, [], ["<|endoftext|>"])],
+)
+def test_a_run_folder_has_its_tokenizer(tmp_path, tokenizer):
+    begin_run(tmp_path, {}, tokenizer)
+    loaded = load_tokenizer(tmp_path / "tokenizer.json")
+    assert (type(loaded), loaded.n_vocab) == (type(tokenizer), tokenizer.n_vocab)
+
+
+@pytest.mark.parametrize("config", ["{}", '{"data": 5}', '{"data": {"fingerprint": "another"}}'])
+def test_other_data_is_refused(tmp_path, config):  # SPEC A7
+    begin_run(tmp_path, {}, ByteTokenizer())
     make_trainer(tmp_path, save_every=9).fit()
-    assert isinstance(run_tokenizer(tmp_path), ByteTokenizer)
-    tokenizer = BPETokenizer({i: bytes([i]) for i in range(256)}, [], ["<|endoftext|>"])
-    tokenizer.save(tmp_path / "tokenizer.json")
-    for folder in (tmp_path, tmp_path / "step-00000009"):
-        assert run_tokenizer(folder).n_vocab == 257
+    (tmp_path / "config.json").write_text(config)
+    with pytest.raises(LessonsError, match=r"^the data is not what the run began with"):
+        resume_run(tmp_path, make_trainer(tmp_path, save_every=9), "the fingerprint")

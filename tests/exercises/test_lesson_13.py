@@ -46,7 +46,7 @@ def test_weights_are_those_of_the_packages_accumulation(case):  # SPEC G4, E7
     # One parameter a piece, whose mean loss it is: its slope is the weight of that mean.
     means = torch.ones(len(counts), requires_grad=True)
 
-    def surprise(piece, targets):
+    def sum_of_losses(piece, targets):
         return means[piece] * (targets != IGNORE).sum()
 
     batches = []
@@ -54,7 +54,7 @@ def test_weights_are_those_of_the_packages_accumulation(case):  # SPEC G4, E7
         targets = torch.full((max(counts) + 2,), IGNORE)
         targets[:count] = 1
         batches.append((piece, targets))
-    accumulate_gradients(surprise, batches)
+    accumulate_gradients(sum_of_losses, batches)
     assert reference("piece_weights")(counts) == pytest.approx(means.grad.tolist())
 
 
@@ -111,11 +111,11 @@ def test_stopping_is_the_trainers(case):  # SPEC G4, E5
     losses, patience = case
     model = torch.nn.Linear(1, 1)
     config = TrainConfig(steps=len(losses), eval_every=1, patience=patience)
-    looks = iter(losses)
-    trainer = Trainer(model, config, [], validate=lambda: Evaluation(next(looks), 1))
+    found = iter(losses)
+    trainer = Trainer(model, config, [], evaluate=lambda: Evaluation(next(found), 1))
     while trainer.n_steps < len(losses) and not trainer.stop:
         trainer.n_steps += 1
-        trainer.look_at_held_out()
+        trainer.validate()
     assert reference("stop_early")(*case) == (trainer.n_steps, trainer.best_step - 1)
 
 

@@ -10,7 +10,7 @@ from safetensors.torch import load, save
 
 from transformer_lessons.cli.run_folder import remove_old
 from transformer_lessons.exercises.exercise import find_exercise, lesson_exercises
-from transformer_lessons.training.state import flatten_tensors
+from transformer_lessons.support.checkpoint_files import flatten
 
 
 def exercise(name):
@@ -80,7 +80,7 @@ def test_any_tensor_is_read():  # SPEC G4
 @pytest.mark.parametrize("case", exercise("state_bytes").cases)
 def test_bytes_are_those_of_the_file(case):  # SPEC G4
     tensors = {}
-    flatten_tensors(case[0], "state", tensors)
+    flatten(case[0], "state", tensors)
     once = {tensor.data_ptr(): tensor for tensor in tensors.values()}
     data = save({str(n): tensor for n, tensor in enumerate(once.values())})
     header = int.from_bytes(data[:8], "little")

@@ -10,6 +10,7 @@ from transformer_lessons.cli.run_folder import begin_run, locked_folder, resume_
 from transformer_lessons.config import ModelConfig
 from transformer_lessons.errors import LessonsError
 from transformer_lessons.model.decoder import Decoder
+from transformer_lessons.tokenizers.byte_tokenizer import ByteTokenizer
 from transformer_lessons.training.checkpoint import load_checkpoint, save_checkpoint
 from transformer_lessons.training.config import TrainConfig
 from transformer_lessons.training.trainer import Trainer
@@ -38,7 +39,7 @@ def fill(folder, left):
 def test_a_full_disk_leaves_the_old_checkpoint(mounted, left):  # SPEC E9
     """The disk is full at the folder, in the model, and in the state of the training."""
     folder = mounted("size=3m")
-    begin_run(folder, {})
+    begin_run(folder, {}, ByteTokenizer())
     trainer = make_trainer()
     trainer.step(iter(trainer.batches))
     save_run(folder, trainer)
@@ -48,7 +49,7 @@ def test_a_full_disk_leaves_the_old_checkpoint(mounted, left):  # SPEC E9
     with pytest.raises(LessonsError, match=r"^can't save the checkpoint: .*Free space or choose"):
         save_run(folder, trainer)
     names = sorted(path.name for path in folder.iterdir())
-    assert names == ["ballast", "config.json", "log.jsonl", "step-00000001"]
+    assert names == ["ballast", "config.json", "log.jsonl", "step-00000001", "tokenizer.json"]
     loaded = load_checkpoint(folder)
     assert loaded.step == 1
     for name, tensor in loaded.model.state_dict().items():
@@ -61,13 +62,13 @@ def test_a_disk_too_full_for_a_config_is_said(mounted):
     folder = mounted("size=1m")
     fill(folder, 0)
     with pytest.raises(LessonsError, match=r"^can't write it: No space left on device.*config\."):
-        begin_run(folder, {"model": "x" * 10_000})
+        begin_run(folder, {"model": "x" * 10_000}, ByteTokenizer())
     assert [path.name for path in folder.iterdir()] == ["ballast"]
 
 
 def test_a_folder_that_cannot_be_written_is_said_and_still_read(mounted):  # SPEC E9
     folder = mounted("size=3m")
-    begin_run(folder, {})
+    begin_run(folder, {}, ByteTokenizer())
     save_checkpoint(folder, 1, Decoder(MODEL))
     subprocess.run(["mount", "-o", "remount,ro", str(folder)], check=True)
     with pytest.raises(LessonsError, match=r"^can't save the checkpoint: .*[Rr]ead-only"):

@@ -136,8 +136,6 @@ def assert_same_run(ours, theirs):
         files = {path.name: path.read_bytes() for path in newest.iterdir()}
         about = json.loads(files.pop("checkpoint.json"))
         del about["sha256"]
-        for unused in ("python", "numpy"):  # generators that the command neither seeds nor uses
-            del about["training"]["random"][unused]
         found.append((about, files))
     assert found[0] == found[1]
 
@@ -154,13 +152,15 @@ def stop_in_training(arguments, cwd, folder, number, n_steps):
     return process.returncode
 
 
-@pytest.mark.parametrize("source", ["tokens", "text"])
+# Each start takes seconds: outside of `make faults`, only the run on token files is stopped.
+SOURCES = ["tokens", "text"] if os.environ.get("FAULTS") == "full" else ["tokens"]
+
+
+@pytest.mark.parametrize("source", SOURCES)
 def test_a_killed_training_goes_on_as_if_nothing_was(tmp_path, source, tries):  # SPEC A7 E9 G8
     """SIGKILL and SIGTERM in turn at random steps; then the run is the one that was let be."""
     (tmp_path / "t.txt").write_text(TEXT)
     n_stops, dice = tries(2, 20), random.Random(source)
-    if source == "text" and n_stops == 2:
-        pytest.skip("each start takes seconds: the suite stops the token files' run only")
     data = ("--text", "t.txt")
     if source == "tokens":
         ByteTokenizer().save(tmp_path / "b.json")

@@ -14,11 +14,12 @@ from transformer_lessons.config import ModelConfig
 from transformer_lessons.data.batches import CountedBatches, random_windows
 from transformer_lessons.errors import LessonsError
 from transformer_lessons.model.decoder import Decoder
-from transformer_lessons.training.checkpoint import contents_sha256, load_checkpoint
+from transformer_lessons.support.checkpoint_files import contents_sha256
+from transformer_lessons.tokenizers.byte_tokenizer import ByteTokenizer
+from transformer_lessons.training.checkpoint import load_checkpoint
 from transformer_lessons.training.config import TrainConfig
 from transformer_lessons.training.evaluate import Evaluation
-from transformer_lessons.training.randomness import random_state, set_random_state
-from transformer_lessons.training.state import restore_trainer
+from transformer_lessons.training.state import random_state, restore_trainer, set_random_state
 from transformer_lessons.training.trainer import Trainer
 
 CONFIG = ModelConfig(30, 4, d_model=4, n_layers=1, n_heads=1, d_ff=4)
@@ -35,15 +36,15 @@ def make_trainer():
     losses = iter([2.0, 1.0, 3.0])
     config = TrainConfig(steps=3, precision="fp16", eval_every=1)
 
-    def validate():
+    def evaluate():
         return Evaluation(next(losses), 1)
 
-    return Trainer(Decoder(CONFIG), config, batches, validate=validate, position=batches)
+    return Trainer(Decoder(CONFIG), config, batches, evaluate=evaluate, data_state=batches)
 
 
 @pytest.fixture
 def saved(tmp_path):
-    begin_run(tmp_path, {})
+    begin_run(tmp_path, {}, ByteTokenizer())
     trainer = make_trainer()
     trainer.fit()
     return save_run(tmp_path, trainer)
@@ -61,9 +62,7 @@ def change_document(dice, data):
     """JSON in which a few values are others, or gone, or there twice."""
     document = json.loads(data)
     for _ in range(dice.randint(1, 2)):
-        # Of the 1,250 numbers of the random generators, most are passed over.
-        found = [p for p in places(document) if p and (len(p) < 5 or dice.random() < 0.01)]
-        *path, last = dice.choice(found)
+        *path, last = dice.choice([path for path in places(document) if path])
         inside = document
         for key in path:
             inside = inside[key]
@@ -119,7 +118,7 @@ def load_and_go_on(saved):
     if loaded.training is not None:
         outcome(lambda: restore_trainer(make_trainer(), loaded.training))
         random_state()  # what was put there can be looked at
-        random.random(), torch.rand(1)
+        torch.rand(1)
     outcome(lambda: best_checkpoint(saved.parent))
 
 

@@ -108,7 +108,7 @@ def test_the_files_are_json_and_safetensors(saved):  # SPEC S2
     said = json.dumps(about, sort_keys=True).encode()
     assert own == hashlib.sha256(said).hexdigest()
     assert about == {
-        **{"format": 3, "step": 5, "model": preset("fluctlight").to_dict(), "training": None},
+        **{"format": 4, "step": 5, "model": preset("fluctlight").to_dict(), "training": None},
         "files": {
             "model.safetensors": {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
         },

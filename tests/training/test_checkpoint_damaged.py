@@ -14,11 +14,8 @@ from safetensors.torch import load_file, save_file
 from transformer_lessons.errors import LessonsError
 from transformer_lessons.model.decoder import Decoder
 from transformer_lessons.presets import preset
-from transformer_lessons.training.checkpoint import (
-    contents_sha256,
-    load_checkpoint,
-    save_checkpoint,
-)
+from transformer_lessons.support.checkpoint_files import contents_sha256
+from transformer_lessons.training.checkpoint import load_checkpoint, save_checkpoint
 
 FLUCTLIGHT = preset("fluctlight").to_dict()
 
@@ -94,9 +91,12 @@ def test_tensors_must_fit_exactly(saved, change, message):
         ({"step": -1}, "step = -1 is not a step number"),
         ({"step": True}, "step = True is not a step number"),
         ({"step": 1e3}, "step = 1000.0 is not a step number"),
-        ({"format": 1}, "format 1 is not 3"),
-        ({"format": None}, "format None is not 3"),
-        ({"format": 2, "extra": 1}, "format 2 is not 3"),  # said first: it explains the keys
+        ({"format": 1}, "of format 1; this version reads format 4"),
+        ({"format": None}, "of format None; this"),
+        (
+            {"format": 2, "extra": 1},
+            "of format 2; this version",
+        ),  # said first: it explains the keys
         ({"training": 5}, "training is neither null nor a JSON object"),
         ({"training": {"a": {"tensor": "training.u"}}}, "tensor 'training.u' is missing"),
         ({"training": {"a": {"tensor": ["x"]}}}, r"tensor \['x'\] is missing"),

@@ -16,7 +16,7 @@ from transformer_lessons.training.optimizer import (
     Muon,
     adamw_update,
     make_optimizers,
-    orthogonalize,
+    newton_schulz,
     parameter_groups,
 )
 
@@ -120,7 +120,7 @@ def test_orthogonalizing_keeps_directions_and_evens_out_sizes(shape):
     torch.manual_seed(3)
     u, _, v = torch.linalg.svd(torch.randn(shape), full_matrices=False)
     sizes = torch.logspace(-1, 1, min(shape))
-    result = orthogonalize(u @ sizes.diag() @ v).float()
+    result = newton_schulz(u @ sizes.diag() @ v).float()
     turned = u.T @ result @ v.T  # in the directions of the matrix: nothing off the diagonal
     assert ((turned.diag() > 0.65) & (turned.diag() < 1.25)).all()
     assert (turned - turned.diag().diag()).abs().max() < 0.05
@@ -132,7 +132,7 @@ def test_sizes_end_in_the_range_that_is_promised():
     ends = []
     for size in sizes.tolist():  # of [[size, 0], [0, rest]], whose length is 1 already
         matrix = torch.diag(torch.tensor([size, math.sqrt(max(1 - size**2, 0.0))]))
-        ends.append(orthogonalize(matrix).float()[0, 0].item())
+        ends.append(newton_schulz(matrix).float()[0, 0].item())
     assert 0.68 - 0.01 < min(ends) < 0.70
     assert 1.19 < max(ends) < 1.21 + 0.01
 

@@ -61,8 +61,7 @@ def test_the_scale_follows_pytorchs_rule_also_when_saved_between(runs, cut):  # 
     expected = pytorchs_scales(finite)
     scaler = GradScaler()
     first = our_scales(finite[:cut], scaler)
-    resumed = GradScaler(1.0)
-    resumed.load_state_dict(scaler.state_dict())
+    resumed = GradScaler(**vars(scaler))
     assert first + our_scales(finite[cut:], resumed) == expected
 
 

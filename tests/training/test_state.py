@@ -14,12 +14,13 @@ from transformer_lessons.config import ModelConfig
 from transformer_lessons.data.batches import CountedBatches, random_windows
 from transformer_lessons.errors import LessonsError
 from transformer_lessons.model.decoder import Decoder
+from transformer_lessons.support.checkpoint_files import flatten, unflatten
 from transformer_lessons.training.config import TrainConfig
 from transformer_lessons.training.state import (
-    flatten_tensors,
+    random_state,
     restore_trainer,
+    set_random_state,
     trainer_state,
-    unflatten_tensors,
 )
 from transformer_lessons.training.trainer import Trainer
 
@@ -57,16 +58,16 @@ def test_tensors_are_taken_out_and_put_back(state):  # SPEC A7
     if has_reserved_form(state):
         return
     tensors = {}
-    text = json.dumps(flatten_tensors(state, "state", tensors))
-    assert same(unflatten_tensors(json.loads(text), tensors), state)
+    text = json.dumps(flatten(state, "state", tensors))
+    assert same(unflatten(json.loads(text), tensors), state)
 
 
-def make_trainer(position=True, **choices):
+def make_trainer(has_place=True, **choices):
     torch.manual_seed(0)
     tokens = torch.arange(300) % 20
     batches = CountedBatches(lambda: random_windows(tokens, 8, batch_size=4))
     config = TrainConfig(**{**SIZES, **choices})
-    return Trainer(Decoder(CONFIG), config, batches, position=batches if position else None)
+    return Trainer(Decoder(CONFIG), config, batches, data_state=batches if has_place else None)
 
 
 def state_after(n_steps, **choices):
@@ -82,7 +83,7 @@ def test_a_state_has_every_part():  # SPEC A7 E9
     assert state["data"] == {"n_taken": 3}
     assert state["scaler"] == {"scale": 65536.0, "n_good": 3}
     assert [len(part) for part in state["optimizers"]] == [4, 13]  # 4 matrices in the block
-    assert state["random"].keys() >= {"python", "numpy", "torch", "cuda"}
+    assert state["random"].keys() >= {"torch", "cuda"}
     assert state["best"] is None
     assert state["config"]["optimizer"] == "muon"
 
@@ -176,9 +177,9 @@ def test_what_is_no_state_is_refused(name):  # SPEC S9
 
 @pytest.mark.parametrize("at", ["checkpoint", "trainer"])
 def test_a_place_in_the_data_must_be_known_to_both(at):  # SPEC A7
-    state = state_after(1, position=at == "checkpoint")
+    state = state_after(1, has_place=at == "checkpoint")
     with pytest.raises(LessonsError, match=r"^the place in the data is known to one of checkpoint"):
-        restore_trainer(make_trainer(position=at == "trainer"), state)
+        restore_trainer(make_trainer(has_place=at == "trainer"), state)
 
 
 def test_a_run_that_lost_patience_stays_stopped():  # SPEC S5
@@ -186,7 +187,7 @@ def test_a_run_that_lost_patience_stays_stopped():  # SPEC S5
     choices = {"eval_every": 1, "patience": 2, "steps": 9}
     trainers = [make_trainer(**choices), make_trainer(**choices)]
     for trainer in trainers:
-        trainer.validate = lambda: type("Found", (), {"loss": next(losses)})
+        trainer.evaluate = lambda: type("Found", (), {"loss": next(losses)})
     assert len(trainers[0].fit()) == 3
     restore_trainer(trainers[1], copy.deepcopy(trainer_state(trainers[0])))
     assert (trainers[1].best, trainers[1].best_step, trainers[1].bad_evals) == (3.0, 1, 2)
@@ -198,3 +199,46 @@ def test_the_data_goes_on_where_it_was():  # SPEC A7
     restore_trainer(trainer, state_after(3))
     whole = list(islice(random_windows(torch.arange(300) % 20, 8, batch_size=4), 4))
     assert torch.equal(next(iter(trainer.batches))[0], whole[3][0])
+
+
+# Random numbers
+
+
+def draw():
+    """The normal distribution draws two numbers, and keeps one for later."""
+    return torch.rand(3).tolist() + torch.randn(1).tolist()
+
+
+@pytest.mark.parametrize("n_before", [0, 1, 700])  # 624 numbers are made at a time
+def test_the_generator_goes_on_where_it_was(n_before):  # SPEC A7 E9
+    for _ in range(n_before + 1):
+        draw()
+    tensors = {}
+    text = json.dumps(flatten(random_state(), "random", tensors))
+    expected = [draw() for _ in range(3)]
+    torch.manual_seed(99)
+    assert draw() != expected[0]
+    set_random_state(unflatten(json.loads(text), tensors))
+    assert [draw() for _ in range(3)] == expected
+
+
+BAD_RANDOM = {
+    "nothing": lambda s: s.clear(),
+    "no torch": lambda s: s.pop("torch"),
+    "too short": lambda s: s.update(torch=torch.zeros(3, dtype=torch.uint8)),
+    "other numbers": lambda s: s.update(torch=torch.zeros(5056)),
+    "all zeros": lambda s: s.update(torch=torch.zeros(5056, dtype=torch.uint8)),
+    "no tensor": lambda s: s.update(torch=[1, 2]),
+    "GPUs that are a number": lambda s: s.update(cuda=3),
+}
+
+
+@pytest.mark.parametrize("name", BAD_RANDOM)
+def test_what_is_no_random_state_is_refused(name):  # SPEC S9
+    good, bad = random_state(), random_state()
+    BAD_RANDOM[name](bad)
+    try:
+        with pytest.raises(LessonsError, match=r"this is no state of random numbers.*\(random\)"):
+            set_random_state(bad)
+    finally:
+        set_random_state(good)

@@ -1,10 +1,17 @@
-"""One module a command; each has `run(arguments) -> exit code`. Here is what they share."""
+"""One module a command; each has `run(arguments) -> exit code`. Here is what they share.
 
-import torch
+PyTorch takes seconds to load, so commands load it when they know that what they were asked is in
+order: help and refusals come at once.
+"""
+
+from typing import TYPE_CHECKING
+
 from rich.console import Console
 
-from transformer_lessons.device import best_device
 from transformer_lessons.errors import LessonsError
+
+if TYPE_CHECKING:
+    import torch
 
 
 class PlainConsole(Console):
@@ -25,8 +32,12 @@ def check_seed(seed: int) -> None:
         raise LessonsError(what, where="--seed", remedy="For example 0.")
 
 
-def choose_device(name: str) -> torch.device:
+def choose_device(name: str) -> "torch.device":
     """The device called `name`, or the best one for "auto"."""
+    import torch
+
+    from transformer_lessons.device import best_device
+
     if name == "auto":
         return best_device()
     available = {"cpu": True, "cuda": torch.cuda.is_available()}

@@ -6,21 +6,14 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-import torch
 import tyro
-from rich.console import Console
 
+import transformer_lessons as tl
 from transformer_lessons.cli import PlainConsole, check_seed
 from transformer_lessons.cli.display import TrainingDisplay, bar, visible
-from transformer_lessons.data.batches import random_windows
 from transformer_lessons.errors import LessonsError
-from transformer_lessons.generation.generate import stream, stream_with_probabilities
-from transformer_lessons.generation.sampling import Sampler
-from transformer_lessons.model.accounting import count_parameters
-from transformer_lessons.model.decoder import Decoder
 from transformer_lessons.presets import preset
 from transformer_lessons.training.config import train_preset
-from transformer_lessons.training.trainer import Trainer
 
 
 @dataclass(frozen=True)
@@ -44,46 +37,52 @@ def run(arguments: Sequence[str]) -> int:
     if not cycle:
         raise LessonsError("--text is empty", remedy="Give one character or more.")
     if not 0 <= options.pause <= 10:
-        where = "--pause"
-        raise LessonsError(f"pause = {options.pause} is not from 0 to 10 seconds", where=where)
+        what = f"pause = {options.pause} is not from 0 to 10 seconds"
+        raise LessonsError(what, where="--pause")
     check_seed(options.seed)
     console = PlainConsole()
-    torch.set_num_threads(1)  # the model is too small to share out
-    torch.manual_seed(options.seed)
-    model = Decoder(preset("fluctlight"))
-    console.print(f'A model with {count_parameters(model):,} parameters meets "{visible(cycle)}…"')
-    train(model, cycle, options, console)
-    write(model, cycle, console, options.pause)
+    write(train(cycle, options, console), cycle, console, options.pause)
     return 0
 
 
-def train(model: Decoder, cycle: bytes, options: Demo, console: Console) -> None:
-    """Train `model` on `cycle` again and again, on display."""
+def train(cycle: bytes, options: Demo, console: PlainConsole) -> "tl.Decoder":
+    """A model that is trained on `cycle`, again and again, on display."""
+    import torch  # here: a refused option must not wait for it
+
+    from transformer_lessons.data.batches import random_windows
+
+    torch.set_num_threads(1)  # the model is too small to share out
+    torch.manual_seed(options.seed)
+    model = tl.Decoder(preset("fluctlight"))
+    n_parameters = tl.count_parameters(model)
+    console.print(f'A model with {n_parameters:,} parameters meets "{visible(cycle)}…"')
     tokens = torch.tensor(list(cycle * math.ceil(256 / len(cycle))))
     config = replace(train_preset("fluctlight"), steps=options.steps, seed=options.seed)
     batches = random_windows(tokens, model.config.context_length, config.batch_size, config.seed)
-    n_different = len(set(cycle))
     levels = {"ln 256: knows nothing": math.log(256)}
-    if n_different > 1:
+    if (n_different := len(set(cycle))) > 1:
         levels[f"ln {n_different}: knows which bytes"] = math.log(n_different)
 
     def sample() -> str:
-        written = bytes(stream(model, cycle, 30, Sampler(greedy=True)))
+        written = bytes(tl.stream(model, cycle, 30, tl.Sampler(greedy=True)))
         return f"{visible(cycle)} -> {visible(written)}"
 
     with TrainingDisplay(console, config.steps, sample, levels, options.pause) as display:
-        Trainer(model, config, batches, on_step=display).fit()
+        tl.Trainer(model, config, batches, on_step=display).fit()
+    return model
 
 
-def write(model: Decoder, cycle: bytes, console: Console, pause: float) -> None:
+def write(model: "tl.Decoder", cycle: bytes, console: PlainConsole, pause: float) -> None:
     """Let `model` go on from `cycle`, one byte a line with its probability, then all at once."""
+    from transformer_lessons.generation.generate import stream_with_probabilities
+
     console.print(f'\nAfter "{visible(cycle)}", with the probability of each byte:')
     written = b""
-    for token, probability in stream_with_probabilities(model, cycle, 8, Sampler(0.2)):
+    for token, probability in stream_with_probabilities(model, cycle, 8, tl.Sampler(0.2)):
         written += bytes([token])
         text = visible(cycle + written)
         console.print(f"  {text:<14} {bar(probability)} {probability:7.2%}")
         if console.is_terminal:
             time.sleep(pause)
-    more = bytes(stream(model, cycle + written, 40, Sampler(0.2)))
+    more = bytes(tl.stream(model, cycle + written, 40, tl.Sampler(0.2)))
     console.print(f"\n  {visible(cycle + written + more)}…")

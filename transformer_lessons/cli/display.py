@@ -6,9 +6,8 @@ Where the output is not a terminal, a plain line every tenth of the way says the
 import math
 import time
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
-import psutil
-import torch
 from rich.console import Console, Group
 from rich.live import Live
 from rich.panel import Panel
@@ -22,7 +21,8 @@ from rich.progress import (
 )
 from rich.text import Text
 
-from transformer_lessons.training.trainer import StepReport
+if TYPE_CHECKING:  # the demo's refusals don't wait for PyTorch
+    from transformer_lessons.training.trainer import StepReport
 
 REFRESHES = 40  # how often, in a whole run, the curve and the sample are drawn anew
 CURVE_WIDTH, CURVE_HEIGHT = 48, 9
@@ -45,11 +45,13 @@ class TrainingDisplay:
         losses: Sequence[float] = (),
     ) -> None:
         self.console, self.steps, self.sample = console, steps, sample
-        self.levels, self.pause = levels, pause
-        self.losses = list(losses)
-        self.validation = ""  # the last look at the held-out text, in words
+        self.levels, self.pause, self.losses = levels, pause, list(losses)
+        self.validation = ""  # the last evaluation, in words
         self.seconds, self.n_targets = 0.0, 0
-        self.progress = progress_line(console, steps)
+        facts = TextColumn("{task.fields[facts]}"), TimeRemainingColumn(compact=True)
+        columns = TextColumn("step"), MofNCompleteColumn(), BarColumn(bar_width=24), *facts
+        self.progress = Progress(*columns, console=console)
+        self.progress.add_task("training", total=steps, facts="")
         self.live = Live(console=console, auto_refresh=False)
 
     def __enter__(self) -> "TrainingDisplay":
@@ -60,7 +62,7 @@ class TrainingDisplay:
     def __exit__(self, *_: object) -> None:
         self.live.stop()
 
-    def __call__(self, report: StepReport) -> None:
+    def __call__(self, report: "StepReport") -> None:
         self.losses.append(report.loss)
         self.seconds += report.seconds
         self.n_targets += report.n_targets
@@ -72,46 +74,21 @@ class TrainingDisplay:
             return
         rate = self.n_targets / self.seconds
         if self.console.is_terminal:
-            facts = f"{rate:,.0f} tokens/s, {memory_in_use()}{self.validation}, left"
+            facts = f"{rate:,.0f} tokens/s{self.validation}, left"
             self.progress.update(TaskID(0), completed=report.step, facts=facts)
-            curve = loss_curve(self.losses, self.steps, self.levels)
-            self.live.update(picture(self.progress, curve, self.sample()), refresh=True)
+            self.live.update(self.picture(), refresh=True)
             time.sleep(self.pause)
         else:
             line = f"step {report.step:>5}/{self.steps}  loss {report.loss:.4f}"
             print(f"{line}{self.validation}  {rate:,.0f} tokens/s  {self.sample()}", flush=True)
 
-
-def progress_line(console: Console, steps: int) -> Progress:
-    """Steps done, a bar, facts such as tokens per second, and the time left."""
-    progress = Progress(
-        TextColumn("step"),
-        MofNCompleteColumn(),
-        BarColumn(bar_width=24),
-        TextColumn("{task.fields[facts]}"),
-        TimeRemainingColumn(compact=True),
-        console=console,
-    )
-    progress.add_task("training", total=steps, facts="")
-    return progress
-
-
-def memory_in_use() -> str:
-    """What this process holds, and what it holds on the GPU, if there is one."""
-    used = f"{psutil.Process().memory_info().rss / 1e6:,.0f} MB"
-    if torch.cuda.is_available():
-        used += f" (GPU {torch.cuda.memory_allocated() / 1e6:,.0f} MB)"
-    return used
-
-
-def picture(progress: Progress, curve: str, sample: str) -> Group:
-    """The whole display: progress, loss curve, and what the model writes."""
-    written = Text(sample, style="bold", no_wrap=True, overflow="ellipsis")
-    return Group(
-        progress,
-        Panel(Text(curve), title="loss, in nats", title_align="left"),
-        Panel(written, title="it writes", title_align="left"),
-    )
+    def picture(self) -> Group:
+        """The whole display: progress, loss curve, and what the model writes."""
+        curve = Text(loss_curve(self.losses, self.steps, self.levels))
+        written = Text(self.sample(), style="bold", no_wrap=True, overflow="ellipsis")
+        panels = {"loss, in nats": curve, "it writes": written}
+        boxes = [Panel(text, title=title, title_align="left") for title, text in panels.items()]
+        return Group(self.progress, *boxes)
 
 
 def loss_curve(losses: Sequence[float], steps: int, levels: dict[str, float]) -> str:

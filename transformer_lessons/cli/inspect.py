@@ -8,9 +8,8 @@ from typing import Annotated
 import tyro
 from rich.table import Table
 
+import transformer_lessons as tl
 from transformer_lessons.cli import PlainConsole
-from transformer_lessons.model.accounting import count_parameters
-from transformer_lessons.training.checkpoint import load_checkpoint
 
 
 @dataclass(frozen=True)
@@ -24,14 +23,13 @@ class Inspect:
 def run(arguments: Sequence[str]) -> int:
     """Print the tables; returns the exit code."""
     options = tyro.cli(Inspect, args=arguments, prog="python -m transformer_lessons inspect")
-    checkpoint = load_checkpoint(options.checkpoint)
-    console = PlainConsole()
+    checkpoint, console = tl.load_checkpoint(options.checkpoint), PlainConsole()
     for name, value in checkpoint.model.config.to_dict().items():
         console.print(f"{name:<24}{value}")
     table = Table("tensor", "shape", "numbers", box=None)
     for name, tensor in checkpoint.model.state_dict().items():
         table.add_row(name, " × ".join(map(str, tensor.shape)), f"{tensor.numel():,}")
     console.print(table)
-    n_parameters = count_parameters(checkpoint.model)
+    n_parameters = tl.count_parameters(checkpoint.model)
     console.print(f"{n_parameters:,} parameters, after {checkpoint.step:,} steps")
     return 0

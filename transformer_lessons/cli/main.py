@@ -7,25 +7,23 @@ import importlib
 import os
 import sys
 from collections.abc import Sequence
+from io import TextIOWrapper
 
 from transformer_lessons.errors import LessonsError
 
-USAGE = """usage: python -m transformer_lessons COMMAND [--help] ...
-
-commands:
-  demo      watch the model with 2,656 parameters learn "ababab…", then let it write
-  download  fetch FineWeb's documents, to be read without a network
-  prepare   clean documents, drop bad ones and duplicates, and split them
-  train     train a model on pairs, a text, Python's documentation, or token files
-  evaluate  compare trained models on the same text
-  generate  let a trained model continue a prompt, or many
-  chat      talk with a model in the terminal
-  inspect   show what a checkpoint is made of
-  tokenizer train a tokenizer, encode text with it, inspect it, export it
-"""
-COMMANDS = (
-    *("demo", "download", "prepare", "train", "evaluate", "generate", "chat", "inspect"),
-    "tokenizer",
+COMMANDS = {
+    "demo": 'watch the model with 2,656 parameters learn "ababab…", then let it write',
+    "download": "fetch FineWeb's documents, to be read without a network",
+    "prepare": "clean documents, drop bad ones and duplicates, and split them",
+    "tokenizer": "train a tokenizer, encode text with it, inspect it, export it",
+    "train": "train a model on pairs, a text, Python's documentation, or token files",
+    "evaluate": "compare trained models on the same text",
+    "generate": "let a trained model continue a prompt, or many",
+    "chat": "talk with a model in the terminal",
+    "inspect": "show what a checkpoint is made of",
+}
+USAGE = "usage: python -m transformer_lessons COMMAND [--help] ...\n\ncommands:\n" + "".join(
+    f"  {name:<10}{what}\n" for name, what in COMMANDS.items()
 )
 
 
@@ -35,20 +33,18 @@ def main(arguments: Sequence[str]) -> int:
     141 means that whoever read the output has stopped, as a shell reports it.
     """
     for output in (sys.stdout, sys.stderr):
-        output.reconfigure(encoding="utf-8", errors="replace")
+        if isinstance(output, TextIOWrapper):
+            output.reconfigure(encoding="utf-8", errors="replace")
     try:
         try:
             return run(arguments)
         finally:
             sys.stdout.flush()  # here, where a closed pipe is expected, not when Python ends
-    except LessonsError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
     except BrokenPipeError:
         # Python would complain once more when it closes.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
-    except OSError as error:  # a full disk, say
+    except (LessonsError, OSError) as error:  # OSError: a full disk, say
         print(f"error: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:

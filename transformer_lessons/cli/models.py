@@ -6,12 +6,12 @@ from typing import Annotated
 
 import tyro
 
-from transformer_lessons.cli.run_folder import check_tokenizer, run_tokenizer
+from transformer_lessons.cli.run_folder import check_tokenizer
 from transformer_lessons.errors import LessonsError
 from transformer_lessons.generation.conversation import Render
 from transformer_lessons.model.decoder import Decoder
 from transformer_lessons.support.assets import find_cached
-from transformer_lessons.tokenizers.tokenizer import Tokenizer
+from transformer_lessons.tokenizers.tokenizer import Tokenizer, load_tokenizer
 from transformer_lessons.training.checkpoint import load_checkpoint
 from transformer_lessons.weights.shipped import SHIPPED
 
@@ -46,7 +46,8 @@ def open_model(options: ModelOptions) -> LoadedModel:
     name = str(options.checkpoint or options.model or SMALL)
     if is_pretrained(path):
         return open_pretrained(name, path)
-    model, tokenizer = load_checkpoint(path).model, run_tokenizer(path)
+    folder = path.parent if (path / "checkpoint.json").exists() else path  # of the run
+    model, tokenizer = load_checkpoint(path).model, load_tokenizer(folder / "tokenizer.json")
     check_tokenizer(model.config, tokenizer, str(path))
     return LoadedModel(name, model, tokenizer)
 

@@ -1,4 +1,4 @@
-"""A run folder: the configuration, a log line a step, and checkpoints that don't pile up.
+"""A run folder: configuration, tokenizer, a log line a step, checkpoints that don't pile up.
 
 One run at a time writes to it, and a run that was stopped goes on in it: the log then holds each
 step once, as if the run had never stopped.
@@ -15,14 +15,13 @@ from typing import Any
 
 from transformer_lessons.config import ModelConfig
 from transformer_lessons.errors import LessonsError
-from transformer_lessons.support.files import replace_file, sync_file
+from transformer_lessons.support.files import read_json, replace_file, sync_file
 from transformer_lessons.tokenizers.byte_tokenizer import ByteTokenizer
-from transformer_lessons.tokenizers.tokenizer import Tokenizer, load_tokenizer
+from transformer_lessons.tokenizers.tokenizer import Tokenizer
 from transformer_lessons.training.checkpoint import (
     checkpoints,
     latest_checkpoint,
     load_checkpoint,
-    read_about,
     save_checkpoint,
 )
 from transformer_lessons.training.state import restore_trainer, trainer_state
@@ -43,9 +42,8 @@ def locked_folder(folder: Path) -> Iterator[None]:
         lock.acquire()
     except Timeout:
         remedy = "Wait for it to end, or choose another folder."
-        raise LessonsError(
-            "another run is writing here", where=str(folder), remedy=remedy
-        ) from None
+        what = "another run is writing here"
+        raise LessonsError(what, where=str(folder), remedy=remedy) from None
     except OSError as error:
         what = f"can't make a run folder: {error.strerror}"
         raise LessonsError(what, where=str(folder), remedy="Choose another folder.") from None
@@ -55,8 +53,8 @@ def locked_folder(folder: Path) -> Iterator[None]:
         lock.release()
 
 
-def begin_run(folder: Path, config: dict[str, Any]) -> None:
-    """Make `config.json`, which says what the run is, and an empty `log.jsonl`.
+def begin_run(folder: Path, config: dict[str, Any], tokenizer: Tokenizer) -> None:
+    """Make `config.json`, which says what the run is, `tokenizer.json`, and an empty `log.jsonl`.
 
     A folder that holds a run already raises `LessonsError`.
     """
@@ -64,18 +62,15 @@ def begin_run(folder: Path, config: dict[str, Any]) -> None:
         remedy = "Choose another folder, or resume the run."
         raise LessonsError("there is a run here already", where=str(folder), remedy=remedy)
     replace_file(folder / "config.json", json.dumps(config, indent=2) + "\n")
+    tokenizer.save(folder / "tokenizer.json")
     replace_file(folder / "log.jsonl", "")
 
 
 def record_step(folder: Path, trainer: Trainer, report: StepReport) -> None:
-    """Log a step; save a checkpoint every `save_every` steps, and at each new best.
-
-    A gradient that is not finite, which float16 leaves out, is null in the log: JSON has no other
-    word for it.
-    """
+    """Log a step; save a checkpoint every `save_every` steps, and at each new best."""
     line = asdict(report)
-    if not math.isfinite(report.grad_norm):
-        line["grad_norm"] = None
+    if not math.isfinite(report.grad_norm):  # a step that float16 left out
+        line["grad_norm"] = None  # JSON has no other word for it
     with (folder / "log.jsonl").open("a", encoding="utf-8") as log:
         log.write(json.dumps(line) + "\n")
     every = trainer.config.save_every
@@ -104,51 +99,50 @@ def remove_old(folder: Path, keep: int, best_step: int) -> None:
             shutil.rmtree(saved[step])
 
 
-def resume_run(folder: Path, trainer: Trainer) -> None:
+def resume_run(folder: Path, trainer: Trainer, fingerprint: str | None = None) -> None:
     """Put a new trainer where the newest checkpoint of `folder` was saved, and the log as well.
 
-    What doesn't fit (another model, another configuration) raises `LessonsError`, naming it.
+    What doesn't fit (another model, another configuration, data of another `fingerprint`) raises
+    `LessonsError`, naming it.
     """
+    if fingerprint is not None:
+        data = read_json(folder / "config.json").get("data")
+        if not isinstance(data, dict) or data.get("fingerprint") != fingerprint:
+            raise LessonsError("the data is not what the run began with", where=str(folder))
     checkpoint = load_checkpoint(folder)
     if checkpoint.training is None:
         what = "this checkpoint has only the model in it, not the state of a run"
         raise LessonsError(what, where=str(latest_checkpoint(folder)))
-    saved, ours = checkpoint.model.config.to_dict(), trainer.model.config.to_dict()
-    for name, value in ours.items():
+    saved = checkpoint.model.config.to_dict()
+    for name, value in trainer.model.config.to_dict().items():
         if value != saved[name]:
             what = f"{name} = {saved[name]!r} in the checkpoint, {value!r} here"
             raise LessonsError(what, where=f"ModelConfig.{name}")
     trainer.model.load_state_dict(checkpoint.model.state_dict())
     restore_trainer(trainer, checkpoint.training)
-    cut_log(folder / "log.jsonl", trainer.n_steps)
+    log = folder / "log.jsonl"
+    lines = log.read_text(encoding="utf-8").splitlines(keepends=True)
+    if len(lines) < trainer.n_steps:
+        what = f"the log ends at step {len(lines)}, before the checkpoint of step {trainer.n_steps}"
+        raise LessonsError(what, where=str(log), remedy="Was it changed by hand?")
+    replace_file(log, "".join(lines[: trainer.n_steps]))  # what came after happens again
 
 
-def cut_log(path: Path, n_steps: int) -> None:
-    """Keep the first `n_steps` lines: what was logged after the checkpoint happens again."""
-    lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
-    if len(lines) < n_steps:
-        what = f"the log ends at step {len(lines)}, before the checkpoint of step {n_steps}"
-        raise LessonsError(what, where=str(path), remedy="Was it changed by hand?")
-    replace_file(path, "".join(lines[:n_steps]))
+def read_log(folder: Path) -> list[dict[str, Any]]:
+    """The lines of a run's log."""
+    text = (folder / "log.jsonl").read_text(encoding="utf-8")
+    return [json.loads(line) for line in text.splitlines()]
 
 
 def best_checkpoint(folder: Path) -> Path:
     """The checkpoint with the lowest loss on held-out text; `LessonsError` if there is none."""
-    training = read_about(latest_checkpoint(folder) / "checkpoint.json")["training"] or {}
-    best = training.get("best")
+    best = (load_checkpoint(folder).training or {}).get("best")
     step = best[1] if isinstance(best, list) and len(best) == 3 else None
     saved = checkpoints(folder)
     if type(step) is not int or step not in saved:
         remedy = "Train with eval_every above 0, or use the latest checkpoint."
         raise LessonsError("no best checkpoint here", where=str(folder), remedy=remedy)
     return saved[step]
-
-
-def run_tokenizer(path: Path) -> Tokenizer:
-    """The tokenizer of a run folder or of one of its checkpoints; without a file of it, bytes."""
-    folder = path.parent if (path / "checkpoint.json").exists() else path
-    file = folder / "tokenizer.json"
-    return load_tokenizer(file) if file.exists() else ByteTokenizer()
 
 
 def check_tokenizer(config: ModelConfig, tokenizer: Tokenizer, where: str) -> None:

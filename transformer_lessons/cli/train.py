@@ -1,42 +1,18 @@
-"""`train`: a model, some text, and a run folder with everything that happened."""
+"""`train`: its options, with defaults from a preset, a config file, or the run to go on with."""
 
-import json
-import math
-import shlex
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
-import torch
 import tyro
-from rich.console import Console
-from rich.table import Table
 
-from transformer_lessons.cli import PlainConsole, choose_device
-from transformer_lessons.cli.display import TrainingDisplay, visible
-from transformer_lessons.cli.interrupts import stop_on_signal
-from transformer_lessons.cli.run_folder import (
-    begin_run,
-    locked_folder,
-    record_step,
-    resume_run,
-    save_run,
-)
-from transformer_lessons.cli.train_data import Data, Source, load_data
+from transformer_lessons.cli.data_source import DataOptions
 from transformer_lessons.config import ModelConfig
-from transformer_lessons.data.batches import consecutive_windows
 from transformer_lessons.errors import LessonsError
-from transformer_lessons.generation.generate import stream
-from transformer_lessons.generation.sampling import Sampler
-from transformer_lessons.model.accounting import count_parameters
-from transformer_lessons.model.decoder import Decoder
 from transformer_lessons.presets import preset
 from transformer_lessons.support.files import read_json
-from transformer_lessons.training.checkpoint import checkpoints
 from transformer_lessons.training.config import TrainConfig, train_preset
-from transformer_lessons.training.evaluate import Evaluation, evaluate, token_lengths
-from transformer_lessons.training.trainer import StepReport, Trainer
 
 
 @dataclass(frozen=True)
@@ -47,7 +23,7 @@ class Train:
     """The model to start from, and choices that suit it: fluctlight, bytes-1m or python-small."""
     config: Path | None = None
     """A JSON file with "model" and "training"; what it leaves out is as in the preset."""
-    data: Annotated[Source, tyro.conf.arg(name="")] = field(default_factory=Source)
+    data: Annotated[DataOptions, tyro.conf.arg(name="")] = field(default_factory=DataOptions)
     workers: int = 0
     """Processes that read ahead, with --tokens; 0: none."""
     out: Path = Path("runs/latest")
@@ -63,41 +39,11 @@ class Train:
 
 
 def run(arguments: Sequence[str]) -> int:
-    """Train and save; returns the exit code, 130 after Ctrl-C, 143 when told to end.
-
-    Only PyTorch's generator is seeded: initial parameters and dropout draw from it. The order of
-    the data has generators of its own, with the same seed; Python's and NumPy's are not used.
-    """
+    """Train and save; returns the exit code, 130 after Ctrl-C, 143 when told to end."""
     options = parse(arguments)
-    data = load_data(options.data, options.model, options.training, options.workers)
-    device = choose_device(options.device)
-    if options.resume and not checkpoints(options.out):
-        what = "there is no checkpoint to go on from"
-        raise LessonsError(what, where=str(options.out), remedy="Leave --resume out.")
-    torch.manual_seed(options.training.seed)
-    console, model = PlainConsole(), Decoder(options.model).to(device)
-    trainer = make_trainer(model, options.training, data)
-    with locked_folder(options.out):
-        start_run(options, data, trainer)
-        n_parameters, begun = count_parameters(model), trainer.n_steps
-        console.print(f"{n_parameters:,} parameters on {device.type}, reading {data.name}")
-        if begun:
-            console.print(f"Going on after step {begun:,}")
-        signals = train(trainer, data, options, console)
-        path = save_run(options.out, trainer)
-    if signals:
-        console.print(f"Stopped after {trainer.n_steps} steps. Saved: {path}", soft_wrap=True)
-        where = shlex.quote(str(options.out))
-        console.print(
-            f"Go on: python -m transformer_lessons train --resume --out {where}", soft_wrap=True
-        )
-        return 128 + signals[0]
-    console.print(summary(trainer, data, read_log(options.out)))
-    console.print(f"Saved: {path}", soft_wrap=True)
-    prompt = shlex.quote(visible(data.tokenizer.decode_bytes(data.prompt)))
-    command = f"python -m transformer_lessons generate {shlex.quote(str(options.out))}"
-    console.print(f"Let it write: {command} --prompt {prompt}", soft_wrap=True)
-    return 0
+    from transformer_lessons.cli.training_run import train  # here, because it loads PyTorch
+
+    return train(options)
 
 
 def parse(arguments: Sequence[str]) -> Train:
@@ -119,20 +65,18 @@ def parse(arguments: Sequence[str]) -> Train:
 def with_config(default: Train, file: str) -> Train:
     """`default`, with the values of a JSON file in place of its own."""
     values = read_json(file)
-    if not isinstance(values, dict) or not set(values) <= {"model", "training", "data"}:
-        raise LessonsError('a config has the keys "model" and "training"', where=file)
-    for key in ("model", "training"):
-        if not isinstance(values.get(key, {}), dict):
+    parts = {"model": default.model.to_dict(), "training": default.training.to_dict(), "data": {}}
+    if not isinstance(values, dict) or not set(values) <= set(parts):
+        raise LessonsError('a config has the keys "model", "training" and "data"', where=file)
+    for key, value in values.items():
+        if not isinstance(value, dict):
             raise LessonsError(f'"{key}" is not a JSON object', where=file)
-    model = {**default.model.to_dict(), **values.get("model", {})}
-    training = {**default.training.to_dict(), **values.get("training", {})}
-    source = values.get("data", {})
-    source = source.get("source", {}) if isinstance(source, dict) else {}
-    return Train(
-        preset=default.preset,
-        data=Source.from_dict(source, where=file),
+    model, training, data = (parts[key] | values.get(key, {}) for key in parts)
+    return replace(
+        default,
         model=ModelConfig.from_dict(model, where=file),
         training=TrainConfig.from_dict(training, where=file),
+        data=DataOptions.from_dict(data.get("source", {}), where=file),
     )
 
 
@@ -149,101 +93,3 @@ def option_value(arguments: Sequence[str], option: str) -> str | None:
         elif argument == option and place + 1 < len(arguments):
             value = arguments[place + 1]
     return value
-
-
-def make_trainer(model: Decoder, training: TrainConfig, data: Data) -> Trainer:
-    """The trainer, which looks at the held-out text if there is one."""
-    validate = None
-    if data.held_out is not None:
-        validate = held_out_evaluation(model, data)
-    elif training.eval_every:
-        raise LessonsError("eval_every needs held-out text", where="--training.eval-every")
-    return Trainer(model, training, data.batches, validate=validate, position=data.position)
-
-
-def held_out_evaluation(model: Decoder, data: Data):
-    """A function that evaluates `model` on all of the held-out text."""
-    lengths = token_lengths(data.tokenizer)
-
-    def validate() -> Evaluation:
-        windows = consecutive_windows(data.held_out, model.config.context_length, 32)
-        return evaluate(model, windows, lengths)
-
-    return validate
-
-
-def start_run(options: Train, data: Data, trainer: Trainer) -> None:
-    """Begin a run folder, or go on in it; data that has changed in between is refused."""
-    if options.resume:
-        saved = read_json(options.out / "config.json").get("data")
-        if not isinstance(saved, dict) or saved.get("sha256") != data.sha256:
-            what = f"the data is not what the run began with: {data.name}"
-            raise LessonsError(what, where=str(options.out))
-        resume_run(options.out, trainer)
-        return
-    about: dict[str, Any] = {"model": options.model.to_dict()}
-    about["training"] = options.training.to_dict()
-    about["data"] = {"source": options.data.to_dict(), "name": data.name, "sha256": data.sha256}
-    begin_run(options.out, about)
-    if options.data.tokenizer is not None:
-        data.tokenizer.save(options.out / "tokenizer.json")
-
-
-def train(trainer: Trainer, data: Data, options: Train, console: Console) -> list[int]:
-    """Train on display, recording every step; returns the signals that ended it early."""
-    model = trainer.model
-    levels = {f"ln {model.config.vocab_size}": math.log(model.config.vocab_size)}
-    if data.unigram is not None:
-        levels["how often each byte"] = data.unigram
-
-    def sample() -> str:
-        written = list(stream(model, data.prompt, 48, Sampler(0.3)))
-        begun, written = map(data.tokenizer.decode_bytes, (data.prompt, written))
-        return f"{visible(begun)} -> {visible(written)}"
-
-    before = [line["loss"] for line in read_log(options.out)]
-    display = TrainingDisplay(console, options.training.steps, sample, levels, losses=before)
-
-    def on_step(report: StepReport) -> None:
-        record_step(options.out, trainer, report)
-        display(report)
-
-    trainer.on_step = on_step
-    try:
-        with stop_on_signal(trainer) as signals, display:
-            trainer.fit()
-    except BrokenPipeError:  # nobody reads what we print: keep what was learned, and stop
-        save_run(options.out, trainer)
-        raise
-    return signals
-
-
-def read_log(folder: Path) -> list[dict[str, Any]]:
-    """The lines of a run's log."""
-    text = (folder / "log.jsonl").read_text(encoding="utf-8")
-    return [json.loads(line) for line in text.splitlines()]
-
-
-def summary(trainer: Trainer, data: Data, log: Sequence[dict[str, Any]]) -> Table:
-    """What the run came to, as a table."""
-    table = Table("after training", "", box=None)
-    last = log[-max(len(log) // 20, 1) :]
-    train_loss = sum(line["loss"] for line in last) / len(last)
-    unit = "byte" if data.tokenizer.n_vocab == 256 else "token"
-    table.add_row("training loss", f"{train_loss:.4f} nats per {unit}")
-    if trainer.validate is not None:
-        result = trainer.validate()
-        held_out = f"{result.loss:.4f} nats, {result.bits_per_byte:.3f} bits per byte"
-        table.add_row("held-out loss", held_out)
-        if data.unigram is not None:
-            words = "… knowing only how often each byte"
-            table.add_row(words, f"{data.unigram:.4f} nats per byte")
-        table.add_row("held-out perplexity", f"{result.perplexity:.2f}")
-    if trainer.best_step:
-        table.add_row("best", f"{trainer.best:.4f} nats, after step {trainer.best_step:,}")
-    if trainer.n_steps < trainer.config.steps:
-        table.add_row("stopped early", f"no new best in {trainer.bad_evals} looks")
-    seconds = sum(line["seconds"] for line in log)
-    n_targets = sum(line["n_targets"] for line in log)
-    table.add_row("time", f"{seconds:.1f} s, {n_targets / seconds:,.0f} tokens/s")
-    return table

@@ -249,43 +249,43 @@ FOLLOW_SCALE = Exercise(
 
 
 def _stop_early(losses: Sequence[float], patience: int) -> tuple[int, int]:
-    """How many looks are taken, and which of them, from 0, was the best."""
-    best, waiting = 0, 0
-    for look in range(1, len(losses)):
-        is_better = losses[look] < losses[best]
-        best, waiting = (look, 0) if is_better else (best, waiting + 1)
-        if waiting == patience:
-            return look + 1, best
+    """How many evaluations are made, and which of them, from 0, was the best."""
+    best, bad_evals = 0, 0
+    for index in range(1, len(losses)):
+        is_better = losses[index] < losses[best]
+        best, bad_evals = (index, 0) if is_better else (best, bad_evals + 1)
+        if bad_evals == patience:
+            return index + 1, best
     return len(losses), best
 
 
 def _compare_with_last(losses: Sequence[float], patience: int) -> tuple[int, int]:
     worse = 0
-    for look in range(1, len(losses)):
-        worse = 0 if losses[look] < losses[look - 1] else worse + 1
+    for index in range(1, len(losses)):
+        worse = 0 if losses[index] < losses[index - 1] else worse + 1
         if worse == patience:
-            return look + 1, min(range(look + 1), key=losses.__getitem__)
+            return index + 1, min(range(index + 1), key=losses.__getitem__)
     return len(losses), min(range(len(losses)), key=losses.__getitem__)
 
 
 def _count_all_bad(losses: Sequence[float], patience: int) -> tuple[int, int]:
     best, bad = 0, 0
-    for look in range(1, len(losses)):
-        if losses[look] < losses[best]:
-            best = look
+    for index in range(1, len(losses)):
+        if losses[index] < losses[best]:
+            best = index
         else:
             bad += 1
         if bad == patience:
-            return look + 1, best
+            return index + 1, best
     return len(losses), best
 
 
 def _equal_is_better(losses: Sequence[float], patience: int) -> tuple[int, int]:
-    best, waiting = 0, 0
-    for look in range(1, len(losses)):
-        best, waiting = (look, 0) if losses[look] <= losses[best] else (best, waiting + 1)
-        if waiting == patience:
-            return look + 1, best
+    best, bad_evals = 0, 0
+    for index in range(1, len(losses)):
+        best, bad_evals = (index, 0) if losses[index] <= losses[best] else (best, bad_evals + 1)
+        if bad_evals == patience:
+            return index + 1, best
     return len(losses), best
 
 
@@ -303,11 +303,11 @@ STOP_EARLY = Exercise(
     wrong_answers=(
         WrongAnswer(
             _compare_with_last,
-            "Compare with the best so far, not with the last look: slow recovery isn't a new best.",
+            "Compare with the best so far, not with the last one: slow recovery isn't a new best.",
         ),
         WrongAnswer(
             _count_all_bad,
-            "A new best must set the count back to 0: patience is about looks in a row.",
+            "A new best must set the count back to 0: patience counts evaluations in a row.",
         ),
         WrongAnswer(
             _equal_is_better,
@@ -315,25 +315,25 @@ STOP_EARLY = Exercise(
         ),
         WrongAnswer(
             lambda losses, patience: _stop_early(losses, patience + 1),
-            "This stops one look too late: after `patience` looks without a new best, it is over.",
+            "One evaluation too late: after `patience` of them without a new best, it is over.",
         ),
         WrongAnswer(
             lambda losses, patience: (
                 (n := _stop_early(losses, patience)[0]),
                 n - 1,
             ),
-            "The last look is not the best one: keep the number of the look with the lowest loss.",
+            "The last evaluation is not the best: keep the number of the one with the lowest loss.",
         ),
     ),
     hints=(
-        "Two things are remembered: which look was the best, and how many came since.",
-        "When a look is not better than the best one, the count grows. What sets it back?",
+        "Two things are remembered: which evaluation was the best, and how many came since.",
+        "When one is not better than the best so far, the count grows. What sets it back?",
     ),
 )
 
 
 def _bits_per_byte(loss: float, n_tokens: int, n_bytes: int) -> float:
-    """All surprise of the text, in bits, for each of its bytes."""
+    """The negative log-likelihood of the text, in bits, for each of its bytes."""
     return loss * n_tokens / (math.log(2) * n_bytes)
 
 
@@ -365,7 +365,7 @@ BITS_PER_BYTE = Exercise(
         ),
         WrongAnswer(
             lambda loss, n_tokens, n_bytes: math.exp(loss) * n_tokens / n_bytes,
-            "Perplexities can't be shared out among bytes: surprises add up, perplexities don't.",
+            "Perplexities can't be shared out among bytes: losses add up, perplexities don't.",
         ),
     ),
     hints=(

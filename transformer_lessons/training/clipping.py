@@ -1,4 +1,4 @@
-"""No step longer than this: what keeps one strange batch from undoing a day of training."""
+"""What keeps one strange batch from undoing a day of training. Lesson 12."""
 
 from collections.abc import Iterable
 
@@ -13,8 +13,7 @@ def clip_grad_norm(parameters: Iterable[nn.Parameter], max_norm: float) -> Tenso
     The length is sqrt(sum of the squares of all numbers of all gradients). Each gradient is
     multiplied by min(1, max_norm / (length + 1e-6)), so the direction stays. Returns the length
     before. Sums run in float32 at least.
-    Source: Pascanu, Mikolov and Bengio 2013, "On the difficulty of training recurrent neural
-    networks", section 3.2.
+    Source: Pascanu et al. 2013, "On the difficulty of training recurrent neural networks".
 
     >>> weight = nn.Parameter(torch.zeros(2))
     >>> weight.grad = torch.tensor([3.0, 4.0])

@@ -1,4 +1,4 @@
-"""How a model is trained: every choice of a run that is not the model's own."""
+"""How a model is trained: every choice of a run that is not the model's own. Lesson 13."""
 
 from dataclasses import asdict, dataclass
 from typing import Annotated, Any
@@ -45,8 +45,8 @@ class TrainConfig:
     compile: bool = False  # True: torch.compile makes the model faster, after a minute's work
     fused: bool = False  # True: PyTorch's AdamW, in one pass over the memory, instead of ours
     loss_chunk_size: Count | None = None  # head and loss for so many tokens at a time; None: all
-    eval_every: CountOrZero = 0  # steps between two looks at the held-out text; 0: none
-    patience: CountOrZero = 0  # stop after so many looks without a new best; 0: never
+    eval_every: CountOrZero = 0  # steps between two evaluations on held-out text; 0: none
+    patience: CountOrZero = 0  # stop after so many evaluations without a new best; 0: never
     save_every: CountOrZero = 0  # steps between two checkpoints; 0: only the last one, and the best
     keep: Count = 2  # how many of the newest checkpoints stay, besides the best
     seed: Seed = 0  # of the initial parameters and of the order of the data
@@ -55,9 +55,8 @@ class TrainConfig:
         check_fields(self)
         if self.min_learning_rate > self.learning_rate:
             what = f"min_learning_rate = {self.min_learning_rate!r} is above learning_rate"
-            what += f" = {self.learning_rate!r}"
-            remedy = "Lower it, or raise learning_rate."
-            raise LessonsError(what, where="TrainConfig.min_learning_rate", remedy=remedy)
+            where = "TrainConfig.min_learning_rate"
+            raise LessonsError(f"{what} = {self.learning_rate!r}", where=where)
 
     def to_dict(self) -> dict[str, Any]:
         """The fields as plain values; `TrainConfig.from_dict` reads them back."""
@@ -78,30 +77,15 @@ def train_preset(name: str) -> TrainConfig:
     presets = {
         "fluctlight": TrainConfig(),
         "bytes-1m": TrainConfig(
-            steps=800,
-            batch_size=16,
-            learning_rate=3e-3,
-            min_learning_rate=3e-4,
-            warmup_steps=50,
-            weight_decay=0.1,
+            steps=800, learning_rate=3e-3, min_learning_rate=3e-4, warmup_steps=50, weight_decay=0.1
         ),
         "python-small": TrainConfig(
-            steps=3600,
-            batch_size=16,
-            learning_rate=3e-3,
-            min_learning_rate=1e-4,
-            warmup_steps=100,
-            beta2=0.95,
-            weight_decay=0.1,
-            precision="bf16",
-            compile=True,
-            fused=True,
-            loss_chunk_size=1024,
-            eval_every=300,
-            save_every=300,
+            steps=3600, learning_rate=3e-3, min_learning_rate=1e-4, warmup_steps=100, beta2=0.95,
+            weight_decay=0.1, precision="bf16", compile=True, fused=True, loss_chunk_size=1024,
+            eval_every=300, save_every=300,
         ),
-    }
+    }  # fmt: skip
     if name not in presets:
-        remedy = f"Known presets: {', '.join(sorted(presets))}."
-        raise LessonsError(f"unknown preset {name!r}", remedy=remedy)
+        known = ", ".join(sorted(presets))
+        raise LessonsError(f"unknown preset {name!r}", remedy=f"Known presets: {known}.")
     return presets[name]

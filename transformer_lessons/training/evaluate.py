@@ -1,12 +1,10 @@
-"""How good a model is on text it was not trained on."""
+"""How good a model is on text it was not trained on. Lesson 13."""
 
-import ast
-import codeop
 import math
-import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -15,8 +13,10 @@ from transformer_lessons.data.batches import IGNORE
 from transformer_lessons.errors import LessonsError
 from transformer_lessons.model.decoder import Decoder
 from transformer_lessons.model.inference import inference
-from transformer_lessons.tokenizers.tokenizer import Tokenizer
-from transformer_lessons.training.loss import total_surprise
+from transformer_lessons.training.loss import cross_entropy
+
+if TYPE_CHECKING:  # the trainer, which needs an `Evaluation`, loads no tokenizer
+    from transformer_lessons.tokenizers.tokenizer import Tokenizer
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class Evaluation:
 
     @property
     def bits_per_byte(self) -> float:
-        """All surprise together, in bits, shared out among the bytes of the text.
+        """The loss of all targets, in bits, shared out among the bytes of the text.
 
         Unlike loss and perplexity, it compares models with different tokenizers.
         """
@@ -63,7 +63,8 @@ def evaluate(
     with inference(model):
         for inputs, targets in batches:
             real = targets[targets != IGNORE]
-            total += total_surprise(model(inputs.to(device)), targets.to(device)).item()
+            logits, targets = model(inputs.to(device)), targets.to(device)
+            total += cross_entropy(logits, targets, reduction="sum").item()
             n_targets += len(real)
             n_bytes += len(real) if lengths is None else int(lengths[real].sum())
     if n_targets == 0:
@@ -71,7 +72,7 @@ def evaluate(
     return Evaluation(total / n_targets, n_targets, n_bytes)
 
 
-def token_lengths(tokenizer: Tokenizer) -> Tensor:
+def token_lengths(tokenizer: "Tokenizer") -> Tensor:
     """The number of bytes (V,) that each token stands for; special tokens stand for no text.
 
     >>> from transformer_lessons.tokenizers.byte_tokenizer import ByteTokenizer
@@ -85,58 +86,6 @@ def token_lengths(tokenizer: Tokenizer) -> Tensor:
             with suppress(LessonsError):  # some vocabularies have gaps: no token, no text
                 lengths[token] = len(tokenizer.decode_bytes([token]))
     return lengths
-
-
-def drop_unfinished(source: str) -> str:
-    """The longest beginning of `source`, in whole lines, that doesn't ask for more to follow.
-
-    The end of a sample may cut anything in two. A mistake before the cut stays in what is left.
-
-    >>> drop_unfinished("x = 1\\nif x:\\n    y = (2")
-    'x = 1\\n'
-    >>> drop_unfinished("try:\\n    x = 1\\nexcept Value")
-    ''
-    """
-    end = source.rfind("\n") + 1  # the last line may end anywhere
-    while is_unfinished(source[:end]):
-        end = source.rfind("\n", 0, end - 1) + 1
-    return source[:end]
-
-
-def is_unfinished(source: str) -> bool:
-    """Whether whole lines of Python have no mistake, but must go on: after "else:", or in a list.
-
-    >>> is_unfinished("x = [1,\\n"), is_unfinished("x = [1]\\n"), is_unfinished("x = 1]\\n")
-    (True, False, False)
-    """
-    if source.endswith("\\\n"):  # the one sign of more to come that codeop doesn't see
-        return True
-    try:
-        with warnings.catch_warnings(action="ignore"):
-            return codeop.compile_command(source, symbol="exec") is None
-    except (SyntaxError, ValueError, OverflowError, RecursionError, MemoryError):
-        return False  # a mistake: nothing that follows can mend it
-
-
-def parse_rate(sources: Sequence[str]) -> float:
-    """The share of `sources` that Python's own parser accepts; nothing is run.
-
-    >>> parse_rate(["x = 1", "x = ="])
-    0.5
-    """
-    if not sources:
-        raise LessonsError("no samples to judge", remedy="Give at least one.")
-    return sum(map(is_python, sources)) / len(sources)
-
-
-def is_python(source: str) -> bool:
-    """Whether Python's parser accepts `source`."""
-    try:
-        with warnings.catch_warnings(action="ignore"):  # "\\d" is a doubtful string, but Python
-            ast.parse(source)
-    except (SyntaxError, ValueError, RecursionError, MemoryError):
-        return False
-    return True
 
 
 def unigram_loss(train_tokens: Tensor, held_out: Tensor, vocab_size: int) -> float:

@@ -1,4 +1,4 @@
-"""The rule that turns gradients into steps: AdamW, and Muon for matrices.
+"""The rule that turns gradients into steps: AdamW, and Muon for matrices. Lesson 12.
 
 Both keep their averages under the names that PyTorch's own optimizers use, so that a run can be
 continued with either.
@@ -6,11 +6,14 @@ continued with either.
 
 import math
 from collections.abc import Iterable
+from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from transformer_lessons.model.decoder import Decoder
 from transformer_lessons.training.config import TrainConfig
 
 
@@ -69,24 +72,21 @@ class AdamW(Optimizer):
         super().__init__(params, defaults)
 
     @torch.no_grad()
-    def step(self) -> None:
+    def step(self) -> None:  # type: ignore[override]
         for group in self.param_groups:
             settings = {name: group[name] for name in ("lr", "betas", "eps", "weight_decay")}
-            for parameter in group["params"]:
-                if parameter.grad is None:
-                    continue
-                state = self.state[parameter]
+            for p in (p for p in group["params"] if p.grad is not None):
+                state = self.state[p]
                 if not state:
                     state["step"] = torch.zeros(())
-                    state["exp_avg"] = torch.zeros_like(parameter)
-                    state["exp_avg_sq"] = torch.zeros_like(parameter)
+                    state["exp_avg"] = torch.zeros_like(p)
+                    state["exp_avg_sq"] = torch.zeros_like(p)
                 state["step"] += 1
                 averages = state["exp_avg"], state["exp_avg_sq"]
-                n_steps = int(state["step"])
-                adamw_update(parameter, parameter.grad, *averages, n_steps, **settings)
+                adamw_update(p, p.grad, *averages, int(state["step"]), **settings)
 
 
-def orthogonalize(matrix: Tensor, n_rounds: int = 5) -> Tensor:
+def newton_schulz(matrix: Tensor, n_rounds: int = 5) -> Tensor:
     """Near the orthogonal matrix closest to `matrix` (N, M): the same directions, each of size 1.
 
     In X = U S Vᵀ, a round replaces each singular value s by a s + b s³ + c s⁵, with a, b and c
@@ -95,7 +95,7 @@ def orthogonalize(matrix: Tensor, n_rounds: int = 5) -> Tensor:
     Source: Jordan et al. 2024, "Muon: An optimizer for hidden layers in neural networks".
 
     >>> _ = torch.manual_seed(0)
-    >>> sizes = torch.linalg.svdvals(orthogonalize(torch.randn(8, 4)).float())
+    >>> sizes = torch.linalg.svdvals(newton_schulz(torch.randn(8, 4)).float())
     >>> bool(((0.6 < sizes) & (sizes < 1.3)).all())
     True
     """
@@ -114,7 +114,7 @@ class Muon(Optimizer):
     """Steps that move every direction of a matrix by about the same: for hidden matrices only.
 
     The gradient is averaged, average <- b average + (1 - b) g; the sum (1 - b) g + b average, a
-    look ahead (Nesterov), is orthogonalized; and
+    look ahead (Nesterov), is made orthogonal by Newton-Schulz; and
     parameter <- (1 - lr weight_decay) parameter - 0.2 sqrt(max(N, M)) lr step.
     The factor gives a step numbers of the size that AdamW's have, so that one learning rate does
     for both.
@@ -135,49 +135,42 @@ class Muon(Optimizer):
         super().__init__(params, defaults)
 
     @torch.no_grad()
-    def step(self) -> None:
+    def step(self) -> None:  # type: ignore[override]
         for group in self.param_groups:
             lr, momentum = group["lr"], group["momentum"]
-            for parameter in group["params"]:
-                if parameter.grad is None:
-                    continue
-                state = self.state[parameter]
+            for p in (p for p in group["params"] if p.grad is not None):
+                state = self.state[p]
                 if not state:
-                    state["momentum_buffer"] = torch.zeros_like(parameter)
-                average = state["momentum_buffer"].lerp_(parameter.grad, 1 - momentum)
-                step = orthogonalize(parameter.grad.lerp(average, momentum))
-                parameter.mul_(1 - lr * group["weight_decay"])
-                size = 0.2 * math.sqrt(max(parameter.shape))
-                parameter.add_(step.to(parameter.dtype), alpha=-lr * size)
+                    state["momentum_buffer"] = torch.zeros_like(p)
+                average = state["momentum_buffer"].lerp_(p.grad, 1 - momentum)
+                step = newton_schulz(p.grad.lerp(average, momentum))
+                p.mul_(1 - lr * group["weight_decay"])
+                p.add_(step.to(p.dtype), alpha=-lr * (0.2 * math.sqrt(max(p.shape))))
 
 
 def parameter_groups(parameters: Iterable[nn.Parameter], weight_decay: float) -> list[dict]:
     """Matrices, which shrink a little at every step, and vectors (biases, norms), which don't."""
     parameters = list(parameters)
-    matrices = [p for p in parameters if p.ndim >= 2]
-    vectors = [p for p in parameters if p.ndim < 2]
     return [
-        {"params": matrices, "weight_decay": weight_decay},
-        {"params": vectors, "weight_decay": 0.0},
+        {"params": [p for p in parameters if p.ndim >= 2], "weight_decay": weight_decay},
+        {"params": [p for p in parameters if p.ndim < 2], "weight_decay": 0.0},
     ]
 
 
-def make_optimizers(model: nn.Module, config: TrainConfig) -> list[Optimizer]:
+def make_optimizers(model: Decoder, config: TrainConfig) -> list[Optimizer]:
     """The optimizers that `config` asks for; together they have every parameter once.
 
     Muon takes the matrices of the blocks; embedding, head, biases and norms stay with AdamW.
     `fused` means PyTorch's AdamW, which does a step in one pass over the memory.
     """
-    adamw = torch.optim.AdamW if config.fused else AdamW
-    extra = {"fused": True} if config.fused else {}
-    settings = {"lr": config.learning_rate, "betas": (config.beta1, config.beta2), **extra}
+    adamw = partial(torch.optim.AdamW, fused=True) if config.fused else AdamW
+    settings: dict[str, Any] = {"lr": config.learning_rate, "betas": (config.beta1, config.beta2)}
     if config.optimizer == "adamw":
-        groups = parameter_groups(model.parameters(), config.weight_decay)
-        return [adamw(groups, **settings)]
-    hidden = [p for p in model.blocks.parameters() if p.ndim == 2]
-    ours = {id(p) for p in hidden}
-    others = [p for p in model.parameters() if id(p) not in ours]
+        return [adamw(parameter_groups(model.parameters(), config.weight_decay), **settings)]
+    matrices = [p for p in model.blocks.parameters() if p.ndim == 2]
+    taken = {id(p) for p in matrices}
+    others = [p for p in model.parameters() if id(p) not in taken]
     return [
-        Muon(hidden, lr=config.learning_rate, weight_decay=config.weight_decay),
+        Muon(matrices, lr=config.learning_rate, weight_decay=config.weight_decay),
         adamw(parameter_groups(others, config.weight_decay), **settings),
     ]

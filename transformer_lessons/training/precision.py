@@ -1,15 +1,16 @@
-"""Fewer bits for the products: faster, and exact enough if the sums keep all of theirs.
+"""Fewer bits for the matrix products; weights, averages and sums keep theirs. Lesson 13.
 
-Weights, averages and sums stay in float32; matrix products take rounded copies. bfloat16 has the
-range of float32 and 8 bits of precision. float16 has 11 bits, but nothing below 6e-8: small
-gradients would become zero, so the loss is multiplied by a large number first.
+bfloat16 has the range of float32 and 8 bits of precision. float16 has 11 bits, but nothing below
+6e-8: small gradients would become zero, so the loss is multiplied by a large number first.
 Source: Micikevicius et al. 2018, "Mixed Precision Training".
 """
 
 import math
+from collections.abc import Iterable
 from contextlib import AbstractContextManager, nullcontext
 
 import torch
+from torch import nn
 
 from transformer_lessons.errors import LessonsError
 
@@ -40,8 +41,16 @@ class GradScaler:
     32768.0
     """
 
-    def __init__(self, scale: float = 2.0**16) -> None:
-        self.scale, self.n_good = scale, 0
+    def __init__(self, scale: float = 2.0**16, n_good: int = 0) -> None:
+        if not (1 <= scale < math.inf and 0 <= n_good < 2000):
+            raise LessonsError(f"scale = {scale}, n_good = {n_good}", where="GradScaler")
+        self.scale, self.n_good = scale, n_good
+
+    def unscale(self, parameters: Iterable[nn.Parameter]) -> None:
+        """Make the gradients those of the loss itself."""
+        for parameter in parameters:
+            if parameter.grad is not None:
+                parameter.grad /= self.scale
 
     def update(self, is_finite: bool) -> None:
         """Learn from a step; a scale below 1 means that the model itself is broken."""
@@ -53,14 +62,3 @@ class GradScaler:
         if self.scale < 1:
             remedy = "Lower the learning rate, or train in bf16 or fp32."
             raise LessonsError("no loss scale makes the gradients finite", remedy=remedy)
-
-    def state_dict(self) -> dict[str, float]:
-        """Where it stands."""
-        return {"scale": self.scale, "n_good": self.n_good}
-
-    def load_state_dict(self, state: dict[str, float]) -> None:
-        """Go on where `state` was taken."""
-        scale, n_good = float(state["scale"]), int(state["n_good"])
-        if not (1 <= scale < math.inf and 0 <= n_good < 2000):
-            raise LessonsError(f"{state!r} is no state of a scale", where="GradScaler")
-        self.scale, self.n_good = scale, n_good

@@ -1,8 +1,4 @@
-"""How the learning rate changes over a run.
-
-Every schedule climbs in a straight line first. Adam's averages know little after a few steps, and
-a full step on their word can throw the model somewhere it doesn't come back from.
-"""
+"""How the learning rate changes over a run: up in a straight line, then down. Lesson 12."""
 
 import math
 from collections.abc import Callable
@@ -72,10 +68,5 @@ def learning_rate_at(config: TrainConfig, step: int) -> float:
     >>> learning_rate_at(TrainConfig(learning_rate=0.005, warmup_steps=5), step=0)
     0.001
     """
-    return SCHEDULES[config.schedule](
-        step,
-        config.learning_rate,
-        config.min_learning_rate,
-        config.warmup_steps,
-        config.steps,
-    )
+    sizes = config.warmup_steps, config.steps
+    return SCHEDULES[config.schedule](step, config.learning_rate, config.min_learning_rate, *sizes)

@@ -1,4 +1,7 @@
-"""The training loop: look at a batch, measure the loss, nudge every parameter, repeat."""
+"""The training loop: look at a batch, measure the loss, nudge every parameter, repeat. Lesson 13.
+
+`Trainer` knows no tokenizer, no file and no terminal: what it is given are batches and callables.
+"""
 
 import math
 import time
@@ -7,16 +10,16 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, Protocol
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from transformer_lessons.data.batches import IGNORE
 from transformer_lessons.errors import LessonsError
 from transformer_lessons.model.compilation import compiled
+from transformer_lessons.model.decoder import Decoder
 from transformer_lessons.training.clipping import clip_grad_norm
 from transformer_lessons.training.config import TrainConfig
 from transformer_lessons.training.evaluate import Evaluation
-from transformer_lessons.training.head_loss import total_surprise_of_head
-from transformer_lessons.training.loss import total_surprise
+from transformer_lessons.training.loss import cross_entropy, linear_cross_entropy
 from transformer_lessons.training.optimizer import make_optimizers
 from transformer_lessons.training.precision import GradScaler, autocast
 from transformer_lessons.training.schedule import learning_rate_at
@@ -38,43 +41,41 @@ class StepReport:
     is_best: bool = False  # the lowest validation so far
 
 
-class Position(Protocol):
-    """Where the data stands: what a checkpoint keeps of it."""
+class Stateful(Protocol):
+    """What can say where it stands, and go on from there: the batches of a run, for example."""
 
     def state_dict(self) -> dict[str, Any]: ...
     def load_state_dict(self, state: dict[str, Any]) -> None: ...
 
 
-def batch_surprise(
-    model: nn.Module, inputs: Tensor, targets: Tensor, loss_chunk_size: int | None = None
+def batch_loss(
+    model: Decoder, inputs: Tensor, targets: Tensor, chunk_size: int | None = None
 ) -> Tensor:
-    """The sum of the surprise over all real targets of one batch, in nats.
+    """The sum of the cross-entropy over all real targets of one batch, in nats.
 
-    With `loss_chunk_size`, head and loss are computed for so many tokens at a time.
+    With `chunk_size`, head and loss are computed for so many tokens at a time.
     """
-    if loss_chunk_size is None:
-        return total_surprise(model(inputs), targets)
-    head = model.head
-    return total_surprise_of_head(
-        model.hidden_states(inputs), head.weight, head.bias, targets, loss_chunk_size
-    )
+    if chunk_size is None:
+        return cross_entropy(model(inputs), targets, reduction="sum")
+    head, hidden_states = model.head, model.hidden_states(inputs)
+    return linear_cross_entropy(hidden_states, head.weight, head.bias, targets, chunk_size)
 
 
 def accumulate_gradients(
-    surprise: Callable[[Tensor, Tensor], Tensor], batches: Sequence[Batch], scale: float = 1.0
+    sum_of_losses: Callable[[Tensor, Tensor], Tensor], batches: Sequence[Batch], scale: float = 1.0
 ) -> tuple[float, int]:
     """Add to the gradients those of `scale` times the mean loss over all `batches` together.
 
     Each batch counts by its real targets, so the result is that of one large batch, also when
-    padding is uneven. `surprise(inputs, targets)` is the sum over a batch. Returns the mean loss
-    and the number of real targets.
+    padding is uneven. `sum_of_losses(inputs, targets)` is the sum over a batch. Returns the mean
+    loss and the number of real targets.
     """
     n_targets = sum(int((targets != IGNORE).sum()) for _, targets in batches)
     if n_targets == 0:
         raise LessonsError("a batch without a single real target", remedy="Look at the data.")
     loss = 0.0
     for inputs, targets in batches:
-        part = surprise(inputs, targets) / n_targets
+        part = sum_of_losses(inputs, targets) / n_targets
         (part * scale).backward()
         loss += part.item()
     return loss, n_targets
@@ -83,12 +84,11 @@ def accumulate_gradients(
 class Trainer:
     """Trains `model` on `batches`, an endless iterable, until step `config.steps`.
 
-    `position` says where the data stands, for checkpoints. `validate()` evaluates the model on
-    held-out text. `on_step` gets a `StepReport` after every step: to print, to draw, to save.
+    `on_step` gets a `StepReport` after every step: to print, to draw, to save. `evaluate()` is the
+    evaluation on held-out text. `data_state` says where the data stands, for checkpoints.
 
     >>> import torch
     >>> from transformer_lessons.presets import preset
-    >>> from transformer_lessons.model.decoder import Decoder
     >>> from transformer_lessons.data.batches import random_windows
     >>> batches = random_windows(torch.tensor([97, 98] * 32), context_length=16, batch_size=8)
     >>> reports = Trainer(Decoder(preset("fluctlight")), TrainConfig(steps=2), batches).fit()
@@ -98,23 +98,23 @@ class Trainer:
 
     def __init__(
         self,
-        model: nn.Module,
+        model: Decoder,
         config: TrainConfig,
         batches: Iterable[Batch],
         on_step: Callable[[StepReport], None] = lambda report: None,
-        validate: Callable[[], Evaluation] | None = None,
-        position: Position | None = None,
+        evaluate: Callable[[], Evaluation] | None = None,
+        data_state: Stateful | None = None,
     ) -> None:
         self.model, self.config, self.batches = model, config, batches
-        self.on_step, self.validate, self.position = on_step, validate, position
+        self.on_step, self.evaluate, self.data_state = on_step, evaluate, data_state
         self.device = next(model.parameters()).device
         self.optimizers = make_optimizers(model, config)
         self.scaler = GradScaler() if config.precision == "fp16" else None
-        surprise = partial(batch_surprise, model, loss_chunk_size=config.loss_chunk_size)
-        self.surprise = compiled(surprise) if config.compile else surprise
+        loss = partial(batch_loss, model, chunk_size=config.loss_chunk_size)
+        self.batch_loss = compiled(loss) if config.compile else loss
         self.n_steps = 0  # done
         self.best, self.best_step = math.inf, 0  # the lowest validation, and after which step
-        self.bad_evals = 0  # looks at the held-out text since then
+        self.bad_evals = 0  # evaluations since then
         self.stop = False  # True: `fit` ends after the present step
 
     def fit(self) -> list[StepReport]:
@@ -129,35 +129,24 @@ class Trainer:
 
     def step(self, batches: Iterator[Batch]) -> StepReport:
         """The next training step, with as many of `batches` as one update takes."""
-        config, start = self.config, time.perf_counter()
-        learning_rate = learning_rate_at(config, self.n_steps)
-        taken = [self.take(batches) for _ in range(config.grad_accum_steps)]
+        start, rate = time.perf_counter(), learning_rate_at(self.config, self.n_steps)
+        taken = [self.take(batches) for _ in range(self.config.grad_accum_steps)]
         for optimizer in self.optimizers:
             optimizer.zero_grad()
-        with autocast(self.device, config.precision):
+        with autocast(self.device, self.config.precision):
             scale = self.scaler.scale if self.scaler else 1.0
-            loss, n_targets = accumulate_gradients(self.surprise, taken, scale)
-        grad_norm = self.update(loss, learning_rate)
+            loss, n_targets = accumulate_gradients(self.batch_loss, taken, scale)
+        grad_norm = self.update(loss, rate)
         self.n_steps += 1
-        seconds = time.perf_counter() - start
-        validation, is_best = self.look_at_held_out()
-        return StepReport(
-            self.n_steps,
-            loss,
-            learning_rate,
-            grad_norm,
-            n_targets,
-            seconds,
-            validation,
-            is_best,
-        )
+        did = self.n_steps, loss, rate, grad_norm, n_targets, time.perf_counter() - start
+        return StepReport(*did, *self.validate())
 
     def take(self, batches: Iterator[Batch]) -> Batch:
         """The next batch, on the model's device."""
         batch = next(batches, None)
         if batch is None:
-            remedy = "Give Trainer batches that don't end."
-            raise LessonsError("the data is used up", where=self.where, remedy=remedy)
+            where, remedy = f"step {self.n_steps + 1}", "Give Trainer batches that don't end."
+            raise LessonsError("the data is used up", where=where, remedy=remedy)
         inputs, targets = (tensor.to(self.device, non_blocking=True) for tensor in batch)
         return inputs, targets
 
@@ -170,15 +159,13 @@ class Trainer:
         self.check_finite("loss", loss)
         parameters = list(self.model.parameters())
         if self.scaler:
-            for parameter in parameters:
-                if parameter.grad is not None:
-                    parameter.grad /= self.scaler.scale
+            self.scaler.unscale(parameters)
         grad_norm = clip_grad_norm(parameters, self.config.max_grad_norm).item()
         if self.scaler:
             self.scaler.update(math.isfinite(grad_norm))
             if not math.isfinite(grad_norm):
                 return grad_norm
-        self.check_finite("gradient's length", grad_norm)
+        self.check_finite("gradient norm", grad_norm)
         for optimizer in self.optimizers:
             for group in optimizer.param_groups:
                 group["lr"] = learning_rate
@@ -188,20 +175,16 @@ class Trainer:
     def check_finite(self, name: str, value: float) -> None:
         """Raise `LessonsError`, with the step, for infinity and for what is not a number."""
         if not math.isfinite(value):
+            where = f"step {self.n_steps + 1}"
             remedy = "Lower the learning rate, or look at the data of this step."
-            raise LessonsError(f"the {name} is {value}", where=self.where, remedy=remedy)
+            raise LessonsError(f"the {name} is {value}", where=where, remedy=remedy)
 
-    @property
-    def where(self) -> str:
-        """The step that is being taken, for messages."""
-        return f"step {self.n_steps + 1}"
-
-    def look_at_held_out(self) -> tuple[float | None, bool]:
+    def validate(self) -> tuple[float | None, bool]:
         """Evaluate, when it is time to: the loss, and whether it is the lowest so far."""
         every = self.config.eval_every
-        if self.validate is None or not every or self.n_steps % every:
+        if self.evaluate is None or not every or self.n_steps % every:
             return None, False
-        loss = self.validate().loss
+        loss = self.evaluate().loss
         is_best = loss < self.best
         if is_best:
             self.best, self.best_step = loss, self.n_steps

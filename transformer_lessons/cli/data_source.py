@@ -26,13 +26,13 @@ from transformer_lessons.tokenizers.byte_tokenizer import ByteTokenizer
 from transformer_lessons.tokenizers.tokenizer import Tokenizer, load_tokenizer
 from transformer_lessons.training.config import TrainConfig
 from transformer_lessons.training.evaluate import unigram_loss
-from transformer_lessons.training.trainer import Batch, Position
+from transformer_lessons.training.trainer import Batch, Stateful
 
 HELD_OUT_TOKENS = 65_536  # of a stream, about: so many are kept in memory to judge by
 
 
 @dataclass(frozen=True)
-class Source:
+class DataOptions:
     """Where the data is; exactly one of pairs, text, corpus, tokens and shards is given."""
 
     pairs: Path | None = None
@@ -57,7 +57,7 @@ class Source:
         return {k: str(v) if isinstance(v, Path) else v for k, v in asdict(self).items()}
 
     @classmethod
-    def from_dict(cls, values: dict[str, Any], where: str) -> "Source":
+    def from_dict(cls, values: dict[str, Any], where: str) -> "DataOptions":
         """The inverse of `to_dict`; anything else raises `LessonsError`."""
         kinds = {field.name: bool if field.name == "corpus" else str for field in fields(cls)}
         if not isinstance(values, dict) or not set(values) <= set(kinds):
@@ -69,20 +69,22 @@ class Source:
 
 
 @dataclass(frozen=True)
-class Data:
+class DataSource:
     """What to train on, what to judge by, and where samples start from."""
 
     batches: Iterable[Batch]
-    position: Position
+    state: Stateful
     prompt: list[int]
     name: str
-    sha256: str  # of what is trained on: a run goes on only with the same
+    fingerprint: str  # of what is trained on: a run goes on only with the same
     tokenizer: Tokenizer
     held_out: Tensor | None = None
-    unigram: float | None = None  # loss on held_out of knowing only how often each byte occurs
+    unigram_loss: float | None = None  # loss on held_out of knowing only how often each byte occurs
 
 
-def load_data(source: Source, model: ModelConfig, training: TrainConfig, workers: int) -> Data:
+def open_source(
+    source: DataOptions, model: ModelConfig, training: TrainConfig, workers: int
+) -> DataSource:
     """The data that the options name; exactly one source must be given."""
     paths = (source.pairs, source.text, source.tokens, source.shards)
     if sum(path is not None for path in paths) + source.corpus != 1:
@@ -104,7 +106,7 @@ def load_data(source: Source, model: ModelConfig, training: TrainConfig, workers
     )
 
 
-def load_pairs(source: Source, model: ModelConfig, training: TrainConfig) -> Data:
+def load_pairs(source: DataOptions, model: ModelConfig, training: TrainConfig) -> DataSource:
     """Pairs, with their answers as targets."""
     seed_pairs = read_pairs(source.seed_pairs) if source.seed_pairs else []
     pairs = read_pairs(source.pairs, seed_pairs)
@@ -113,10 +115,10 @@ def load_pairs(source: Source, model: ModelConfig, training: TrainConfig) -> Dat
     question, answer = pairs[0]
     name = f"{source.pairs}, pairs: {len(pairs):,}"
     digest = hashlib.sha256(repr(pairs).encode()).hexdigest()
-    return Data(batches, batches, list(question or answer[:1]), name, digest, ByteTokenizer())
+    return DataSource(batches, batches, list(question or answer[:1]), name, digest, ByteTokenizer())
 
 
-def load_text(source: Source, model: ModelConfig, training: TrainConfig) -> Data:
+def load_text(source: DataOptions, model: ModelConfig, training: TrainConfig) -> DataSource:
     """The bytes of a text; its last tenth is held out."""
     name = "Python's documentation" if source.corpus else str(source.text)
     text = python_documentation().encode() if source.corpus else read_bytes(source.text)
@@ -129,10 +131,12 @@ def load_text(source: Source, model: ModelConfig, training: TrainConfig) -> Data
     unigram = unigram_loss(train_tokens, held_out, model.vocab_size)
     prompt = list(text[n_train : n_train + 8])
     digest = hashlib.sha256(text).hexdigest()
-    return Data(batches, batches, prompt, name, digest, ByteTokenizer(), held_out, unigram)
+    return DataSource(batches, batches, prompt, name, digest, ByteTokenizer(), held_out, unigram)
 
 
-def load_tokens(source: Source, model: ModelConfig, training: TrainConfig, workers: int) -> Data:
+def load_tokens(
+    source: DataOptions, model: ModelConfig, training: TrainConfig, workers: int
+) -> DataSource:
     """A token file, cut into windows that are taken in random order."""
     if source.held_out is None or source.tokenizer is None:
         raise LessonsError("--tokens FILE needs --held-out FILE and --tokenizer FILE")
@@ -147,10 +151,10 @@ def load_tokens(source: Source, model: ModelConfig, training: TrainConfig, worke
     name = f"{source.tokens}, tokens: {tokens.header.n_tokens:,}"
     made_of = tokens.header.source_sha256 + tokens.header.tokenizer_sha256
     digest = hashlib.sha256(made_of.encode()).hexdigest()
-    return Data(batches, sampler, held_out[:8].tolist(), name, digest, tokenizer, held_out)
+    return DataSource(batches, sampler, held_out[:8].tolist(), name, digest, tokenizer, held_out)
 
 
-def load_shards(source: Source, model: ModelConfig, training: TrainConfig) -> Data:
+def load_shards(source: DataOptions, model: ModelConfig, training: TrainConfig) -> DataSource:
     """Documents from shards, encoded on the way; the first ones of the tenth held out are kept."""
     if source.tokenizer is None:
         raise LessonsError("--shards FOLDER needs --tokenizer FILE")
@@ -166,7 +170,7 @@ def load_shards(source: Source, model: ModelConfig, training: TrainConfig) -> Da
     held_out = torch.tensor(ids)
     check_long_enough(held_out, 2)
     name = str(source.shards)
-    return Data(stream, stream, ids[:8], name, shards.name, tokenizer, held_out)
+    return DataSource(stream, stream, ids[:8], name, shards.name, tokenizer, held_out)
 
 
 def read_bytes(path: Path) -> bytes:
