@@ -90,7 +90,7 @@ def train_huggingface(n_bytes: int, vocab_size: int) -> Work:
 
 
 def encode_ours(n_bytes: int, vocab: Vocab, remember: bool = False, accented: bool = False) -> Work:
-    """`BPETokenizer.encode_ordinary`; without `remember`, every run has seen no pre-token before."""
+    """`BPETokenizer.encode_ordinary`; without `remember`, no pre-token was seen before."""
     tokenizer, text = load(vocab), python_text(n_bytes, accented)
     forget = (lambda: None) if remember else tokenizer.encode_cached.cache_clear
     return Work(lambda: tokenizer.encode_ordinary(text), digest, forget)

@@ -13,7 +13,7 @@ The pattern is a name: a regular expression from a file could take for ever.
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -97,6 +97,18 @@ def check_parts(parts: BPEParts) -> None:
         raise LessonsError(what, where="vocab", remedy="A vocabulary holds all 256 bytes.")
     if not tokens:
         raise LessonsError("it is empty", where="vocab")
+
+
+def join_tokens(ids: Iterable[int], token_of: Callable[[int], bytes]) -> bytes:
+    """The tokens of `ids`, one after another; an id without a token raises `LessonsError`."""
+    tokens = []
+    for place, id in enumerate(ids):
+        try:
+            tokens.append(token_of(id))
+        except (KeyError, OverflowError):
+            what, where = f"token {id} is not in the vocabulary", f"position {place}"
+            raise LessonsError(what, where=where, remedy="Is it another tokenizer's?") from None
+    return b"".join(tokens)
 
 
 def lacking_bytes(vocab: dict[int, bytes]) -> list[int]:

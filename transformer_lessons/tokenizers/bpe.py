@@ -14,6 +14,7 @@ from transformer_lessons.support.bpe_files import (
     add_special_tokens,
     check_parts,
     errors_in,
+    join_tokens,
     read_bpe,
     write_bpe,
 )
@@ -21,7 +22,7 @@ from transformer_lessons.support.tiktoken_files import make_encoding, read_encod
 from transformer_lessons.support.tokenizer_json import read_huggingface, write_huggingface
 from transformer_lessons.tokenizers.bpe_encoding import apply_merges, merges_of_ranks
 from transformer_lessons.tokenizers.bpe_training import count_pretokens, learn_merges
-from transformer_lessons.tokenizers.byte_tokenizer import _join_tokens, utf8_bytes
+from transformer_lessons.tokenizers.byte_tokenizer import utf8_bytes
 from transformer_lessons.tokenizers.pretokenizer import (
     PATTERNS,
     pretokenize,
@@ -170,7 +171,7 @@ class BPETokenizer:
 
     def decode_bytes(self, ids: Iterable[int]) -> bytes:
         """The bytes of `ids`; an id that is not in the vocabulary raises `LessonsError`."""
-        return _join_tokens(ids, self.vocab.__getitem__)
+        return join_tokens(ids, self.vocab.__getitem__)
 
     def decode(self, ids: Iterable[int]) -> str:
         """The text of `ids`; bytes that are not UTF-8 become the replacement character U+FFFD."""
