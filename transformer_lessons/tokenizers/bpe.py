@@ -66,11 +66,12 @@ class BPETokenizer:
         self.missing_bytes, self.normal_form = sorted(missing_bytes), normal_form
         special = set(self.special_tokens.values())
         self.ids = {token: id for id, token in self.vocab.items() if id not in special}
-        self.merges = merges_of_ranks(self.ids) if merges is None else list(map(tuple, merges))
+        self.merges = merges_of_ranks(self.ids) if merges is None else list(merges)
         check_parts(self.parts)
         self.ranks = {left + right: rank for rank, (left, right) in enumerate(self.merges)}
-        if wrong := set(self.merges).difference(merges_of_ranks(self.ranks)):
-            what = f"{min(wrong)} is a merge whose two parts never meet after the merges before"
+        possible = set(merges_of_ranks(self.ranks))
+        if wrong := [pair for pair in map(tuple, self.merges) if pair not in possible]:
+            what = f"{wrong[0]} is a merge whose two parts never meet after the merges before"
             raise LessonsError(what, where="merges")
         split_pattern(pattern)  # an unknown one is refused here, not when it is first used
         self.encode_cached = lru_cache(N_CACHED)(self.encode_pretoken)
@@ -83,8 +84,9 @@ class BPETokenizer:
     @property
     def parts(self) -> BPEParts:
         """The arguments that make the same tokenizer."""
-        parts = self.vocab, self.merges, list(self.special_tokens), self.pattern
-        return BPEParts(*parts, self.missing_bytes, self.normal_form)
+        special_tokens = list(self.special_tokens)
+        rest = self.pattern, self.missing_bytes, self.normal_form
+        return BPEParts(self.vocab, self.merges, special_tokens, *rest)
 
     def __reduce__(self) -> tuple:
         return BPETokenizer, tuple(self.parts)  # the cache can't be pickled
@@ -138,7 +140,7 @@ class BPETokenizer:
         """The ids of `text`, in which special tokens have no special meaning."""
         utf8_bytes(text)
         if self.normal_form is not None:
-            text = unicodedata.normalize(self.normal_form, text)
+            text = unicodedata.normalize("NFC", text)  # the only form that is known
         pretokens = pretokenize(text, self.pattern)
         all_short = max(map(len, pretokens), default=0) <= LONGEST_CACHED
         encode = self.encode_cached if all_short else self.encode_any
