@@ -105,7 +105,7 @@ def test_every_pair_of_a_llama_3_may_be_listed():  # SPEC G5
     listed = gguf_tokenizer(file_with(metadata | {"tokenizer.ggml.merges": pairs}))
     assert listed.merges == own.merges
     assert listed.vocab == own.vocab
-    with pytest.raises(LessonsError, match="several merges, but not every .*, in order"):
+    with pytest.raises(LessonsError, match=r"several merges, but not every .*, in order"):
         gguf_tokenizer(file_with(metadata | {"tokenizer.ggml.merges": sorted(pairs)}))
 
 

@@ -147,7 +147,7 @@ OTHER_HALVES = [(b"a", b"b"), (b"b", b"c"), (b"a", b"bc")]  # abc is reached as 
 @pytest.mark.parametrize("merges", [UNREACHED, OTHER_HALVES])
 def test_merges_that_hugging_face_would_apply_otherwise_are_refused(merges):  # SPEC A1
     vocab = BYTES | {256 + i: left + right for i, (left, right) in enumerate(merges)}
-    with pytest.raises(LessonsError, match="not made of two tokens|never meet after the merges"):
+    with pytest.raises(LessonsError, match=r"not made of two tokens|never meet after the merges"):
         BPETokenizer(vocab, merges)
 
 
