@@ -1,4 +1,4 @@
-"""The simplest tokenizer: text is its UTF-8 bytes, and a token id is a byte, 0 to 255."""
+"""The simplest tokenizer: text is its UTF-8 bytes, and a token id is a byte, 0 to 255. Lesson 2."""
 
 import codecs
 import json

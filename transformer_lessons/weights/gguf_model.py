@@ -18,11 +18,12 @@ import torch
 from transformer_lessons.config import ModelConfig
 from transformer_lessons.model.decoder import Decoder
 from transformer_lessons.model.rope import to_split_layout
+from transformer_lessons.support.bpe_files import errors_in
+from transformer_lessons.support.gguf_tokenizer import read_gguf_tokenizer
 from transformer_lessons.tokenizers.bpe import BPETokenizer
 from transformer_lessons.weights.assemble import NameMap, Source, assemble
 from transformer_lessons.weights.gguf import GGUFFile, read_gguf
 from transformer_lessons.weights.gguf_config import ROPE_FACTORS, gguf_config
-from transformer_lessons.weights.gguf_tokenizer import gguf_tokenizer
 
 
 def load_gguf(
@@ -37,6 +38,13 @@ def load_gguf(
     file = read_gguf(path)
     tokenizer = gguf_tokenizer(file)  # first: it takes a second, the weights may take a minute
     return gguf_decoder(file, dtype, device), tokenizer
+
+
+def gguf_tokenizer(file: GGUFFile) -> BPETokenizer | None:
+    """The tokenizer of a GGUF file, with the file's ids; None if the file has none."""
+    with errors_in(file.path):
+        parts = read_gguf_tokenizer(file.metadata)
+        return parts and BPETokenizer(*parts)
 
 
 def gguf_decoder(

@@ -9,12 +9,17 @@ from torch import Tensor
 from transformer_lessons.config import ModelConfig
 from transformer_lessons.errors import LessonsError
 from transformer_lessons.model.decoder import Decoder
+from transformer_lessons.support.tokenizer_json import find_huggingface
 from transformer_lessons.tokenizers.bpe import BPETokenizer
 from transformer_lessons.weights.assemble import assemble
 from transformer_lessons.weights.huggingface_config import read_config
-from transformer_lessons.weights.huggingface_tokenizer import folder_tokenizer
 from transformer_lessons.weights.name_maps import NO_WEIGHTS, names_of
-from transformer_lessons.weights.safetensors_files import StoredTensor, find_tensors, read_tensor
+from transformer_lessons.weights.safetensors_files import (
+    StoredTensor,
+    file_in_folder,
+    find_tensors,
+    read_tensor,
+)
 
 HEAD = "lm_head.weight"
 
@@ -36,6 +41,12 @@ def load_huggingface(
         remedy = f"The model knows {config.vocab_size:,} tokens. Do the files belong together?"
         raise LessonsError(what, where=str(folder), remedy=remedy)
     return huggingface_decoder(folder, family, config, dtype, device), tokenizer
+
+
+def folder_tokenizer(folder: Path) -> BPETokenizer | None:
+    """The tokenizer of a folder: None if no file is there, `LessonsError` for an unknown kind."""
+    found = find_huggingface(folder)
+    return found and BPETokenizer.from_huggingface(file_in_folder(folder, found.name))
 
 
 def huggingface_decoder(
