@@ -13,7 +13,7 @@ from rich.table import Table
 from transformer_lessons.cli import PlainConsole
 from transformer_lessons.cli.tokenizer_tables import (
     export_table,
-    header_of,
+    facts_of,
     longest_table,
     progress,
     sample_text,
@@ -21,11 +21,11 @@ from transformer_lessons.cli.tokenizer_tables import (
     token_file_table,
     tokenizer_table,
 )
-from transformer_lessons.data.encoding import read_parts
-from transformer_lessons.data.token_files import END_OF_TEXT, hash_source, tokenize_file
+from transformer_lessons.data.token_files import END_OF_TEXT, tokenize_corpus
 from transformer_lessons.errors import LessonsError
 from transformer_lessons.support.corpus import python_documentation
-from transformer_lessons.support.files import replace_file
+from transformer_lessons.support.documents import read_documents
+from transformer_lessons.support.files import replace_file, sha256
 from transformer_lessons.tokenizers.bpe import BPETokenizer
 from transformer_lessons.tokenizers.byte_tokenizer import ByteTokenizer
 from transformer_lessons.tokenizers.pretokenizer import PATTERNS
@@ -69,13 +69,9 @@ class Encode:
     text: Annotated[Path, tyro.conf.Positional]
     """One document as .txt, or many as .jsonl with {"text": …} lines."""
     out: Path | None = None
-    """The token file; the text's name with .tokens at its end, unless said otherwise."""
+    """The token file, NAME.npy with NAME.json beside it; by default the text's name."""
     n_workers: int = 1
     """Processes that encode."""
-    resume: bool = False
-    """Go on where a run of the same text and tokenizer was interrupted, and end with the same file.
-
-    Without such a run, start. With --resume, Ctrl-C too leaves a run that can be resumed."""
 
 
 @dataclass(frozen=True)
@@ -149,41 +145,38 @@ def encode(options: Encode, console: PlainConsole) -> None:
     check_workers(options.n_workers)
     tokenizer, out = find_tokenizer(options.tokenizer), options.out
     if out is None:
-        out = options.text.with_suffix(".tokens")
+        out = options.text.with_suffix(".npy")
     if out.exists():
-        header = header_of(out)
-        made_of = (fingerprint(tokenizer), hash_source(options.text))
-        if header is None or (header.tokenizer_sha256, header.source_sha256) != made_of:
+        facts = facts_of(out)
+        made_of = (fingerprint(tokenizer), sha256(options.text))
+        if facts is None or (facts.tokenizer_sha256, facts.source_sha256) != made_of:
             check_new(out)
-        console.print(token_file_table(header))
+        console.print(token_file_table(facts))
         console.print(f"There already, of the same text and tokenizer: {out}", soft_wrap=True)
         return
     check_new(out)
     start = time.perf_counter()
     with progress(console) as bars:
         task = bars.add_task("encoding", total=size_of(options.text))
-        tokens = tokenize_file(
+        tokens = tokenize_corpus(
             options.text,
             tokenizer,
             out,
             options.n_workers,
-            report=lambda n_read, n_tokens: bars.update(task, completed=n_read),
-            resume=options.resume,
+            report=lambda n_bytes, n_tokens: bars.update(task, completed=n_bytes),
         )
     seconds = time.perf_counter() - start
-    table = token_file_table(tokens.header)
-    # Of a resumed run, only a part was done in this time.
-    rate = "" if options.resume else f", {tokens.header.n_bytes / 1e6 / seconds:.1f} MB/s"
-    table.add_row("time", f"{seconds:.1f} s{rate}")
+    table = token_file_table(tokens.facts)
+    table.add_row("time", f"{seconds:.1f} s, {tokens.facts.n_bytes / 1e6 / seconds:.1f} MB/s")
     console.print(table)
     console.print(f"Saved: {out}", soft_wrap=True)
 
 
 def show(options: Inspect, console: PlainConsole) -> None:
     """Print what a file is made of."""
-    header = header_of(Path(options.file))
-    if header is not None:
-        console.print(token_file_table(header))
+    facts = facts_of(Path(options.file))
+    if facts is not None:
+        console.print(token_file_table(facts))
         return
     tokenizer = find_tokenizer(options.file)
     console.print(tokenizer_table(tokenizer, *sample_text(options.text)))
@@ -225,14 +218,14 @@ def pieces(texts: Sequence[Path], apart: str, report: Callable[[int], None]) -> 
     """All the text to learn from, with `apart` after each document."""
     if not texts:
         yield python_documentation()
-    n_before = 0
+    n_read = 0
     for path in texts:
-        for part in read_parts(path):
-            yield part.text
-            if part.is_end:
+        for document in read_documents([path]):
+            yield document.text
+            if document.is_end:
                 yield apart
-            report(n_before + part.n_read)
-        n_before += size_of(path)
+            n_read += len(document.text)  # about as many bytes
+            report(n_read)
 
 
 def check_new(path: Path) -> None:

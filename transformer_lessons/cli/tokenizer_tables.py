@@ -8,10 +8,10 @@ from rich.table import Column, Table
 
 from transformer_lessons.cli import PlainConsole
 from transformer_lessons.cli.display import visible
-from transformer_lessons.data.encoding import read_parts
-from transformer_lessons.data.token_files import MAGIC, TokenHeader, read_header
+from transformer_lessons.data.token_files import TokenFacts, open_tokens
 from transformer_lessons.errors import LessonsError
 from transformer_lessons.support.corpus import python_documentation
+from transformer_lessons.support.documents import read_documents
 from transformer_lessons.tokenizers.bpe import BPETokenizer
 from transformer_lessons.tokenizers.byte_tokenizer import utf8_bytes
 from transformer_lessons.tokenizers.tokenizer import Tokenizer, fingerprint
@@ -19,25 +19,21 @@ from transformer_lessons.tokenizers.tokenizer import Tokenizer, fingerprint
 SAMPLE = 1_000_000  # characters are enough to measure compression
 
 
-def header_of(path: Path) -> TokenHeader | None:
-    """The header of a token file; None for a file that isn't one."""
-    if not path.is_file():
-        return None
-    with path.open("rb") as file:
-        is_token_file = file.read(len(MAGIC)) == MAGIC
-    return read_header(path) if is_token_file else None
+def facts_of(path: Path) -> TokenFacts | None:
+    """What a token file says about itself; None for a file that isn't one."""
+    return open_tokens(path).facts if path.suffix == ".npy" and path.is_file() else None
 
 
-def token_file_table(header: TokenHeader) -> Table:
+def token_file_table(facts: TokenFacts) -> Table:
     """What a token file holds, as a table."""
     table = Table("token file", "", box=None)
-    table.add_row("documents", f"{header.n_documents:,}")
-    table.add_row("tokens", f"{header.n_tokens:,}, {header.dtype.itemsize} bytes each")
-    table.add_row("bytes of text", f"{header.n_bytes:,}")
-    table.add_row("bytes per token", f"{header.n_bytes / max(header.n_tokens, 1):.2f}")
-    table.add_row("vocabulary", f"{header.n_vocab:,}")
-    table.add_row("tokenizer", f"{header.tokenizer_sha256[:16]}…")
-    table.add_row("source", f"{header.source_sha256[:16]}…")
+    table.add_row("documents", f"{facts.n_documents:,}")
+    table.add_row("tokens", f"{facts.n_tokens:,}, {facts.dtype.itemsize} bytes each")
+    table.add_row("bytes of text", f"{facts.n_bytes:,}")
+    table.add_row("bytes per token", f"{facts.n_bytes / max(facts.n_tokens, 1):.2f}")
+    table.add_row("vocabulary", f"{facts.n_vocab:,}")
+    table.add_row("tokenizer", f"{facts.tokenizer_sha256[:16]}…")
+    table.add_row("source", f"{facts.source_sha256[:16]}…")
     return table
 
 
@@ -79,8 +75,8 @@ def sample_text(path: Path | None) -> tuple[str, str]:
     if path is None:
         return "Python's documentation", python_documentation()
     text = ""
-    for part in read_parts(path):
-        text += part.text[: SAMPLE - len(text)]
+    for document in read_documents([path]):
+        text += document.text[: SAMPLE - len(text)]
         if len(text) >= SAMPLE:
             break
     if not text:
