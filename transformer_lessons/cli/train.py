@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.table import Table
 
 from transformer_lessons.cli import PlainConsole, choose_device
+from transformer_lessons.cli.data_source import DataOptions, DataSource, open_source
 from transformer_lessons.cli.display import TrainingDisplay, visible
 from transformer_lessons.cli.interrupts import stop_on_signal
 from transformer_lessons.cli.run_folder import (
@@ -23,7 +24,6 @@ from transformer_lessons.cli.run_folder import (
     resume_run,
     save_run,
 )
-from transformer_lessons.cli.train_data import Data, Source, load_data
 from transformer_lessons.config import ModelConfig
 from transformer_lessons.data.batches import consecutive_windows
 from transformer_lessons.errors import LessonsError
@@ -47,7 +47,7 @@ class Train:
     """The model to start from, and choices that suit it: fluctlight, bytes-1m or python-small."""
     config: Path | None = None
     """A JSON file with "model" and "training"; what it leaves out is as in the preset."""
-    data: Annotated[Source, tyro.conf.arg(name="")] = field(default_factory=Source)
+    data: Annotated[DataOptions, tyro.conf.arg(name="")] = field(default_factory=DataOptions)
     workers: int = 0
     """Processes that read ahead, with --tokens; 0: none."""
     out: Path = Path("runs/latest")
@@ -69,7 +69,7 @@ def run(arguments: Sequence[str]) -> int:
     the data has generators of its own, with the same seed; Python's and NumPy's are not used.
     """
     options = parse(arguments)
-    data = load_data(options.data, options.model, options.training, options.workers)
+    data = open_source(options.data, options.model, options.training, options.workers)
     device = choose_device(options.device)
     if options.resume and not checkpoints(options.out):
         what = "there is no checkpoint to go on from"
@@ -130,7 +130,7 @@ def with_config(default: Train, file: str) -> Train:
     source = source.get("source", {}) if isinstance(source, dict) else {}
     return Train(
         preset=default.preset,
-        data=Source.from_dict(source, where=file),
+        data=DataOptions.from_dict(source, where=file),
         model=ModelConfig.from_dict(model, where=file),
         training=TrainConfig.from_dict(training, where=file),
     )
@@ -151,17 +151,17 @@ def option_value(arguments: Sequence[str], option: str) -> str | None:
     return value
 
 
-def make_trainer(model: Decoder, training: TrainConfig, data: Data) -> Trainer:
+def make_trainer(model: Decoder, training: TrainConfig, data: DataSource) -> Trainer:
     """The trainer, which looks at the held-out text if there is one."""
     validate = None
     if data.held_out is not None:
         validate = held_out_evaluation(model, data)
     elif training.eval_every:
         raise LessonsError("eval_every needs held-out text", where="--training.eval-every")
-    return Trainer(model, training, data.batches, validate=validate, position=data.position)
+    return Trainer(model, training, data.batches, validate=validate, position=data.state)
 
 
-def held_out_evaluation(model: Decoder, data: Data):
+def held_out_evaluation(model: Decoder, data: DataSource):
     """A function that evaluates `model` on all of the held-out text."""
     lengths = token_lengths(data.tokenizer)
 
@@ -172,29 +172,33 @@ def held_out_evaluation(model: Decoder, data: Data):
     return validate
 
 
-def start_run(options: Train, data: Data, trainer: Trainer) -> None:
+def start_run(options: Train, data: DataSource, trainer: Trainer) -> None:
     """Begin a run folder, or go on in it; data that has changed in between is refused."""
     if options.resume:
         saved = read_json(options.out / "config.json").get("data")
-        if not isinstance(saved, dict) or saved.get("sha256") != data.sha256:
+        if not isinstance(saved, dict) or saved.get("sha256") != data.fingerprint:
             what = f"the data is not what the run began with: {data.name}"
             raise LessonsError(what, where=str(options.out))
         resume_run(options.out, trainer)
         return
     about: dict[str, Any] = {"model": options.model.to_dict()}
     about["training"] = options.training.to_dict()
-    about["data"] = {"source": options.data.to_dict(), "name": data.name, "sha256": data.sha256}
+    about["data"] = {
+        "source": options.data.to_dict(),
+        "name": data.name,
+        "sha256": data.fingerprint,
+    }
     begin_run(options.out, about)
     if options.data.tokenizer is not None:
         data.tokenizer.save(options.out / "tokenizer.json")
 
 
-def train(trainer: Trainer, data: Data, options: Train, console: Console) -> list[int]:
+def train(trainer: Trainer, data: DataSource, options: Train, console: Console) -> list[int]:
     """Train on display, recording every step; returns the signals that ended it early."""
     model = trainer.model
     levels = {f"ln {model.config.vocab_size}": math.log(model.config.vocab_size)}
-    if data.unigram is not None:
-        levels["how often each byte"] = data.unigram
+    if data.unigram_loss is not None:
+        levels["how often each byte"] = data.unigram_loss
 
     def sample() -> str:
         written = list(stream(model, data.prompt, 48, Sampler(0.3)))
@@ -224,7 +228,7 @@ def read_log(folder: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in text.splitlines()]
 
 
-def summary(trainer: Trainer, data: Data, log: Sequence[dict[str, Any]]) -> Table:
+def summary(trainer: Trainer, data: DataSource, log: Sequence[dict[str, Any]]) -> Table:
     """What the run came to, as a table."""
     table = Table("after training", "", box=None)
     last = log[-max(len(log) // 20, 1) :]
@@ -235,9 +239,9 @@ def summary(trainer: Trainer, data: Data, log: Sequence[dict[str, Any]]) -> Tabl
         result = trainer.validate()
         held_out = f"{result.loss:.4f} nats, {result.bits_per_byte:.3f} bits per byte"
         table.add_row("held-out loss", held_out)
-        if data.unigram is not None:
+        if data.unigram_loss is not None:
             words = "… knowing only how often each byte"
-            table.add_row(words, f"{data.unigram:.4f} nats per byte")
+            table.add_row(words, f"{data.unigram_loss:.4f} nats per byte")
         table.add_row("held-out perplexity", f"{result.perplexity:.2f}")
     if trainer.best_step:
         table.add_row("best", f"{trainer.best:.4f} nats, after step {trainer.best_step:,}")

@@ -18,29 +18,12 @@ from transformer_lessons.data.split import split_of
 from transformer_lessons.data.stream import TokenStream
 from transformer_lessons.data.token_files import TokenFile, open_tokens, tokenize_corpus
 
+# fmt: off
 __all__ = [
-    "IGNORE",
-    "CountedBatches",
-    "DataConfig",
-    "ExactDuplicates",
-    "NearDuplicates",
-    "QualityLimits",
-    "TokenFile",
-    "TokenStream",
-    "TokenWindows",
-    "WindowSampler",
-    "batches_from_text",
-    "check_quality",
-    "clean",
-    "consecutive_windows",
-    "document_mask",
-    "document_positions",
-    "load_batches",
-    "open_tokens",
-    "pair_batches",
-    "random_windows",
-    "read_pairs",
-    "split_of",
-    "tokenize_corpus",
-    "write_pairs",
+    "IGNORE", "CountedBatches", "DataConfig", "ExactDuplicates", "NearDuplicates", "QualityLimits",
+    "TokenFile", "TokenStream", "TokenWindows", "WindowSampler", "batches_from_text",
+    "check_quality", "clean", "consecutive_windows", "document_mask", "document_positions",
+    "load_batches", "open_tokens", "pair_batches", "random_windows", "read_pairs", "split_of",
+    "tokenize_corpus", "write_pairs",
 ]
+# fmt: on

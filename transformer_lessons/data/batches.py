@@ -102,7 +102,7 @@ def batches_from_text(
 
     A string is the text itself; a `Path` is a file or folder of documents, read into memory.
 
-    >>> from transformer_lessons.tokenizers import ByteTokenizer
+    >>> from transformer_lessons.tokenizers.byte_tokenizer import ByteTokenizer
     >>> batches, held_out = batches_from_text("ababababab", ByteTokenizer(), 4, batch_size=2)
     >>> next(iter(batches))[0].shape, held_out.tolist()
     (torch.Size([2, 4]), [98])

@@ -38,7 +38,7 @@ class StepReport:
     is_best: bool = False  # the lowest validation so far
 
 
-class Position(Protocol):
+class Stateful(Protocol):
     """Where the data stands: what a checkpoint keeps of it."""
 
     def state_dict(self) -> dict[str, Any]: ...
@@ -103,7 +103,7 @@ class Trainer:
         batches: Iterable[Batch],
         on_step: Callable[[StepReport], None] = lambda report: None,
         validate: Callable[[], Evaluation] | None = None,
-        position: Position | None = None,
+        position: Stateful | None = None,
     ) -> None:
         self.model, self.config, self.batches = model, config, batches
         self.on_step, self.validate, self.position = on_step, validate, position
