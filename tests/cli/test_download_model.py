@@ -119,7 +119,7 @@ def test_a_full_disk_leaves_nothing(small, monkeypatch):  # SPEC G9, S9
     def full(*arguments):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(assets.shutil, "copyfileobj", full)
+    monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(LessonsError, match="can't write it: No space left on device"):
         download.run(["smollm2-135m"])
     assert os.listdir(small.parent) == []

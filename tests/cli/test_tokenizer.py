@@ -13,7 +13,6 @@ from tiktoken.load import load_tiktoken_bpe
 
 from transformer_lessons.cli import main as cli
 from transformer_lessons.cli import tokenizer as command
-from transformer_lessons.data import encoding
 from transformer_lessons.data.token_files import open_tokens
 from transformer_lessons.errors import LessonsError
 from transformer_lessons.support.corpus import python_documentation
@@ -69,7 +68,7 @@ def test_in_a_process_of_its_own_nothing_is_warned_about(folder):  # SPEC A8
     ids = []
     for text in DOCUMENTS:
         ids += [*tokenizer.encode_ordinary(text), 269]
-    assert open_tokens("documents.tokens", tokenizer).ids.tolist() == ids
+    assert open_tokens("documents.npy", tokenizer).ids.tolist() == ids
 
 
 def test_train_learns_what_the_package_learns(capsys):  # SPEC A8
@@ -123,46 +122,22 @@ def test_train_on_the_corpus(capsys):
 
 
 def test_encode_shows_what_it_wrote(capsys):  # SPEC S3
-    code, shown, errors = run(capsys, "encode", "made.json", "documents.jsonl", "--out", "o.tokens")
+    code, shown, errors = run(capsys, "encode", "made.json", "documents.jsonl", "--out", "o.npy")
     assert (code, errors) == (0, "")
-    tokens = open_tokens("o.tokens", BPETokenizer.load("made.json"))
+    tokens = open_tokens("o.npy", BPETokenizer.load("made.json"))
     n_bytes = sum(len(text.encode()) for text in DOCUMENTS)
     rows = values(shown)
     assert rows["documents"] == "3"
     assert rows["tokens"] == f"{len(tokens.ids)}, 2 bytes each"
     assert rows["bytes of text"] == str(n_bytes)
     assert rows["bytes per token"] == f"{n_bytes / len(tokens.ids):.2f}"
-    assert "Saved: o.tokens" in shown
-    assert values(run(capsys, "inspect", "o.tokens")[1]).items() <= rows.items()
+    assert "Saved: o.npy" in shown
+    assert values(run(capsys, "inspect", "o.npy")[1]).items() <= rows.items()
 
 
 def test_encode_with_bytes(capsys):
     assert run(capsys, "encode", "bytes", "text.txt")[0] == 0
-    assert bytes(open_tokens("text.tokens").ids.tolist()) == (TEXT * 20).encode()
-
-
-def test_encode_goes_on_where_it_was_interrupted(capsys, folder, monkeypatch):  # SPEC S3
-    monkeypatch.setattr(encoding, "BLOCK", 1)  # each document by itself
-    encode_parts, calls = encoding.encode_parts, []
-
-    def stop_at_the_third(parts, tokenizer, end_of_text):
-        calls.append(parts)
-        if len(calls) == 3:
-            raise KeyboardInterrupt
-        return encode_parts(parts, tokenizer, end_of_text)
-
-    monkeypatch.setattr(encoding, "encode_parts", stop_at_the_third)
-    command = ("encode", "made.json", "documents.jsonl", "--resume")
-    assert run(capsys, *command)[0] == 130
-    (left,) = folder.glob(".documents.tokens.*")
-    monkeypatch.setattr(encoding, "encode_parts", encode_parts)
-    code, _, errors = run(capsys, "encode", "bytes", "documents.jsonl", "--resume")
-    assert (code, "had another tokenizer" in errors, left.exists()) == (2, True, True)
-    assert run(capsys, *command)[0] == 0
-    assert run(capsys, "encode", "made.json", "documents.jsonl", "--out", "new.tokens")[0] == 0
-    assert (folder / "documents.tokens").read_bytes() == (folder / "new.tokens").read_bytes()
-    assert "There already" in run(capsys, *command)[1]
-    assert not left.exists()
+    assert bytes(open_tokens("text.npy").ids.tolist()) == (TEXT * 20).encode()
 
 
 def test_gpt2_by_name(capsys):  # SPEC A1
@@ -175,25 +150,23 @@ def test_gpt2_by_name(capsys):  # SPEC A1
 
 def test_what_is_encoded_already_is_kept(capsys, folder):  # SPEC S3
     assert run(capsys, "encode", "made.json", "text.txt")[0] == 0
-    before = os.stat("text.tokens").st_mtime_ns
+    before = os.stat("text.npy").st_mtime_ns
     code, shown, _ = run(capsys, "encode", "made.json", "text.txt")
     assert code == 0
-    assert "There already, of the same text and tokenizer: text.tokens" in shown
-    assert os.stat("text.tokens").st_mtime_ns == before
-    content = (folder / "text.tokens").read_bytes()
+    assert "There already, of the same text and tokenizer: text.npy" in shown
+    assert os.stat("text.npy").st_mtime_ns == before
+    content = (folder / "text.npy").read_bytes()
     taken = (
-        "error: there is a file here already (text.tokens). Choose another --out, or remove it.\n"
+        "error: there is a file here already (text.npy). Choose another --out, or remove it.\n"
     )
     assert run(capsys, "encode", "bytes", "text.txt") == (2, "", taken)  # another tokenizer
     (folder / "text.txt").write_text(TEXT)
     assert run(capsys, "encode", "made.json", "text.txt") == (2, "", taken)  # another text
-    assert (folder / "text.tokens").read_bytes() == content
-    (folder / "text.tokens").write_text("mine")
-    assert run(capsys, "encode", "made.json", "text.txt") == (2, "", taken)  # no token file
-    (folder / "text.tokens").write_bytes(content[:-1])
+    assert (folder / "text.npy").read_bytes() == content
+    (folder / "text.npy").write_bytes(content[:-1])
     code, _, errors = run(capsys, "encode", "made.json", "text.txt")  # a damaged one
     assert code == 2
-    assert "bytes instead of" in errors
+    assert "can't read it" in errors
 
 
 def test_inspect_shows_vocabulary_longest_tokens_and_compression(capsys):
@@ -341,8 +314,8 @@ def test_an_interrupted_encode_leaves_nothing(monkeypatch, capsys, folder):
 
 def test_a_full_disk_is_named(monkeypatch, capsys):
     def full(*_, **__):
-        raise LessonsError("can't write it: No space left on device", where="text.tokens")
+        raise LessonsError("can't write it: No space left on device", where="text.npy")
 
-    monkeypatch.setattr(command, "tokenize_file", full)
-    expected = "error: can't write it: No space left on device (text.tokens)\n"
+    monkeypatch.setattr(command, "tokenize_corpus", full)
+    expected = "error: can't write it: No space left on device (text.npy)\n"
     assert run(capsys, "encode", "made.json", "text.txt") == (2, "", expected)

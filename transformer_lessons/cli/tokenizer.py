@@ -165,6 +165,7 @@ def encode(options: Encode, console: PlainConsole) -> None:
             options.n_workers,
             report=lambda n_bytes, n_tokens: bars.update(task, completed=n_bytes),
         )
+        bars.update(task, completed=size_of(options.text))
     seconds = time.perf_counter() - start
     table = token_file_table(tokens.facts)
     table.add_row("time", f"{seconds:.1f} s, {tokens.facts.n_bytes / 1e6 / seconds:.1f} MB/s")
