@@ -156,9 +156,7 @@ def test_what_is_encoded_already_is_kept(capsys, folder):  # SPEC S3
     assert "There already, of the same text and tokenizer: text.npy" in shown
     assert os.stat("text.npy").st_mtime_ns == before
     content = (folder / "text.npy").read_bytes()
-    taken = (
-        "error: there is a file here already (text.npy). Choose another --out, or remove it.\n"
-    )
+    taken = "error: there is a file here already (text.npy). Choose another --out, or remove it.\n"
     assert run(capsys, "encode", "bytes", "text.txt") == (2, "", taken)  # another tokenizer
     (folder / "text.txt").write_text(TEXT)
     assert run(capsys, "encode", "made.json", "text.txt") == (2, "", taken)  # another text
@@ -234,19 +232,22 @@ def test_exported_to_tiktoken_ids_are_the_same(capsys):  # SPEC A1
         ("train text.txt --n-workers 0", "n_workers = 0 is not from 1 to 256 (--n-workers)"),
         ("train text.txt --out made.json", "there is a file here already (made.json). Choose"),
         ("train text.txt --out no/t.json", "no such folder (no). Make it first."),
-        ("train made.json", "neither .jsonl nor .txt (made.json)"),
+        ("train made.json", "not a kind of file that is read (made.json)"),
         ("encode no.json text.txt", "can't read it: No such file or directory (no.json)"),
         ("encode made.json no.txt", "can't read it: No such file or directory (no.txt)"),
         ("encode documents.jsonl text.txt", "not JSON: Extra data (documents.jsonl, line 2"),
         ("encode text.txt text.txt", "not JSON"),
-        ("encode made.json made.json", "neither .jsonl nor .txt (made.json)"),
-        ("encode made.json bad.jsonl", 'no "text" that is a string (bad.jsonl, line 2)'),
-        ("encode made.json bad.txt", "not UTF-8: invalid start byte (bad.txt, byte 1)"),
+        ("encode made.json made.json", "not a kind of file that is read (made.json)"),
+        (
+            "encode made.json bad.jsonl",
+            'no text: no string under the key "text" (bad.jsonl, line 2)',
+        ),
+        ("encode made.json bad.txt", "not UTF-8: byte 1 (bad.txt)"),
         ("encode made.json text.txt --n-workers -1", "n_workers = -1 is not from 1 to 256"),
         ("encode made.json text.txt --out no/t", "no such folder (no). Make it first."),
         ("inspect no.json", "can't read it: No such file or directory (no.json)"),
         ("inspect bad.json", "not a tokenizer of this book (bad.json)"),
-        ("inspect made.json --text empty.txt", "no text to measure compression on (empty.txt)"),
+        ("inspect made.json --text empty.txt", "empty (empty.txt)"),
         ("export bytes --out b.json", "only byte-pair encoding can be exported (bytes). Train"),
         ("export made.json --out made.json", "there is a file here already (made.json)"),
     ],

@@ -5,6 +5,7 @@ them in another, and so on. Step after step, every process takes its share of th
 training stands is then a single number: how many windows of the row have been taken.
 """
 
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import lru_cache, partial
@@ -34,13 +35,11 @@ def epoch_order(n_windows: int, seed: int, epoch: int) -> np.ndarray:
 class WindowSampler:
     """Batches of window numbers for process `rank` of `n_ranks`, without end.
 
-    All processes together take each window once before any of them takes one twice. A batch may
-    hold the end of an epoch and the beginning of the next. Iterating looks ahead from `n_taken` and
-    doesn't change it, because whoever loads the data reads ahead; `load_batches` moves it on.
+    All processes together take each window once before any of them takes one twice. Iterating
+    looks ahead from `n_taken` and doesn't change it; `load_batches` moves it on.
 
-    >>> first, second = (WindowSampler(6, batch_size=1, seed=0, rank=r, n_ranks=2) for r in (0, 1))
-    >>> rows = [sampler.batch(start) for start in (0, 2, 4) for sampler in (first, second)]
-    >>> sorted(window for row in rows for window in row)
+    >>> ranks = [WindowSampler(6, batch_size=3, rank=rank, n_ranks=2) for rank in (0, 1)]
+    >>> sorted(ranks[0].batch(0) + ranks[1].batch(0))
     [0, 1, 2, 3, 4, 5]
     """
 
@@ -95,13 +94,16 @@ def load_batches(
     if type(n_workers) is not int or n_workers < 0:
         what = f"n_workers = {n_workers!r} is not an integer of at least 0"
         raise LessonsError(what, where="load_batches")
-    loader = DataLoader(
-        windows,
-        batch_sampler=sampler,
-        num_workers=n_workers,
-        pin_memory=torch.cuda.is_available(),
-        generator=torch.Generator(),  # or it would draw from the numbers that dropout uses
-    )
-    for inputs, targets in loader:
+    with warnings.catch_warnings():  # more workers than cores were asked for: so be it
+        warnings.filterwarnings("ignore", "This DataLoader will create")
+        loader = DataLoader(
+            windows,
+            batch_sampler=sampler,
+            num_workers=n_workers,
+            pin_memory=torch.cuda.is_available(),
+            generator=torch.Generator(),  # or it would draw from the numbers that dropout uses
+        )
+        batches = iter(loader)
+    for inputs, targets in batches:
         sampler.n_taken += sampler.stride  # before it is handed out: then it counts as taken
         yield inputs, targets
