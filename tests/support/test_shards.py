@@ -15,15 +15,8 @@ import pytest
 from transformer_lessons.data.stream import TokenStream
 from transformer_lessons.errors import LessonsError
 from transformer_lessons.support.documents import read_documents
-from transformer_lessons.support.shards import (
-    ShardFolder,
-    _import_datasets,
-    open_fineweb,
-    open_folder,
-    open_parquet,
-    read_shard,
-    write_shard,
-)
+from transformer_lessons.support.fineweb import _import_datasets, open_fineweb, open_parquet
+from transformer_lessons.support.shards import ShardFolder, open_folder, read_shard, write_shard
 from transformer_lessons.tokenizers.byte_tokenizer import ByteTokenizer
 
 os.environ["HF_DATASETS_OFFLINE"] = "1"  # read when `datasets` is imported, which is later

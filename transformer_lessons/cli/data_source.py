@@ -68,8 +68,8 @@ class DataOptions:
         for name, value in values.items():
             if not isinstance(value, kinds[name]) and not (value is None and name != "corpus"):
                 raise LessonsError(f"{name} = {value!r} is no source of data", where=where)
-        is_path = {k: isinstance(v, str) and k != "tokenizer" for k, v in values.items()}
-        return cls(**{k: Path(v) if is_path[k] else v for k, v in values.items()})
+        paths = {k: Path(v) for k, v in values.items() if isinstance(v, str) and k != "tokenizer"}
+        return cls(**(values | paths))
 
 
 @dataclass(frozen=True)
@@ -173,7 +173,7 @@ def _open_shards(
     """Documents from shards, encoded on the way; the first ones of the tenth held out are kept."""
     shards = open_folder(folder)
     stream = TokenStream(shards, tokenizer, model.context_length, training.batch_size)
-    ids, last = [], -1
+    ids, last = list[int](), -1
     for number, document in TokenStream(shards, tokenizer, 1, 1, split="validation").documents():
         if number <= last or len(ids) >= HELD_OUT_TOKENS:  # it begins again, or it is enough
             break

@@ -1,6 +1,6 @@
 """`download`: what is fetched before it is used, so that it can be used without a network."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,16 +12,8 @@ from transformer_lessons.cli.progress_line import ProgressLine
 from transformer_lessons.errors import LessonsError
 from transformer_lessons.support.assets import ASSETS, fetch, find_cached
 from transformer_lessons.support.documents import name_of
-from transformer_lessons.support.shards import (
-    CLAIM,
-    FINEWEB,
-    SAMPLE,
-    SHARD_SIZE,
-    ShardFacts,
-    ShardFolder,
-    open_fineweb,
-    open_parquet,
-)
+from transformer_lessons.support.fineweb import FINEWEB, SAMPLE, open_fineweb, open_parquet
+from transformer_lessons.support.shards import CLAIM, SHARD_SIZE, ShardFacts, ShardFolder
 
 MODEL = "smollm2-135m"
 
@@ -55,7 +47,7 @@ class SmolLM2:
 
 def run(arguments: Sequence[str]) -> int:
     """Download what is named; returns the exit code."""
-    kinds = {"fineweb": FineWeb, MODEL: SmolLM2}
+    kinds: dict[str, Callable[..., FineWeb | SmolLM2]] = {"fineweb": FineWeb, MODEL: SmolLM2}
     prog = "python -m transformer_lessons download"
     options = tyro.extras.subcommand_cli_from_dict(kinds, prog=prog, args=list(arguments))
     if isinstance(options, FineWeb):

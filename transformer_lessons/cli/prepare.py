@@ -42,8 +42,9 @@ from transformer_lessons.support.files import new_folder, read_json, sha256
 
 FORMAT = "transformer_lessons/data-1"
 OUTPUTS = (*(f"{split}.jsonl" for split in SPLITS), "dropped.jsonl")
-CORPORA = {"none": tuple, "documentation": python_topics, "sources": python_sources}
 Facts = dict[str, dict[str, Any]]  # name of a file -> its bytes, lines, sha256
+Corpora = dict[str, Callable[[], Iterable[Document]]]
+CORPORA: Corpora = {"none": tuple, "documentation": python_topics, "sources": python_sources}
 
 
 @dataclass(frozen=True)
@@ -115,7 +116,7 @@ def prepare(
     Returns the manifest. `out` must be new or empty. `report` is called at the start and after each
     document. No document kept, or a place that can't be read or written, raises `LessonsError`.
     """
-    out, counts, inputs = Path(out), Counts(), {}
+    out, counts, inputs = Path(out), Counts(), Facts()
     find_files(paths, report=lambda dropped: None)  # raises for a path that doesn't exist
     for path in paths:
         if out.resolve().is_relative_to(Path(path).resolve()):

@@ -3,7 +3,7 @@
 A window of T + 1 tokens makes T inputs and T targets: each target is the token after its input.
 """
 
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -107,10 +107,12 @@ def batches_from_text(
     >>> next(iter(batches))[0].shape, held_out.tolist()
     (torch.Size([2, 4]), [98])
     """
-    is_path = isinstance(text_or_path, Path)
-    documents = read_documents([text_or_path]) if is_path else [Document(text_or_path, "the text")]
-    parts = encode_documents(documents, tokenizer)
-    tokens = torch.tensor([id for ids, *_ in parts for id in ids])
+    if isinstance(text_or_path, str):
+        documents: Iterable[Document] = [Document(text_or_path, "the text")]
+    else:
+        documents = read_documents([text_or_path])
+    encoded = encode_documents(documents, tokenizer)
+    tokens = torch.tensor([id for ids, *_ in encoded for id in ids])
     n_train = len(tokens) - int(len(tokens) * held_out)
     _check_long_enough(tokens[:n_train], context_length + 1)  # now, not at the first batch
     make = partial(random_windows, tokens[:n_train], context_length, batch_size, seed)

@@ -96,8 +96,8 @@ def collate(examples: Sequence[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
 
     Padding is never learned (its targets are `IGNORE`) and, with a causal mask, never seen.
     """
-    inputs, targets = zip(*examples, strict=True)
     pad = torch.nn.utils.rnn.pad_sequence
+    inputs, targets = ([example[i] for example in examples] for i in (0, 1))
     return pad(inputs, batch_first=True), pad(targets, batch_first=True, padding_value=IGNORE)
 
 
@@ -111,7 +111,8 @@ def pair_batches(
     examples = [pair_example(pair) for pair in pairs]
     while True:
         for chosen in torch.randperm(len(examples), generator=generator).split(batch_size):
-            yield collate([crop_example(*examples[i], context_length, generator) for i in chosen])
+            some = [examples[i] for i in chosen]
+            yield collate([crop_example(x, y, context_length, generator) for x, y in some])
 
 
 def _check_pair(pair: Pair, where: str) -> None:

@@ -61,21 +61,21 @@ def find_files(paths: Iterable[Path | str], report: Report) -> Iterator[Path]:
 
     Links out of a folder, links to folders, hidden files and other kinds of files are reported.
     """
-    paths = [Path(path) for path in paths]
-    for path in paths:
+    starts = [Path(path) for path in paths]
+    for path in starts:
         if not os.path.exists(path):
             remedy = "Give files or folders that exist."
             raise LessonsError("no such file or folder", where=name_of(path), remedy=remedy)
-    return chain.from_iterable(find_below(path, report) for path in paths)
+    return chain.from_iterable(_find_below(path, report) for path in starts)
 
 
-def find_below(start: Path, report: Report) -> Iterator[Path]:
+def _find_below(start: Path, report: Report) -> Iterator[Path]:
     """`start` itself when it is a file, or the files below it when it is a folder."""
     root, waiting = start.resolve(), [start]
     while waiting:
         path = waiting.pop()
         try:
-            if reason := why_refused(path, start, root):
+            if reason := _why_refused(path, start, root):
                 report(Dropped(name_of(path), reason))
             elif path.is_dir():
                 waiting += sorted(path.iterdir(), reverse=True)
@@ -85,7 +85,7 @@ def find_below(start: Path, report: Report) -> Iterator[Path]:
             report(Dropped(name_of(path), "unreadable", str(error.strerror)))
 
 
-def why_refused(path: Path, start: Path, root: Path) -> str:
+def _why_refused(path: Path, start: Path, root: Path) -> str:
     """Why a file or folder is passed over, "" when it is not; what was asked for may be a link."""
     if path != start and path.name.startswith("."):
         return "hidden"

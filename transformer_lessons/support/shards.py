@@ -11,10 +11,9 @@ import json
 import os
 import re
 import time
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import asdict, dataclass
-from glob import escape
 from itertools import islice
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -22,12 +21,12 @@ from typing import Any, BinaryIO
 from transformer_lessons.errors import LessonsError
 from transformer_lessons.support.documents import name_of
 from transformer_lessons.support.files import new_file, read_json, replace_file
+from transformer_lessons.support.fineweb import named_errors, texts_of
 from transformer_lessons.support.parquet import read_rows
 
 FORMAT, CLAIM = "transformer_lessons/shards-1", "source.json"  # of the file that says whose shards
 SHARD_SIZE, GROUP_SIZE = 5_000, 500  # documents of a shard: of FineWeb, 15 MB; of a row group
 _SHARD = re.compile(r"shard-(\d{6,18})\.(parquet|json)")
-FINEWEB, SAMPLE = "HuggingFaceFW/fineweb", "sample-10BT"  # ten billion tokens, 28 GB
 
 
 @dataclass(frozen=True)
@@ -150,11 +149,11 @@ class ShardFolder:
             where, remedy = str(self.path(number)), "Fetch it again from where it came from."
             raise LessonsError("the shard is not here", where=where, remedy=remedy)
         start = 1 + max((k for k in self.known() if k < number), default=-1)
-        with _named_errors(self.name):
+        with named_errors(self.name):
             self.stream = self.open_stream()
-            if start > 0:
-                self.stream.load_state_dict(self.facts(start - 1).behind)
-        self.texts = _texts_of(self.stream, self.name)
+            if start > 0 and (facts := self.facts(start - 1)):
+                self.stream.load_state_dict(facts.behind)
+        self.texts = texts_of(self.stream, self.name)
         n_between = (number - start) * self.shard_size
         if sum(1 for _ in islice(self.texts, n_between)) < n_between:
             what = f"the source has no document {number * self.shard_size:,}"
@@ -171,11 +170,13 @@ def read_shard(path: Path, start: int = 0) -> Iterator[str]:
     """The texts of a parquet file from row `start` on; a row without one raises `LessonsError`."""
     with open(path, "rb") as file:
         for row, data in read_rows(file, name_of(path), start):
+            where = f"{name_of(path)}, row {row + 1}"
+            if data is None:
+                raise LessonsError("no text", where=where)
             try:
                 yield data.decode("utf-8")
-            except (AttributeError, UnicodeDecodeError) as error:
-                what = "no text" if data is None else f"not UTF-8: byte {error.start}"
-                raise LessonsError(what, where=f"{name_of(path)}, row {row + 1}") from None
+            except UnicodeDecodeError as error:
+                raise LessonsError(f"not UTF-8: byte {error.start}", where=where) from None
 
 
 def write_shard(texts: Iterator[str], file: BinaryIO) -> tuple[int, str]:
@@ -193,61 +194,6 @@ def write_shard(texts: Iterator[str], file: BinaryIO) -> tuple[int, str]:
             writer.write_table(pyarrow.table({"text": group}, schema))
             n_documents += len(group)
     return n_documents, sha256.hexdigest()
-
-
-def open_fineweb() -> Any:
-    """The rows of FineWeb's sample of ten billion tokens. Source: Penedo et al. 2024.
-
-    Without a network, or without the library `datasets`, raises `LessonsError`.
-    """
-    with _named_errors(FINEWEB):
-        # A row group, not a whole file of 2 GB, is what has to be read again to go on inside it.
-        options = {"name": SAMPLE, "split": "train", "streaming": True}
-        return _import_datasets().load_dataset(FINEWEB, **options).reshard()
-
-
-def open_parquet(paths: Iterable[Path | str]) -> Any:
-    """The rows of parquet files on this disk, read as if they were far away."""
-    paths = list(paths)
-    with _named_errors(", ".join(name_of(Path(path)) for path in paths)):
-        # One split, whatever a file's name says; and no brackets in it are a pattern.
-        files = {"train": [escape(str(path)) for path in paths]}
-        options = {"data_files": files, "split": "train", "streaming": True}
-        return _import_datasets().load_dataset("parquet", **options).reshard()
-
-
-def _import_datasets() -> Any:
-    """The library `datasets`; if it is missing, `LessonsError` says how to get it."""
-    try:
-        import datasets
-    except ImportError:
-        remedy = "Install it: pip install datasets."
-        raise LessonsError("streaming needs the library datasets", remedy=remedy) from None
-    return datasets
-
-
-def _texts_of(stream: Any, name: str) -> Iterator[str]:
-    """The texts of a stream's rows; a row without one, or a failure, raises `LessonsError`."""
-    with _named_errors(name):
-        for row in stream:
-            if not isinstance(text := row.get("text"), str):
-                what = f'a row without a "text" that is a string; it has: {", ".join(row)}'
-                raise LessonsError(what, where=name)
-            yield text
-
-
-@contextmanager
-def _named_errors(name: str) -> Iterator[None]:
-    """Turns whatever goes wrong in a library, or on the way to a far source, to `LessonsError`."""
-    try:
-        yield
-    except LessonsError:
-        raise
-    except Exception as error:  # of a dozen kinds, from several libraries
-        lines = str(error).strip().splitlines() or ["no reason given"]
-        what = f"can't read it: {type(error).__name__}: {lines[0]}"
-        remedy = "Is there a network, and are the files whole? What was fetched is kept."
-        raise LessonsError(what, where=name, remedy=remedy) from None
 
 
 def _claim(folder: Path, claim: dict[str, Any] | None = None) -> dict[str, Any]:

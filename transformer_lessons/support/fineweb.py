@@ -1,0 +1,71 @@
+"""FineWeb, row by row from far away, by way of the library `datasets`, an optional extra.
+
+A row stream of that library is an iterator of rows {"text": …}; `state_dict` says where it stands,
+and `load_state_dict` goes on from there.
+"""
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from glob import escape
+from pathlib import Path
+from typing import Any
+
+from transformer_lessons.errors import LessonsError
+from transformer_lessons.support.documents import name_of
+
+FINEWEB, SAMPLE = "HuggingFaceFW/fineweb", "sample-10BT"  # ten billion tokens, 28 GB
+
+
+def open_fineweb() -> Any:
+    """The rows of FineWeb's sample of ten billion tokens. Source: Penedo et al. 2024.
+
+    Without a network, or without the library `datasets`, raises `LessonsError`.
+    """
+    with named_errors(FINEWEB):
+        # A row group, not a whole file of 2 GB, is what has to be read again to go on inside it.
+        options = {"name": SAMPLE, "split": "train", "streaming": True}
+        return _import_datasets().load_dataset(FINEWEB, **options).reshard()
+
+
+def open_parquet(paths: Iterable[Path | str]) -> Any:
+    """The rows of parquet files on this disk, read as if they were far away."""
+    paths = list(paths)
+    with named_errors(", ".join(name_of(Path(path)) for path in paths)):
+        # One split, whatever a file's name says; and no brackets in it are a pattern.
+        files = {"train": [escape(str(path)) for path in paths]}
+        options = {"data_files": files, "split": "train", "streaming": True}
+        return _import_datasets().load_dataset("parquet", **options).reshard()
+
+
+def _import_datasets() -> Any:
+    """The library `datasets`; if it is missing, `LessonsError` says how to get it."""
+    try:
+        import datasets
+    except ImportError:
+        remedy = "Install it: pip install datasets."
+        raise LessonsError("streaming needs the library datasets", remedy=remedy) from None
+    return datasets
+
+
+def texts_of(stream: Any, name: str) -> Iterator[str]:
+    """The texts of a stream's rows; a row without one, or a failure, raises `LessonsError`."""
+    with named_errors(name):
+        for row in stream:
+            if not isinstance(text := row.get("text"), str):
+                what = f'a row without a "text" that is a string; it has: {", ".join(row)}'
+                raise LessonsError(what, where=name)
+            yield text
+
+
+@contextmanager
+def named_errors(name: str) -> Iterator[None]:
+    """Turns whatever goes wrong in a library, or on the way to a far source, to `LessonsError`."""
+    try:
+        yield
+    except LessonsError:
+        raise
+    except Exception as error:  # of a dozen kinds, from several libraries
+        lines = str(error).strip().splitlines() or ["no reason given"]
+        what = f"can't read it: {type(error).__name__}: {lines[0]}"
+        remedy = "Is there a network, and are the files whole? What was fetched is kept."
+        raise LessonsError(what, where=name, remedy=remedy) from None
