@@ -5,6 +5,7 @@ them in another, and so on. Step after step, every process takes its share of th
 training stands is then a single number: how many windows of the row have been taken.
 """
 
+import itertools
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -65,10 +66,7 @@ class WindowSampler:
         return [int(self.order(epoch)[index]) for epoch, index in places]
 
     def __iter__(self) -> Iterator[list[int]]:
-        n_taken = self.n_taken
-        while True:
-            yield self.batch(n_taken)
-            n_taken += self.stride
+        return map(self.batch, itertools.count(self.n_taken, self.stride))
 
     def state_dict(self) -> dict[str, int]:
         """Where the row stands: with it, `load_state_dict` goes on with the very next batch."""
