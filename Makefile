@@ -104,9 +104,9 @@ python-small: $(VENV)/installed
 	$(TL) prepare --corpus sources --out $(SMALL)/data
 	$(TL) tokenizer train $(SMALL)/data/train.jsonl --vocab-size 4096 --out $(SMALL)/tokenizer.json
 	for split in train validation; do $(TL) tokenizer encode $(SMALL)/tokenizer.json \
-	  $(SMALL)/data/$$split.jsonl --out $(SMALL)/$$split.tokens || exit; done
-	$(TL) train --preset python-small --tokens $(SMALL)/train.tokens \
-	  --held-out $(SMALL)/validation.tokens --tokenizer $(SMALL)/tokenizer.json --out $(SMALL)/run
+	  $(SMALL)/data/$$split.jsonl --out $(SMALL)/$$split.npy || exit; done
+	$(TL) train --preset python-small --tokens $(SMALL)/train.npy \
+	  --held-out $(SMALL)/validation.npy --tokenizer $(SMALL)/tokenizer.json --out $(SMALL)/run
 	$(BIN)/python tools/ship_python_small.py $(SMALL)
 
 train-quick: $(VENV)/installed

@@ -1,17 +1,21 @@
-"""The command `download`, run as a user runs it: in a process of its own, without a network."""
+"""The command `download`, without a network."""
 
+import contextlib
+import io
 import os
 import signal
 import subprocess
 import sys
 import time
+from types import SimpleNamespace
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from transformer_lessons.data.shard_cache import open_folder
+from transformer_lessons.cli import main
 from transformer_lessons.support.documents import read_documents
+from transformer_lessons.support.shards import open_folder
 
 COMMAND = [sys.executable, "-W", "error", "-m", "transformer_lessons", "download"]
 OFFLINE = {
@@ -19,6 +23,7 @@ OFFLINE = {
     "HF_HUB_OFFLINE": "1",
     "HF_DATASETS_DISABLE_PROGRESS_BARS": "1",
 }
+os.environ.update(OFFLINE)  # read when `datasets` is imported, which is later
 TEXTS = [f"Page {i}: " + ", ".join(str(i + n**3) for n in range(40)) for i in range(130)]
 
 
@@ -28,14 +33,18 @@ def environment(tmp_path):
 
 
 def run(*arguments, cwd):
-    return subprocess.run(
-        [*COMMAND, *map(str, arguments)],
-        cwd=cwd,
-        capture_output=True,
-        encoding="utf-8",
-        env=environment(cwd),
-        timeout=120,
-    )
+    """The command in this process, in the folder `cwd`: exit code, stdout and stderr."""
+    outputs = [io.TextIOWrapper(io.BytesIO(), encoding="utf-8") for _ in range(2)]
+    quiet = contextlib.redirect_stdout(outputs[0]), contextlib.redirect_stderr(outputs[1])
+    with contextlib.chdir(cwd), quiet[0], quiet[1]:
+        try:
+            code = main.main(["download", *map(str, arguments)])
+        except SystemExit as stopped:  # an option that is unknown
+            code = stopped.code
+    for output in outputs:
+        output.flush()
+    out, err = (output.buffer.getvalue().decode() for output in outputs)
+    return SimpleNamespace(returncode=code, stdout=out, stderr=err)
 
 
 @pytest.fixture

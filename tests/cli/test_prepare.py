@@ -1,27 +1,331 @@
-"""The command `prepare`, run as a user runs it: in a process of its own."""
+"""From files to splits: the accounts, the same bytes every time; and the command."""
 
+import contextlib
+import hashlib
+import io
 import json
 import os
 import signal
 import subprocess
 import sys
 import time
+from collections import Counter
+from types import SimpleNamespace
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
-COMMAND = [sys.executable, "-W", "error", "-m", "transformer_lessons", "prepare"]
-ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "COLUMNS": "100"}
+from transformer_lessons.cli import main
+from transformer_lessons.cli.prepare import prepare
+from transformer_lessons.data.config import DataConfig
+from transformer_lessons.data.split import SPLITS, split_of
+from transformer_lessons.errors import LessonsError
+from transformer_lessons.support.corpus import python_sources, python_topics
+from transformer_lessons.support.documents import Document
+from transformer_lessons.support.files import read_json
+
+FILES = [*(f"{split}.jsonl" for split in SPLITS), "dropped.jsonl", "manifest.json"]
+SENTENCE = "Number {} is followed by {}, and nobody has ever found the last one of them all. "
 
 
-def run(*arguments, cwd, **environment):
-    return subprocess.run(
-        [*COMMAND, *map(str, arguments)],
-        cwd=cwd,
-        capture_output=True,
-        encoding="utf-8",
-        env={**ENVIRONMENT, **environment},
-        timeout=120,
+def text_of(number):
+    """A text that is like no other."""
+    facts = [number * 1000 + n for n in range(12)]
+    return "".join(SENTENCE.format(n * n, n * n * n) for n in facts)
+
+
+def lines_of(path):
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+def everything_in(folder):
+    return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
+
+
+@pytest.fixture
+def hostile(tmp_path):
+    """A folder with one of each kind of trouble, and six documents that are fine."""
+    folder = tmp_path / "hostile data"
+    (folder / "sub").mkdir(parents=True)
+    (tmp_path / "secret.txt").write_text("secret " * 99)
+    (folder / "a.txt").write_text(text_of(1))
+    (folder / "b crlf.txt").write_bytes(text_of(2).replace(". ", ".  \r\n").encode() + b"\0\0")
+    (folder / "c copy.txt").write_text(text_of(1).upper())
+    (folder / "d nearly.txt").write_text(text_of(1) + "The end.")
+    (folder / "e empty.txt").write_bytes(b"")
+    (folder / "f spaces.txt").write_bytes(b" \r\n\0 ")
+    (folder / "g latin.txt").write_bytes(text_of(3).encode() + b"\xff" + text_of(4).encode())
+    (folder / "h short.md").write_text("Too short.")
+    (folder / "i link.txt").symlink_to("../secret.txt")
+    (folder / "j.jsonl").write_text(
+        json.dumps({"text": text_of(5), "source": "../../x"}) + '\n{"text": 5}\n'
     )
+    (folder / "k.bin").write_bytes(b"\0" * 10)
+    pq.write_table(pa.table({"text": [text_of(6), None]}), folder / "l.parquet")
+    pq.write_table(pa.table({"txt": [text_of(7)]}), folder / "m no text.parquet")
+    whole = (folder / "l.parquet").read_bytes()
+    (folder / "n cut.parquet").write_bytes(whole[: len(whole) // 2])
+    (folder / "sub" / "o.py").write_text(text_of(8))
+    (folder / "sub" / "p loud.txt").write_text("buy now! " * 99)
+    pq.write_table(pa.table({"id": [1], "text": [text_of(9)]}), folder / "sub" / "q.parquet")
+    return folder
+
+
+DROPPED = {
+    "duplicate": 1,
+    "empty": 3,
+    "link out of the folder": 1,
+    "near duplicate": 1,
+    "no text": 1,
+    "not UTF-8": 1,
+    "not a kind of file that is read": 1,
+    "repeats itself": 1,
+    "too short": 1,
+    "unreadable": 2,
+}
+KEPT = (
+    "a.txt",
+    "b crlf.txt",
+    "j.jsonl, line 1",
+    "l.parquet, row 1",
+    "sub/o.py",
+    "sub/q.parquet, row 1",
+)
+
+
+def test_everything_is_kept_or_dropped_by_name(hostile, tmp_path):  # SPEC S1 S9
+    before = sorted(tmp_path.rglob("*"))
+    manifest = prepare([hostile], tmp_path / "out", DataConfig())
+    counts = manifest["counts"]
+    assert counts["dropped"] == DROPPED
+    assert sum(counts["kept"].values()) == len(KEPT)
+    assert counts["found"] == sum(counts["kept"].values()) + sum(counts["dropped"].values())
+    kept = [line for split in SPLITS for line in lines_of(tmp_path / "out" / f"{split}.jsonl")]
+    assert sorted(line["source"] for line in kept) == sorted(f"{hostile}/{name}" for name in KEPT)
+    dropped = lines_of(tmp_path / "out" / "dropped.jsonl")
+    assert Counter(line["reason"] for line in dropped) == DROPPED
+    found = {line["source"] for line in [*kept, *dropped]}
+    assert len(found) == counts["found"]  # each has a name of its own
+    assert "secret" not in (tmp_path / "out" / "train.jsonl").read_text()
+    # Nothing is written but to the output folder, whatever the data say.
+    new = set(tmp_path.rglob("*")) - set(before)
+    assert new == {tmp_path / "out", *(tmp_path / "out" / name for name in FILES)}
+
+
+def test_documents_are_cleaned_and_the_steps_counted(hostile, tmp_path):  # SPEC S1
+    manifest = prepare([hostile / "b crlf.txt"], tmp_path / "out", DataConfig())
+    (line,) = lines_of(tmp_path / "out" / "train.jsonl")
+    assert line["text"] == text_of(2).replace(". ", ".\n").strip()
+    steps = ("drop_null_bytes", "normalize_line_ends", "collapse_white_space")
+    assert manifest["counts"]["changed"] == dict.fromkeys(steps, 1)
+    raw = prepare([hostile / "b crlf.txt"], tmp_path / "raw", DataConfig(cleaning=()))
+    assert raw["counts"]["changed"] == {}
+    (line,) = lines_of(tmp_path / "raw" / "train.jsonl")
+    assert line["text"].encode() == (hostile / "b crlf.txt").read_bytes()
+
+
+@pytest.mark.parametrize(("choice", "n_kept"), [("near", 6), ("exact", 7), ("keep", 8)])
+def test_duplicates_are_dropped_as_far_as_asked(hostile, tmp_path, choice, n_kept):
+    manifest = prepare([hostile], tmp_path / "out", DataConfig(duplicates=choice))
+    assert sum(manifest["counts"]["kept"].values()) == n_kept
+    details = {line["detail"] for line in lines_of(tmp_path / "out" / "dropped.jsonl")}
+    assert (f"of {hostile}/a.txt" in details) == (choice != "keep")
+
+
+def test_the_manifest_holds_the_hashes_of_all_that_went_in_and_out(hostile, tmp_path):  # SPEC S1
+    config = DataConfig(validation=0.3, seed=5)
+    manifest = prepare([hostile], tmp_path / "out", config)
+    assert manifest == read_json(tmp_path / "out" / "manifest.json")
+    assert DataConfig.from_dict(manifest["config"]) == config
+    assert manifest["counts"]["dropped"] == DROPPED
+    assert list(manifest["counts"]["kept"]) == list(SPLITS)
+    for name, facts in manifest["outputs"].items():
+        data = (tmp_path / "out" / name).read_bytes()
+        assert facts["sha256"] == hashlib.sha256(data).hexdigest()
+        assert (facts["bytes"], facts["lines"]) == (len(data), data.count(b"\n"))
+    assert list(manifest["outputs"]) == FILES[:-1]
+    for name, facts in manifest["inputs"].items():
+        with open(name, "rb") as file:
+            data = file.read()
+        assert facts == {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+    opened = {path for path in hostile.rglob("*.*") if path.name not in ("i link.txt", "k.bin")}
+    assert set(manifest["inputs"]) == {str(path) for path in opened}
+
+
+def test_two_runs_write_the_same_bytes(hostile, tmp_path):  # SPEC S1
+    """In processes with different hash seeds, so that no order comes from a set."""
+    for seed in ("1", "2"):
+        run_prepare(hostile, tmp_path / seed, PYTHONHASHSEED=seed)
+    first, second = everything_in(tmp_path / "1"), everything_in(tmp_path / "2")
+    assert list(first) == sorted(FILES)
+    assert first == second
+
+
+def test_the_split_of_a_document_does_not_depend_on_the_others(tmp_path):  # SPEC A5
+    config = DataConfig(validation=0.3, test=0.3, seed=5)
+    few = [Document(text_of(n), f"document {n}") for n in range(0, 60, 3)]
+    many = [Document(text_of(n), f"document {n}") for n in reversed(range(60))]
+    splits = []
+    for name, documents in (("few", few), ("many", many)):
+        prepare([], tmp_path / name, config, documents=documents)
+        splits.append(
+            {
+                line["source"]: split
+                for split in SPLITS
+                for line in lines_of(tmp_path / name / f"{split}.jsonl")
+            }
+        )
+    assert len(splits[0]) == len(few)
+    assert len(splits[1]) == len(many)
+    assert splits[0].items() <= splits[1].items()
+    assert set(splits[0].values()) == set(SPLITS)
+    for n in range(60):
+        assert splits[1][f"document {n}"] == split_of(text_of(n).strip(), 0.3, 0.3, seed=5)
+
+
+def test_documents_in_memory_are_in_the_manifest_too(tmp_path):
+    documents = [Document(text_of(n) + "\ud800" * (n == 2), f"document {n}") for n in range(3)]
+    manifests = [
+        prepare([], tmp_path / str(n), DataConfig(), documents=some)
+        for n, some in enumerate((documents, documents[:2], iter(documents)))
+    ]
+    hashes = [manifest["inputs"]["documents"]["sha256"] for manifest in manifests]
+    assert hashes[0] == hashes[2] != hashes[1]
+    assert manifests[0]["counts"]["dropped"] == {"not UTF-8": 1}
+
+
+def test_the_report_sees_every_document(hostile, tmp_path):
+    seen = []
+    manifest = prepare(
+        [hostile], tmp_path / "out", DataConfig(), lambda c: seen.append((c.found, c.characters))
+    )
+    assert seen == sorted(seen)
+    assert seen[0] == (0, 0)
+    counts = manifest["counts"]
+    assert seen[-1] == (counts["found"], counts["characters"])
+    assert len(seen) == counts["found"] + 1
+
+
+@pytest.mark.parametrize("corpus", [python_topics, python_sources])
+def test_the_embedded_corpus_is_kept_for_the_most_part(tmp_path, corpus):
+    manifest = prepare([], tmp_path / "out", DataConfig(), documents=corpus())
+    n_kept = sum(manifest["counts"]["kept"].values())
+    assert n_kept > 0.8 * manifest["counts"]["found"]
+    assert manifest["counts"]["characters"] > 300_000
+    assert "unreadable" not in manifest["counts"]["dropped"]
+
+
+def test_a_finished_folder_is_not_overwritten(hostile, tmp_path):
+    prepare([hostile], tmp_path / "out", DataConfig())
+    before = everything_in(tmp_path / "out")
+    with pytest.raises(LessonsError, match="not empty"):
+        prepare([hostile], tmp_path / "out", DataConfig())
+    assert everything_in(tmp_path / "out") == before
+
+
+def test_the_output_must_not_be_in_the_input(hostile, tmp_path):  # SPEC S9
+    (tmp_path / "link").symlink_to(hostile)
+    for out in (hostile, hostile / "out", tmp_path / "link" / "out", hostile / "sub" / ".." / "x"):
+        with pytest.raises(LessonsError, match="the output folder is in an input folder"):
+            prepare([hostile], out, DataConfig())
+    assert not (hostile / "out").exists()
+
+
+def test_nothing_kept_says_why(hostile, tmp_path):
+    paths = [hostile / "e empty.txt", hostile / "h short.md", hostile / "n cut.parquet"]
+    with pytest.raises(LessonsError) as caught:
+        prepare(paths, tmp_path / "out", DataConfig())
+    assert caught.value.what == "of 3 documents and files none was kept"
+    assert caught.value.remedy == "Dropped: empty: 1, too short: 1, unreadable: 1."
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_path_that_is_not_there_raises_before_anything_is_made(tmp_path):
+    with pytest.raises(LessonsError, match="no such file or folder"):
+        prepare([tmp_path / "x"], tmp_path / "out", DataConfig())
+    assert not (tmp_path / "out").exists()
+
+
+CODE = """
+import resource, sys
+from transformer_lessons.data.config import DataConfig
+from transformer_lessons.cli.prepare import prepare
+peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+before = peak()
+prepare([sys.argv[1]], sys.argv[2], DataConfig())
+print(peak() - before)
+"""
+
+
+def run_prepare(source, out, **environment):
+    """`prepare` in a process of its own; what it prints: by how much its memory grew, in kB."""
+    return subprocess.run(
+        [sys.executable, "-W", "error", "-c", CODE, str(source), str(out)],
+        env={**os.environ, "OMP_NUM_THREADS": "1", **environment},
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+
+
+def test_a_killed_run_leaves_no_folder_and_the_next_one_succeeds(tmp_path):  # SPEC S1
+    source, out = tmp_path / "in", tmp_path / "out"
+    source.mkdir()
+    lines = (json.dumps({"text": text_of(n)}) + "\n" for n in range(1500))
+    (source / "a.jsonl").write_text("".join(lines))
+    process = subprocess.Popen(
+        [sys.executable, "-c", CODE, str(source), str(out)],
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        stdout=subprocess.DEVNULL,
+    )
+    for _ in range(3000):
+        written = tmp_path / ".out.unfinished" / "train.jsonl"
+        if written.exists() and written.stat().st_size > 100_000:
+            break
+        time.sleep(0.02)
+    process.send_signal(signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL
+    assert not out.exists()
+    run_prepare(source, out)
+    assert sorted(everything_in(out)) == sorted(FILES)
+    assert not (tmp_path / ".out.unfinished").exists()
+    run_prepare(source, tmp_path / "undisturbed")
+    assert everything_in(out) == everything_in(tmp_path / "undisturbed")
+
+
+def test_memory_does_not_grow_with_a_line(tmp_path):  # SPEC S1
+    """Beyond the interpreter and the imports, torch's among them: so 1 GB takes under 200 MB."""
+    line = " ".join(text_of(n) for n in range(1250)).encode()
+    grown = {}
+    for megabytes in (5, 20):
+        source = tmp_path / f"{megabytes}.txt"
+        with source.open("wb") as file:
+            while file.tell() < megabytes * 1_000_000:  # each million bytes differs from the others
+                file.write(str(file.tell()).encode() + line)
+        grown[megabytes] = int(run_prepare(source, tmp_path / f"out {megabytes}"))
+        counts = read_json(tmp_path / f"out {megabytes}" / "manifest.json")["counts"]
+        assert counts["characters"] > megabytes * 1_000_000
+    assert grown[20] < 60_000  # kB; 40,000 measured
+    assert grown[20] - grown[5] < 8_000  # half of the 15 million bytes that it has more
+
+
+# The command
+
+
+def run(*arguments, cwd):
+    """The command in this process, in the folder `cwd`: exit code, stdout and stderr."""
+    outputs = [io.TextIOWrapper(io.BytesIO(), encoding="utf-8") for _ in range(2)]
+    quiet = contextlib.redirect_stdout(outputs[0]), contextlib.redirect_stderr(outputs[1])
+    with contextlib.chdir(cwd), quiet[0], quiet[1]:
+        try:
+            code = main.main(["prepare", *map(str, arguments)])
+        except SystemExit as stopped:  # an option that is unknown
+            code = stopped.code
+    for output in outputs:
+        output.flush()
+    out, err = (output.buffer.getvalue().decode() for output in outputs)
+    return SimpleNamespace(returncode=code, stdout=out, stderr=err)
 
 
 @pytest.fixture
@@ -76,42 +380,6 @@ def test_a_config_file_gives_the_defaults(data, tmp_path):
     assert (config["cleaning"], config["seed"], config["test"]) == (["normalize_line_ends"], 5, 0)
 
 
-def test_an_interrupted_run_goes_on(data, tmp_path):  # SPEC S1
-    """Stopped as Ctrl-C stops it, once its second checkpoint is there."""
-    lines = (f'{{"text": "{" ".join(str(n**k) for k in range(40))}"}}\n' for n in range(2, 9000))
-    (data / "d.jsonl").write_text("".join(lines))
-    command = [*COMMAND, data.name, "--out", "out", "--resume"]
-    process = subprocess.Popen(
-        command,
-        cwd=tmp_path,
-        env=ENVIRONMENT,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        # Whoever runs the tests in the background has Ctrl-C ignored, also by their children.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
-    )
-    for _ in range(6000):
-        if list(tmp_path.glob("out/.unfinished-*/checkpoint.json")):
-            break
-        time.sleep(0.01)
-    process.send_signal(signal.SIGINT)
-    _, errors = process.communicate(timeout=60)
-    assert process.returncode == 130, errors
-    assert b"Traceback" not in errors
-    assert not (tmp_path / "out" / "manifest.json").exists()
-    refused = run(data.name, "--out", "out", "--resume", "--data.seed", "1", cwd=tmp_path)
-    assert refused.returncode == 2
-    assert "seed = 1, but it was 0 when the run was interrupted (DataConfig.seed)" in refused.stderr
-    done = run(data.name, "--out", "out", "--resume", cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.startswith("Going on after ")
-    run(data.name, "--out", "whole", cwd=tmp_path)
-    names = {path.name for path in (tmp_path / "whole").iterdir()}
-    assert names == {path.name for path in (tmp_path / "out").iterdir()}
-    for name in names:
-        assert (tmp_path / "out" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
-
-
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
@@ -139,7 +407,11 @@ def test_bad_input_ends_with_one_line_and_code_2(data, tmp_path, arguments, expe
     assert [path.name for path in (tmp_path / "full").iterdir()] == ["x"]
 
 
-def test_a_plain_terminal_and_a_strange_locale(data, tmp_path):
-    done = run(data.name, "--out", "out", cwd=tmp_path, LC_ALL="C", PYTHONUTF8="0", TERM="dumb")
-    assert done.returncode == 0, done.stderr
-    assert done.stderr == ""
+def test_in_a_process_of_its_own_with_a_strange_locale(data, tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-m", "transformer_lessons", "prepare", data.name],
+        cwd=tmp_path,
+        capture_output=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1", "LC_ALL": "C", "PYTHONUTF8": "0"},
+    )
+    assert (done.returncode, done.stderr) == (0, b"")

@@ -5,8 +5,11 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from transformer_lessons.data import batches_from_text
 from transformer_lessons.data.batches import consecutive_windows, random_windows
 from transformer_lessons.errors import LessonsError
+from transformer_lessons.tokenizers.bpe import BPETokenizer
+from transformer_lessons.tokenizers.byte_tokenizer import ByteTokenizer
 
 
 def draw(tokens, n_batches, **options):
@@ -81,3 +84,33 @@ def test_a_text_without_a_target_is_refused(n_tokens):
     tokens = torch.zeros(n_tokens, dtype=torch.long)
     with pytest.raises(LessonsError, match=f"^{n_tokens} tokens, but 2 are needed"):
         next(consecutive_windows(tokens, context_length=4, batch_size=2))
+
+
+def test_batches_from_text_hold_out_the_end(tmp_path):  # SPEC A5
+    text = "".join(chr(97 + i % 26) for i in range(200))
+    batches, held_out = batches_from_text(text, ByteTokenizer(), 8, batch_size=3, held_out=0.25)
+    assert bytes(held_out.tolist()) == text[150:].encode()
+    expected = draw(torch.tensor(list(text[:150].encode())), 4, context_length=8, batch_size=3)
+    drawn = iter(batches)
+    for inputs, targets in expected:
+        again = next(drawn)
+        assert torch.equal(inputs, again[0])
+        assert torch.equal(targets, again[1])
+    assert batches.state_dict() == {"n_taken": 4}  # what a checkpoint keeps
+
+
+def test_batches_from_text_read_a_path_of_documents(tmp_path):
+    tokenizer = BPETokenizer({i: bytes([i]) for i in range(256)}, [], ["<|endoftext|>"])
+    (tmp_path / "a.txt").write_text("one")
+    (tmp_path / "b.jsonl").write_text('{"text": "two"}\n{"text": "three"}\n')
+    _, tokens = batches_from_text(tmp_path, tokenizer, 1, 1, held_out=0.8)
+    row = [*b"one", 256, *b"two", 256, *b"three", 256]
+    assert tokens.tolist() == row[-11:]
+
+
+def test_batches_from_text_refuse_what_is_too_short_or_damaged(tmp_path):  # SPEC S9
+    with pytest.raises(LessonsError, match=r"^6 tokens, but 17 are needed.* given as a Path"):
+        batches_from_text("my.txt", ByteTokenizer(), 16, 4, held_out=0.0)
+    (tmp_path / "a.txt").write_bytes(b"x" * 99 + b"\xff")
+    with pytest.raises(LessonsError, match=r"^not UTF-8: byte 99 \(.*a\.txt\)"):
+        batches_from_text(tmp_path / "a.txt", ByteTokenizer(), 16, 4)

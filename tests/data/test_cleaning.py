@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from transformer_lessons.data.cleaning import STEPS, check_steps, clean, normalize_unicode
+from transformer_lessons.data.cleaning import STEPS, _check_steps, clean, normalize_unicode
 from transformer_lessons.errors import LessonsError
 
 # step -> (before, after), worked out by hand
@@ -121,4 +121,4 @@ def test_long_runs_of_one_thing_are_cleaned(unit):
 )
 def test_unknown_steps_are_named(steps, expected):
     with pytest.raises(LessonsError, match=expected + r" \(x\)\. Steps, each at most once: drop_"):
-        check_steps(steps, where="x")
+        _check_steps(steps, where="x")

@@ -19,7 +19,7 @@ from transformer_lessons.data.packing import (
     number_documents,
     take_window,
 )
-from transformer_lessons.data.token_files import tokenize_file
+from transformer_lessons.data.token_files import tokenize_corpus
 from transformer_lessons.errors import LessonsError
 from transformer_lessons.model.attention import causal_mask, fused_attend
 from transformer_lessons.tokenizers.bpe import BPETokenizer
@@ -161,23 +161,34 @@ def test_the_loss_of_a_packed_window_is_the_documents_loss(random_model):
 def tokens(tmp_path):
     """The token file of five short documents, with an end after each."""
     tokenizer = BPETokenizer.train("", 257, special_tokens=["<|endoftext|>"])
-    texts = ["abc", "", "defghi", "j", "klm"]
+    texts = ["abc", "d", "efghi", "j", "klm"]
     path = tmp_path / "a.jsonl"
     path.write_text("".join(json.dumps({"text": text}) + "\n" for text in texts))
-    return tokenize_file(path, tokenizer, tmp_path / "a.tokens")
+    return tokenize_corpus(path, tokenizer, tmp_path / "a.npy")
 
 
 def test_a_token_file_as_windows(tokens):  # SPEC S3
     windows = TokenWindows(tokens, context_length=5)
-    assert tokens.ids.tolist() == [*b"abc", 256, 256, *b"defghi", 256, *b"j", 256, *b"klm", 256]
+    assert tokens.ids.tolist() == [
+        *b"abc",
+        256,
+        *b"d",
+        256,
+        *b"efghi",
+        256,
+        *b"j",
+        256,
+        *b"klm",
+        256,
+    ]
     assert len(windows) == 4
     rows = [(inputs.tolist(), targets.tolist()) for inputs, targets in windows]
-    assert rows[0] == ([97, 98, 99, 256, 256], [98, 99, 256, 256, 100])
+    assert rows[0] == ([97, 98, 99, 256, 100], [98, 99, 256, 100, 256])
     assert rows[-1] == ([106, 256, 107, 108, 109], [IGNORE, IGNORE, IGNORE, 109, 256])
     alone = [
         (inputs.tolist(), targets.tolist()) for inputs, targets in TokenWindows(tokens, 5, True)
     ]
-    assert alone[0] == ([97, 98, 99, 256, 256], [98, 99, 256, IGNORE, IGNORE])
+    assert alone[0] == ([97, 98, 99, 256, 100], [98, 99, 256, IGNORE, 256])
     assert alone[-1] == rows[-1]
     assert [inputs for inputs, _ in alone] == [inputs for inputs, _ in rows]
 
@@ -200,7 +211,7 @@ def test_windows_that_do_not_fit_are_refused(tokens, context_length):
 
 def test_without_ends_documents_can_not_be_told_apart(tmp_path):
     (tmp_path / "a.txt").write_text("abcdef")
-    tokens = tokenize_file(tmp_path / "a.txt", ByteTokenizer(), tmp_path / "a.tokens")
+    tokens = tokenize_corpus(tmp_path / "a.txt", ByteTokenizer(), tmp_path / "a.npy")
     assert len(TokenWindows(tokens, 3)) == 2
-    with pytest.raises(LessonsError, match=r"^nothing shows where documents end \(.*a\.tokens\)"):
+    with pytest.raises(LessonsError, match=r"^nothing shows where documents end \(.*a\.npy\)"):
         TokenWindows(tokens, 3, alone=True)

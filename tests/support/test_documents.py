@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from transformer_lessons.errors import LessonsError
-from transformer_lessons.support import documents
+from transformer_lessons.support import documents, parquet
 from transformer_lessons.support.documents import (
     MAX_BYTES,
     Document,
@@ -191,15 +191,16 @@ def test_bad_utf8_in_one_piece_leaves_the_others():  # SPEC S1
 def test_pieces_are_the_file_and_none_is_too_long(size, unit):
     data = (unit * (size // len(unit) + 1))[:size]
     pieces = list(read_pieces(io.BytesIO(data)))
-    assert b"".join(piece for _, piece in pieces) == data
-    assert all(len(piece) <= MAX_BYTES for _, piece in pieces)
+    assert b"".join(piece for _, piece, _ in pieces) == data
+    assert all(len(piece) <= MAX_BYTES for _, piece, _ in pieces)
+    assert [is_end for *_, is_end in pieces] == [False] * (len(pieces) - 1) + [True]
     assert len(pieces) == {0: 1, 1: 1, 2: 3}.get(size // MAX_BYTES, 1) + (size == MAX_BYTES + 1)
     place = 0
-    for start, piece in pieces:
+    for start, piece, _ in pieces:
         assert start == place
         place += len(piece)
     if unit != b"\x80":
-        for _, piece in pieces[:-1]:
+        for _, piece, _ in pieces[:-1]:
             assert piece.endswith(unit)  # never inside a word, a line or a character
 
 
@@ -328,12 +329,12 @@ def test_damaged_parquet_files_are_reported_and_the_others_read(tmp_path):  # SP
     assert "not a whole parquet file" in unreadable[0].detail
     n_rows = sum(document.source.startswith(f"{tmp_path}/e") for document in found)
     bad_rows = [dropped for dropped in reported if ", row " in dropped.source]
-    assert f"{n_rows + len(bad_rows)} rows were read" in unreadable[3].detail
+    assert f"can't read it beyond row {n_rows + len(bad_rows)}" in unreadable[3].detail
 
 
 def test_a_row_group_that_is_too_large_is_refused(tmp_path, monkeypatch):  # SPEC S9
     pq.write_table(pa.table({"text": ["x" * 5000]}), tmp_path / "a.parquet")
-    monkeypatch.setattr(documents, "MAX_ROW_GROUP", 100)
+    monkeypatch.setattr(parquet, "MAX_ROW_GROUP", 100)
     found, (reported,) = read(tmp_path)
     assert found == []
     assert "row group 0 holds" in reported.detail
@@ -355,3 +356,12 @@ def read_or_refuse(data):
     with suppress(LessonsError):
         found = list(read_parquet(io.BytesIO(bytes(data)), "a.parquet", reported.append))
         assert len(found) + len(reported) <= 40
+
+
+def test_without_a_report_the_first_that_is_bad_raises(tmp_path):  # SPEC S9
+    (tmp_path / "a.txt").write_text("fine")
+    (tmp_path / "b.jsonl").write_text('{"text": "fine"}\n{"text": 7}\n')
+    read = read_documents([tmp_path])
+    assert [next(read).text, next(read).text] == ["fine", "fine"]
+    with pytest.raises(LessonsError, match=r"^no text: .*b\.jsonl, line 2\)\. Mend it"):
+        next(read)

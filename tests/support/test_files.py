@@ -6,7 +6,7 @@ import os
 import pytest
 
 from transformer_lessons.errors import LessonsError
-from transformer_lessons.support.files import replace_file
+from transformer_lessons.support.files import new_folder, replace_file
 
 
 @pytest.mark.parametrize(
@@ -110,3 +110,58 @@ def test_a_file_that_grows_too_large_leaves_what_was_there(tmp_path):  # SPEC S9
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert path.read_bytes() == b"old"
     assert os.listdir(tmp_path) == ["a.bin"]
+
+
+def fill(folder, content="new"):
+    with new_folder(folder) as unfinished:
+        (unfinished / "a.txt").write_text(content)
+        assert not (folder / "a.txt").exists()
+
+
+def everything_in(folder):
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def test_a_folder_appears_when_it_is_whole(tmp_path):  # SPEC S1
+    (tmp_path / "empty").mkdir()
+    for folder in (tmp_path / "empty", tmp_path / "absent", tmp_path / "deep" / "er"):
+        fill(folder)
+        assert everything_in(folder) == {"a.txt": b"new"}
+    assert sorted(os.listdir(tmp_path)) == ["absent", "deep", "empty"]
+    assert os.listdir(tmp_path / "deep") == ["er"]
+
+
+def test_a_folder_with_something_in_it_is_not_touched(tmp_path):  # SPEC S1
+    fill(tmp_path / "out", "mine")
+    with pytest.raises(LessonsError, match=r"^the folder is not empty: it holds a\.txt \(.*out\)"):
+        fill(tmp_path / "out")
+    assert everything_in(tmp_path / "out") == {"a.txt": b"mine"}
+    (tmp_path / "file").write_text("mine")
+    for folder in (tmp_path / "file", tmp_path / "file" / "deeper"):
+        with pytest.raises(LessonsError, match=r"^can't write here: Not a directory"):
+            fill(folder)
+    assert (tmp_path / "file").read_text() == "mine"
+
+
+@pytest.mark.parametrize("is_there", [True, False])
+def test_a_folder_that_fails_leaves_nothing_and_a_killed_one_is_replaced(
+    tmp_path, monkeypatch, is_there
+):  # SPEC S1
+    out = tmp_path / "out"
+    if is_there:
+        out.mkdir()
+    for step in ("fsync", "rename"):
+        monkeypatch.setattr(os, step, fail(errno.ENOSPC))
+        with pytest.raises(LessonsError, match=r"^can't write here: No space left on device"):
+            fill(out)
+        monkeypatch.undo()
+        assert not any(path.is_file() for path in tmp_path.rglob("*"))
+    with pytest.raises(KeyboardInterrupt), new_folder(out):
+        raise KeyboardInterrupt
+    assert os.listdir(tmp_path) in ([], ["out"])
+    (tmp_path / ".out.unfinished").mkdir()  # what kill -9 leaves
+    (tmp_path / ".out.unfinished" / "a.txt").write_text("half")
+    (tmp_path / ".out.unfinished" / "b.txt").write_text("half")
+    fill(out)
+    assert everything_in(out) == {"a.txt": b"new"}
+    assert os.listdir(tmp_path) == ["out"]

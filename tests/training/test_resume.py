@@ -14,7 +14,7 @@ from transformer_lessons.data.packing import TokenWindows
 from transformer_lessons.data.pairs import pair_batches
 from transformer_lessons.data.sampler import WindowSampler, load_batches
 from transformer_lessons.data.stream import TokenStream
-from transformer_lessons.data.token_files import open_tokens, tokenize_file
+from transformer_lessons.data.token_files import open_tokens, tokenize_corpus
 from transformer_lessons.model.decoder import Decoder
 from transformer_lessons.tokenizers.byte_tokenizer import ByteTokenizer
 from transformer_lessons.training.checkpoint import load_checkpoint
@@ -31,10 +31,10 @@ TEXT = bytes(range(97, 123)) * 4  # 13 windows of 8 tokens: 3 batches of 4 are l
 
 
 def from_tokens(folder, workers):
-    path = folder / "text.tokens"
+    path = folder / "text.npy"
     if not path.exists():
         (folder / "text.txt").write_bytes(TEXT)
-        tokenize_file(folder / "text.txt", ByteTokenizer(), path)
+        tokenize_corpus(folder / "text.txt", ByteTokenizer(), path)
     windows = TokenWindows(open_tokens(path), 8)
     sampler = WindowSampler(len(windows), batch_size=4, seed=1)
     return load_batches(windows, sampler, workers), sampler

@@ -1,4 +1,7 @@
-"""What a run trains on: pairs, a text, Python's documentation, or token files."""
+"""The one door for data: what a run trains on, what it is judged by, and where it goes on.
+
+Pairs, a text, Python's documentation, token files, or shards become a `DataSource`.
+"""
 
 import hashlib
 from collections.abc import Iterable
@@ -13,15 +16,15 @@ from torch import Tensor
 
 from transformer_lessons.cli.run_folder import check_tokenizer
 from transformer_lessons.config import ModelConfig
-from transformer_lessons.data.batches import CountedBatches, check_long_enough, random_windows
+from transformer_lessons.data.batches import CountedBatches, _check_long_enough, random_windows
 from transformer_lessons.data.packing import TokenWindows
 from transformer_lessons.data.pairs import pair_batches, read_pairs
 from transformer_lessons.data.sampler import WindowSampler, load_batches
-from transformer_lessons.data.shard_cache import open_folder
 from transformer_lessons.data.stream import TokenStream
 from transformer_lessons.data.token_files import open_tokens
 from transformer_lessons.errors import LessonsError
 from transformer_lessons.support.corpus import python_documentation
+from transformer_lessons.support.shards import open_folder
 from transformer_lessons.tokenizers.byte_tokenizer import ByteTokenizer
 from transformer_lessons.tokenizers.tokenizer import Tokenizer, load_tokenizer
 from transformer_lessons.training.config import TrainConfig
@@ -40,7 +43,7 @@ class DataOptions:
     seed_pairs: Path | None = None
     """More pairs, put before those of --pairs."""
     text: Path | None = None
-    """Train on the bytes of a file; its last tenth is held out."""
+    """Train on a text file, its bytes or --tokenizer's tokens; its last tenth is held out."""
     corpus: bool = False
     """Train on the documentation that comes with Python; its last tenth is held out."""
     tokens: Path | None = None
@@ -49,8 +52,8 @@ class DataOptions:
     """The token file to judge by, with --tokens."""
     shards: Path | None = None
     """Train on what `download fineweb` put in a folder; a tenth of the documents is held out."""
-    tokenizer: Path | None = None
-    """The tokenizer of --tokens, or for --shards."""
+    tokenizer: str | None = None
+    """The tokenizer: a .json file, or a name. Needed by --tokens and --shards."""
 
     def to_dict(self) -> dict[str, Any]:
         """The fields as JSON can hold them."""
@@ -65,7 +68,8 @@ class DataOptions:
         for name, value in values.items():
             if not isinstance(value, kinds[name]) and not (value is None and name != "corpus"):
                 raise LessonsError(f"{name} = {value!r} is no source of data", where=where)
-        return cls(**{k: Path(v) if isinstance(v, str) else v for k, v in values.items()})
+        paths = {k: Path(v) for k, v in values.items() if isinstance(v, str) and k != "tokenizer"}
+        return cls(**(values | paths))
 
 
 @dataclass(frozen=True)
@@ -73,107 +77,113 @@ class DataSource:
     """What to train on, what to judge by, and where samples start from."""
 
     batches: Iterable[Batch]
-    state: Stateful
+    state: Stateful  # where the batches stand, for checkpoints
     prompt: list[int]
     name: str
     fingerprint: str  # of what is trained on: a run goes on only with the same
     tokenizer: Tokenizer
     held_out: Tensor | None = None
-    unigram_loss: float | None = None  # loss on held_out of knowing only how often each byte occurs
+    unigram_loss: float | None = None  # on held_out, of knowing only how often each token occurs
 
 
 def open_source(
-    source: DataOptions, model: ModelConfig, training: TrainConfig, workers: int
+    options: DataOptions, model: ModelConfig, training: TrainConfig, workers: int = 0
 ) -> DataSource:
     """The data that the options name; exactly one source must be given."""
-    paths = (source.pairs, source.text, source.tokens, source.shards)
-    if sum(path is not None for path in paths) + source.corpus != 1:
+    paths = (options.pairs, options.text, options.tokens, options.shards)
+    if sum(path is not None for path in paths) + options.corpus != 1:
         what = "give one of --pairs FILE, --text FILE, --corpus, --tokens FILE and --shards FOLDER"
         raise LessonsError(what)
-    if source.seed_pairs is not None and source.pairs is None:
+    if options.seed_pairs is not None and options.pairs is None:
         raise LessonsError("--seed-pairs goes in front of --pairs FILE, which is not given")
-    if source.tokens is not None:
-        return load_tokens(source, model, training, workers)
-    if source.held_out is not None:
+    if options.held_out is not None and options.tokens is None:
         raise LessonsError("--held-out goes with --tokens FILE, which is not given")
-    if source.shards is not None:
-        return load_shards(source, model, training)
-    if source.tokenizer is not None:
-        raise LessonsError("--tokenizer goes with --tokens FILE or --shards FOLDER")
-    check_tokenizer(model, ByteTokenizer(), "--model.vocab-size")
-    return (
-        load_pairs(source, model, training) if source.pairs else load_text(source, model, training)
-    )
+    if options.tokenizer is not None and options.pairs is not None:
+        raise LessonsError("--tokenizer doesn't go with --pairs FILE, whose tokens are bytes")
+    if options.tokenizer is None and options.shards is not None:
+        raise LessonsError("--shards FOLDER needs --tokenizer FILE")
+    if options.tokens is not None and (options.tokenizer is None or options.held_out is None):
+        raise LessonsError("--tokens FILE needs --held-out FILE and --tokenizer FILE")
+    tokenizer = load_tokenizer(options.tokenizer) if options.tokenizer else ByteTokenizer()
+    check_tokenizer(model, tokenizer, "--model.vocab-size")
+    if options.pairs is not None:
+        return _open_pairs(options.pairs, options.seed_pairs, model, training)
+    if options.tokens is not None and options.held_out is not None:
+        return _open_tokens(options.tokens, options.held_out, tokenizer, model, training, workers)
+    if options.shards is not None:
+        return _open_shards(options.shards, tokenizer, model, training)
+    return _open_text(options.text, tokenizer, model, training)
 
 
-def load_pairs(source: DataOptions, model: ModelConfig, training: TrainConfig) -> DataSource:
+def _open_pairs(
+    path: Path, seed_path: Path | None, model: ModelConfig, training: TrainConfig
+) -> DataSource:
     """Pairs, with their answers as targets."""
-    seed_pairs = read_pairs(source.seed_pairs) if source.seed_pairs else []
-    pairs = read_pairs(source.pairs, seed_pairs)
+    pairs = read_pairs(path, read_pairs(seed_path) if seed_path else [])
     make = partial(pair_batches, pairs, model.context_length, training.batch_size, training.seed)
     batches = CountedBatches(make)
-    question, answer = pairs[0]
-    name = f"{source.pairs}, pairs: {len(pairs):,}"
-    digest = hashlib.sha256(repr(pairs).encode()).hexdigest()
-    return DataSource(batches, batches, list(question or answer[:1]), name, digest, ByteTokenizer())
+    prompt = list(pairs[0][0] or pairs[0][1][:1])
+    name, digest = f"{path}, pairs: {len(pairs):,}", hashlib.sha256(repr(pairs).encode())
+    return DataSource(batches, batches, prompt, name, digest.hexdigest(), ByteTokenizer())
 
 
-def load_text(source: DataOptions, model: ModelConfig, training: TrainConfig) -> DataSource:
-    """The bytes of a text; its last tenth is held out."""
-    name = "Python's documentation" if source.corpus else str(source.text)
-    text = python_documentation().encode() if source.corpus else read_bytes(source.text)
-    tokens = torch.tensor(list(text))
+def _open_text(
+    path: Path | None, tokenizer: Tokenizer, model: ModelConfig, training: TrainConfig
+) -> DataSource:
+    """The tokens of a text file, or of Python's documentation; its last tenth is held out."""
+    data = python_documentation().encode() if path is None else _read_bytes(path)
+    is_bytes = isinstance(tokenizer, ByteTokenizer)  # then it needn't be UTF-8
+    tokens = torch.tensor(list(data) if is_bytes else tokenizer.encode_ordinary(_text(data, path)))
     n_train = len(tokens) - len(tokens) // 10
     train_tokens, held_out = tokens[:n_train], tokens[n_train:]
-    check_long_enough(train_tokens, model.context_length + 1)  # now, not at the first batch
+    _check_long_enough(train_tokens, model.context_length + 1)  # now, not at the first batch
+    _check_long_enough(held_out, 2)
     sizes = model.context_length, training.batch_size, training.seed
     batches = CountedBatches(partial(random_windows, train_tokens, *sizes))
     unigram = unigram_loss(train_tokens, held_out, model.vocab_size)
-    prompt = list(text[n_train : n_train + 8])
-    digest = hashlib.sha256(text).hexdigest()
-    return DataSource(batches, batches, prompt, name, digest, ByteTokenizer(), held_out, unigram)
+    name, digest = str(path or "Python's documentation"), hashlib.sha256(data).hexdigest()
+    prompt = held_out[:8].tolist()
+    return DataSource(batches, batches, prompt, name, digest, tokenizer, held_out, unigram)
 
 
-def load_tokens(
-    source: DataOptions, model: ModelConfig, training: TrainConfig, workers: int
+def _open_tokens(
+    path: Path,
+    held_out_path: Path,
+    tokenizer: Tokenizer,
+    model: ModelConfig,
+    training: TrainConfig,
+    workers: int,
 ) -> DataSource:
     """A token file, cut into windows that are taken in random order."""
-    if source.held_out is None or source.tokenizer is None:
-        raise LessonsError("--tokens FILE needs --held-out FILE and --tokenizer FILE")
-    tokenizer = load_tokenizer(source.tokenizer)
-    check_tokenizer(model, tokenizer, "--model.vocab-size")
-    tokens = open_tokens(source.tokens, tokenizer)
-    held_out = torch.from_numpy(open_tokens(source.held_out, tokenizer).ids.astype(np.int64))
-    check_long_enough(held_out, 2)
+    tokens = open_tokens(path, tokenizer)
+    held_out = torch.from_numpy(open_tokens(held_out_path, tokenizer).ids.astype(np.int64))
+    _check_long_enough(held_out, 2)
     windows = TokenWindows(tokens, model.context_length)
     sampler = WindowSampler(len(windows), training.batch_size, training.seed)
     batches = load_batches(windows, sampler, workers)
-    name = f"{source.tokens}, tokens: {tokens.header.n_tokens:,}"
-    made_of = tokens.header.source_sha256 + tokens.header.tokenizer_sha256
+    name = f"{path}, tokens: {tokens.facts.n_tokens:,}"
+    made_of = tokens.facts.source_sha256 + tokens.facts.tokenizer_sha256
     digest = hashlib.sha256(made_of.encode()).hexdigest()
     return DataSource(batches, sampler, held_out[:8].tolist(), name, digest, tokenizer, held_out)
 
 
-def load_shards(source: DataOptions, model: ModelConfig, training: TrainConfig) -> DataSource:
+def _open_shards(
+    folder: Path, tokenizer: Tokenizer, model: ModelConfig, training: TrainConfig
+) -> DataSource:
     """Documents from shards, encoded on the way; the first ones of the tenth held out are kept."""
-    if source.tokenizer is None:
-        raise LessonsError("--shards FOLDER needs --tokenizer FILE")
-    tokenizer = load_tokenizer(source.tokenizer)
-    check_tokenizer(model, tokenizer, "--model.vocab-size")
-    shards = open_folder(source.shards)
+    shards = open_folder(folder)
     stream = TokenStream(shards, tokenizer, model.context_length, training.batch_size)
-    ids, last = [], -1
+    ids, last = list[int](), -1
     for number, document in TokenStream(shards, tokenizer, 1, 1, split="validation").documents():
         if number <= last or len(ids) >= HELD_OUT_TOKENS:  # it begins again, or it is enough
             break
         ids, last = ids + document, number
     held_out = torch.tensor(ids)
-    check_long_enough(held_out, 2)
-    name = str(source.shards)
-    return DataSource(stream, stream, ids[:8], name, shards.name, tokenizer, held_out)
+    _check_long_enough(held_out, 2)
+    return DataSource(stream, stream, ids[:8], str(folder), shards.name, tokenizer, held_out)
 
 
-def read_bytes(path: Path) -> bytes:
+def _read_bytes(path: Path) -> bytes:
     """The bytes of a file of at least 100; anything else raises `LessonsError`."""
     try:
         data = path.read_bytes()
@@ -183,3 +193,10 @@ def read_bytes(path: Path) -> bytes:
         what = f"{len(data)} bytes are too few to train on"
         raise LessonsError(what, where=str(path), remedy="Give a file of at least 100 bytes.")
     return data
+
+
+def _text(data: bytes, path: Path | None) -> str:
+    try:
+        return data.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise LessonsError("not UTF-8", where=f"{path}, byte {error.start}") from None

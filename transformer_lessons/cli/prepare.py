@@ -1,27 +1,50 @@
-"""`prepare`: from files and folders to clean, distinct documents in three splits."""
+"""`prepare`: from files to splits. Read, clean, judge, drop duplicates, split, and keep accounts.
 
-import time
-from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+The output folder holds train.jsonl, validation.jsonl and test.jsonl, one {"text", "source"} a line;
+dropped.jsonl, one {"source", "reason", "detail"} a line; and manifest.json, which says how all that
+came about. It is there whole or not at all. The same files and config give the same bytes.
+"""
+
+import hashlib
+import json
+import re
+import unicodedata
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack, suppress
+from dataclasses import asdict, dataclass, field
+from itertools import chain
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import tyro
-from rich.console import Console
-from rich.live import Live
 from rich.table import Table
-from rich.text import Text
 
 from transformer_lessons.cli import PlainConsole
-from transformer_lessons.cli.preparing import Counts, Manifest, prepare
+from transformer_lessons.cli.progress_line import ProgressLine
 from transformer_lessons.cli.train import option_value
+from transformer_lessons.data.cleaning import clean
 from transformer_lessons.data.config import DataConfig
+from transformer_lessons.data.deduplication import ExactDuplicates, NearDuplicates
+from transformer_lessons.data.quality import check_quality
+from transformer_lessons.data.split import SPLITS, split_of
 from transformer_lessons.errors import LessonsError
 from transformer_lessons.support.corpus import python_sources, python_topics
-from transformer_lessons.support.files import read_json
+from transformer_lessons.support.documents import (
+    Document,
+    Dropped,
+    Report,
+    find_files,
+    name_of,
+    read_file,
+)
+from transformer_lessons.support.files import new_folder, read_json, sha256
 
-CORPORA = {"none": tuple, "documentation": python_topics, "sources": python_sources}
-REFRESH = 0.2  # seconds between two looks at the counts; without a terminal, 50 times as long
+FORMAT = "transformer_lessons/data-1"
+OUTPUTS = (*(f"{split}.jsonl" for split in SPLITS), "dropped.jsonl")
+Facts = dict[str, dict[str, Any]]  # name of a file -> its bytes, lines, sha256
+Corpora = dict[str, Callable[[], Iterable[Document]]]
+CORPORA: Corpora = {"none": tuple, "documentation": python_topics, "sources": python_sources}
 
 
 @dataclass(frozen=True)
@@ -36,11 +59,7 @@ class Prepare:
     corpus: str = "none"
     """What comes with Python goes first: its documentation, or the sources of its library."""
     out: Path = Path("runs/data")
-    """The output folder; it must be new or empty, but for --resume."""
-    resume: bool = False
-    """Go on where a run with the same options was interrupted, and end with the same files.
-
-    Without such a run, start. With --resume, Ctrl-C too leaves a run that can be resumed."""
+    """The output folder; it must be new or empty."""
     config: Path | None = None
     """A JSON file with choices for --data; what it leaves out is as shown here."""
     data: DataConfig = field(default_factory=DataConfig)
@@ -49,82 +68,176 @@ class Prepare:
 
 def run(arguments: Sequence[str]) -> int:
     """Prepare, and say what came of it; returns the exit code."""
-    options = parse(arguments)
+    default = DataConfig()  # --config is read first, because it gives the defaults of --data
+    if file := option_value(arguments, "--config"):
+        default = DataConfig.from_dict(read_json(file), where=file)
+    prog = "python -m transformer_lessons prepare"
+    options = tyro.cli(Prepare, args=arguments, default=Prepare(data=default), prog=prog)
     if options.corpus not in CORPORA:
         remedy = f"Known: {', '.join(CORPORA)}."
         raise LessonsError(f"no corpus {options.corpus!r}", where="--corpus", remedy=remedy)
     if not options.paths and options.corpus == "none":
         raise LessonsError("give files or folders to read, or --corpus documentation")
-    console = PlainConsole()
-    with Live(console=console, auto_refresh=False, transient=True) as live:
-        progress = ProgressLine(console, live)
-        documents = CORPORA[options.corpus]()
-        manifest = prepare(
-            options.paths, options.out, options.data, progress, documents, options.resume
-        )
-    console.print(summary(manifest, progress))
-    console.print(
-        f"Written to {options.out}; what was dropped is in {options.out / 'dropped.jsonl'}",
-        soft_wrap=True,
-    )
+    console, documents = PlainConsole(), CORPORA[options.corpus]()
+    with ProgressLine(console) as show:
+
+        def report(counts: "Counts") -> None:
+            rate = counts.characters / 1e6 / show.seconds
+            kept = f"{counts.found:,} found, {sum(counts.kept.values()):,} kept"
+            show(f"{kept}, {rate:.1f} million characters/s")
+
+        manifest = prepare(options.paths, options.out, options.data, report, documents)
+    console.print(_summary(manifest, show.seconds))
+    dropped = options.out / "dropped.jsonl"
+    console.print(f"Written to {options.out}; what was dropped is in {dropped}", soft_wrap=True)
     return 0
 
 
-def parse(arguments: Sequence[str]) -> Prepare:
-    """The options; --config is read first, because it gives the defaults of --data."""
-    data = DataConfig()
-    if file := option_value(arguments, "--config"):
-        values = read_json(file)
-        data = DataConfig.from_dict(values, where=file)
-    prog = "python -m transformer_lessons prepare"
-    return tyro.cli(Prepare, args=arguments, default=Prepare(data=data), prog=prog)
+@dataclass
+class Counts:
+    """The accounts of a run: what was found = what was kept + what was dropped."""
+
+    found: int = 0  # documents, and files that were passed over
+    characters: int = 0  # of the documents found
+    kept: Counter[str] = field(default_factory=Counter)  # by split
+    dropped: Counter[str] = field(default_factory=Counter)  # by reason
+    changed: Counter[str] = field(default_factory=Counter)  # by cleaning step
 
 
-class ProgressLine:
-    """Shows the counts so far: refreshed in a terminal, else as a line now and then."""
+def prepare(
+    paths: Sequence[Path | str],
+    out: Path | str,
+    config: DataConfig,
+    report: Callable[[Counts], None] = lambda counts: None,
+    documents: Iterable[Document] = (),
+) -> dict[str, Any]:
+    """Write the documents below `paths`, after `documents` if any, to the folder `out`, by split.
 
-    def __init__(self, console: Console, live: Live) -> None:
-        self.console, self.live = console, live
-        self.start = self.shown = time.perf_counter()
-        self.before: Counts | None = None  # what an interrupted run had done
+    Returns the manifest. `out` must be new or empty. `report` is called at the start and after each
+    document. No document kept, or a place that can't be read or written, raises `LessonsError`.
+    """
+    out, counts, inputs = Path(out), Counts(), Facts()
+    find_files(paths, report=lambda dropped: None)  # raises for a path that doesn't exist
+    for path in paths:
+        if out.resolve().is_relative_to(Path(path).resolve()):
+            what, remedy = "the output folder is in an input folder", "Choose one outside of it."
+            raise LessonsError(what, where=name_of(out), remedy=remedy)
+    report(counts)
+    with new_folder(out) as folder:
+        with ExitStack() as stack:
+            files = {name: stack.enter_context((folder / name).open("xb")) for name in OUTPUTS}
 
-    def __call__(self, counts: Counts) -> None:
-        """Show `counts`; the first ones are those that the run starts from."""
-        if self.before is None:
-            self.before = replace(counts)
-            if counts.found:
-                self.console.print(f"Going on after {counts.found:,} documents")
-        now = time.perf_counter()
-        if now - self.shown < REFRESH * (1 if self.console.is_terminal else 50):
-            return
-        self.shown = now
-        kept = sum(counts.kept.values())
-        line = f"{counts.found:,} found, {kept:,} kept, {self.rate(counts.characters)}"
-        if self.console.is_terminal:
-            self.live.update(Text(line), refresh=True)
+            def write(name: str, record: dict[str, str]) -> None:
+                line = json.dumps(record, ensure_ascii=False) + "\n"
+                # Half a character, as in a strange file name, becomes \udcff: JSON for the same.
+                files[name].write(line.encode("utf-8", errors="backslashreplace"))
+                report(counts)
+
+            def drop(dropped: Dropped) -> None:
+                counts.dropped[dropped.reason] += 1
+                write("dropped.jsonl", asdict(dropped))
+
+            def pass_over(dropped: Dropped) -> None:
+                counts.found += 1
+                drop(dropped)
+
+            found = chain(_hashed(documents, inputs), _read_and_hash(paths, pass_over, inputs))
+            for split, document in refine(found, config, counts, drop):
+                write(f"{split}.jsonl", {"text": document.text, "source": document.source})
+        if not counts.kept:
+            reasons = ", ".join(f"{reason}: {n}" for reason, n in sorted(counts.dropped.items()))
+            what = f"of {counts.found} documents and files none was kept"
+            remedy = f"Dropped: {reasons}." if reasons else "Give some text."
+            raise LessonsError(what, remedy=remedy)
+        manifest = _manifest(config, counts, folder) | {"inputs": inputs}
+        text = json.dumps(manifest, indent=2, ensure_ascii=False) + "\n"
+        (folder / "manifest.json").write_text(text, encoding="utf-8", newline="\n")
+    return manifest
+
+
+def _manifest(config: DataConfig, counts: Counts, folder: Path) -> dict[str, Any]:
+    """What a run did and what it wrote, in an order that is the same in each run."""
+    outputs = {}
+    for name in OUTPUTS:
+        n_lines = counts.kept[name.removesuffix(".jsonl")]
+        n_lines = counts.dropped.total() if name == "dropped.jsonl" else n_lines
+        facts = {"lines": n_lines, "bytes": (folder / name).stat().st_size}
+        outputs[name] = facts | {"sha256": sha256(folder / name)}
+    accounts: dict[str, Any] = {"found": counts.found, "characters": counts.characters}
+    accounts["kept"] = {split: counts.kept[split] for split in SPLITS}
+    accounts["dropped"] = dict(sorted(counts.dropped.items()))
+    accounts["changed"] = dict(sorted(counts.changed.items()))
+    # NFC follows from the version of Unicode.
+    head = {"format": FORMAT, "unicode": unicodedata.unidata_version, "config": config.to_dict()}
+    return head | {"counts": accounts, "outputs": outputs}
+
+
+def refine(
+    documents: Iterable[Document], config: DataConfig, counts: Counts, drop: Report
+) -> Iterator[tuple[str, Document]]:
+    """The documents worth keeping, cleaned, each with its split; the others go to `drop`.
+
+    >>> found = [Document(" ".join(map(str, range(99))), "a.txt"), Document("One.", "b.txt")]
+    >>> [document.source for _, document in refine(found, DataConfig(), Counts(), drop=print)]
+    Dropped(source='b.txt', reason='too short', detail='4 characters')
+    ['a.txt']
+    """
+    exact, near = ExactDuplicates(), NearDuplicates(config.similarity)
+    for document in documents:
+        counts.found += 1
+        counts.characters += len(document.text)
+        text, changed = clean(document.text, config.cleaning)
+        counts.changed.update(changed)
+        if not text.strip():
+            drop(Dropped(document.source, "empty"))
+        elif re.search("[\ud800-\udfff]", text):  # half a character, which no file can hold
+            drop(Dropped(document.source, "not UTF-8"))
+        elif bad := check_quality(text, config.quality):
+            drop(Dropped(document.source, *bad))
+        elif config.duplicates != "keep" and (twin := exact.add(text, document.source)):
+            drop(Dropped(document.source, "duplicate", f"of {twin}"))
+        elif config.duplicates == "near" and (twin := near.add(text, document.source)):
+            drop(Dropped(document.source, "near duplicate", f"of {twin}"))
         else:
-            self.console.print(line)
-
-    def rate(self, characters: int) -> str:
-        """How fast it went since the start, up to the number of `characters`."""
-        before = self.before.characters if self.before else characters
-        seconds = time.perf_counter() - self.start
-        return f"{(characters - before) / 1e6 / seconds:.1f} million characters/s"
+            split = split_of(text, config.validation, config.test, config.seed)
+            counts.kept[split] += 1
+            yield split, Document(text, document.source)
 
 
-def summary(manifest: Manifest, progress: ProgressLine) -> Table:
+def _read_and_hash(
+    paths: Sequence[Path | str], report: Report, inputs: Facts
+) -> Iterator[Document]:
+    """`read_documents`, with size and SHA-256 of every file it opens written into `inputs`."""
+    for path in find_files(paths, report):
+        with suppress(OSError, LessonsError):  # read_file will report it
+            inputs[name_of(path)] = {"bytes": path.stat().st_size, "sha256": sha256(path)}
+        yield from read_file(path, report)
+
+
+def _hashed(documents: Iterable[Document], inputs: Facts) -> Iterator[Document]:
+    """The `documents`; once they are through, their size and SHA-256 are in `inputs`."""
+    sha256, n_bytes = hashlib.sha256(), 0
+    for document in documents:
+        data = document.text.encode("utf-8", errors="surrogatepass")
+        sha256.update(hashlib.sha256(data).digest())
+        n_bytes += len(data)
+        yield document
+    if n_bytes:
+        inputs["documents"] = {"bytes": n_bytes, "sha256": sha256.hexdigest()}
+
+
+def _summary(manifest: dict[str, Any], seconds: float) -> Table:
     """What the run came to, as a table."""
-    counts = manifest.to_dict()["counts"]
+    counts = manifest["counts"]
     table = Table("", "documents", "bytes", box=None)
     table.add_row("found", f"{counts['found']:,}")
     for reason, n in counts["dropped"].items():
         table.add_row(f"dropped: {reason}", f"{n:,}")
     for split, n in counts["kept"].items():
-        table.add_row(
-            f"kept: {split}", f"{n:,}", f"{manifest.outputs[f'{split}.jsonl']['bytes']:,}"
-        )
+        n_bytes = manifest["outputs"][f"{split}.jsonl"]["bytes"]
+        table.add_row(f"kept: {split}", f"{n:,}", f"{n_bytes:,}")
     for step, n in counts["changed"].items():
         table.add_row(f"changed by {step}", f"{n:,}")
-    seconds, rate = time.perf_counter() - progress.start, progress.rate(counts["characters"])
+    rate = f"{counts['characters'] / 1e6 / seconds:.1f} million characters/s"
     table.add_row("time", f"{seconds:.1f} s", rate)
     return table

@@ -14,17 +14,11 @@ from rich.table import Column, Table
 
 from transformer_lessons.cli import PlainConsole
 from transformer_lessons.cli.display import visible
-from transformer_lessons.data.encoding import read_parts
-from transformer_lessons.data.token_files import (
-    END_OF_TEXT,
-    MAGIC,
-    hash_source,
-    read_header,
-    tokenize_file,
-)
+from transformer_lessons.data.token_files import END_OF_TEXT, open_tokens, tokenize_corpus
 from transformer_lessons.errors import LessonsError
 from transformer_lessons.support.corpus import python_documentation
-from transformer_lessons.support.files import replace_file
+from transformer_lessons.support.documents import read_documents
+from transformer_lessons.support.files import replace_file, sha256
 from transformer_lessons.tokenizers import (
     BPETokenizer,
     TiktokenTokenizer,
@@ -137,9 +131,9 @@ def train(options: Train, console: PlainConsole) -> None:
 def encode(options: Encode, console: PlainConsole) -> None:
     """Write the token file, unless it is there."""
     tokenizer, source = load_tokenizer(options.tokenizer), options.text
-    out = options.out or source.with_suffix(".tokens")
+    out = options.out or source.with_suffix(".npy")
     if facts := token_facts(out):
-        made_of = {fingerprint(tokenizer), hash_source(source)}
+        made_of = {fingerprint(tokenizer), sha256(source)}
         if made_of == {facts["tokenizer_sha256"], facts["source_sha256"]}:
             print_table(console, "token file", facts)
             console.print(f"There already, of the same text and tokenizer: {out}", soft_wrap=True)
@@ -147,7 +141,7 @@ def encode(options: Encode, console: PlainConsole) -> None:
     check_start(out, options.n_workers)
     with Progress(console=console, disable=not console.is_terminal) as bars:
         task = bars.add_task("encoding", total=source.stat().st_size if source.exists() else 0)
-        tokenize_file(
+        tokenize_corpus(
             source, tokenizer, out, options.n_workers, lambda n, _: bars.update(task, completed=n)
         )
     print_table(console, "token file", token_facts(out) or {})
@@ -202,31 +196,27 @@ def pieces(options: Train, report: Callable[[int], None]) -> Iterator[str]:
     apart = END_OF_TEXT if END_OF_TEXT in options.special_tokens else "\n"
     if not options.texts:
         yield python_documentation()
-    n_before = n_read = 0
-    for path in options.texts:
-        n_before += n_read
-        for text, is_end, n_read in read_parts(path):
-            yield text + (apart if is_end else "")
-            report(n_before + n_read)
+    n_read = 0
+    for document in read_documents(options.texts):
+        yield document.text + (apart if document.is_end else "")
+        n_read += len(document.text)  # about as many bytes
+        report(n_read)
 
 
 def token_facts(path: Path) -> dict[str, str] | None:
     """What a token file says about itself; None for a file that isn't one."""
-    if not path.is_file():
+    if path.suffix != ".npy" or not path.is_file():
         return None
-    with path.open("rb") as file:
-        if file.read(len(MAGIC)) != MAGIC:
-            return None
-    header = read_header(path)
-    facts = {name: str(value) for name, value in asdict(header).items()}
-    return facts | {"bytes per token": f"{header.n_bytes / max(header.n_tokens, 1):.2f}"}
+    facts = open_tokens(path).facts
+    rows = {name: str(value) for name, value in asdict(facts).items()}
+    return rows | {"bytes per token": f"{facts.n_bytes / max(facts.n_tokens, 1):.2f}"}
 
 
 def sample_text(path: Path | None) -> str:
     """Text to measure compression on: the first million characters of a file."""
     if path is None:
         return python_documentation()
-    if text := "".join(part.text for part in islice(read_parts(path), 100))[:SAMPLE]:
+    if text := "".join(part.text for part in islice(read_documents([path]), 100))[:SAMPLE]:
         return text
     raise LessonsError("no text to measure compression on", where=str(path))
 

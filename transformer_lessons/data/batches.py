@@ -1,15 +1,20 @@
-"""One long row of token ids, cut into batches of windows.
+"""One long row of token ids, cut into batches of windows. Lessons 1, 4 and 14.
 
 A window of T + 1 tokens makes T inputs and T targets: each target is the token after its input.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from transformer_lessons.data.token_files import encode_documents
 from transformer_lessons.errors import LessonsError
+from transformer_lessons.support.documents import Document, read_documents
+from transformer_lessons.tokenizers.tokenizer import Tokenizer
 
 IGNORE = -100  # a target with this value is not learned: padding, or the question of a pair
 
@@ -23,7 +28,7 @@ def random_windows(
     >>> bool((targets == inputs + 1).all())
     True
     """
-    check_long_enough(tokens, context_length + 1)
+    _check_long_enough(tokens, context_length + 1)
     generator = torch.Generator().manual_seed(seed)
     offsets = torch.arange(context_length + 1)
     while True:
@@ -40,18 +45,15 @@ def consecutive_windows(
 
     The last batch holds fewer windows, and a last, shorter window comes alone.
 
-    >>> for inputs, targets in consecutive_windows(torch.arange(6), context_length=2, batch_size=2):
-    ...     print(inputs.tolist(), targets.tolist())
-    [[0, 1], [2, 3]] [[1, 2], [3, 4]]
-    [[4]] [[5]]
+    >>> [targets.tolist() for _, targets in consecutive_windows(torch.arange(6), 2, batch_size=2)]
+    [[[1, 2], [3, 4]], [[5]]]
     """
-    check_long_enough(tokens, 2)
+    _check_long_enough(tokens, 2)
     inputs, targets = tokens[:-1], tokens[1:]
     n_whole = len(inputs) // context_length * context_length
-    whole_inputs = inputs[:n_whole].view(-1, context_length).split(batch_size)
-    whole_targets = targets[:n_whole].view(-1, context_length).split(batch_size)
     if n_whole:
-        yield from zip(whole_inputs, whole_targets, strict=True)
+        whole = (row[:n_whole].view(-1, context_length) for row in (inputs, targets))
+        yield from zip(*(rows.split(batch_size) for rows in whole), strict=True)
     if n_whole < len(inputs):
         yield inputs[None, n_whole:], targets[None, n_whole:]
 
@@ -65,9 +67,6 @@ class CountedBatches:
     >>> batches = CountedBatches(lambda: iter("abcd"))
     >>> next(iter(batches)), batches.state_dict()
     ('a', {'n_taken': 1})
-    >>> batches.load_state_dict({"n_taken": 2})
-    >>> next(iter(batches))
-    'c'
     """
 
     def __init__(self, make: Callable[[], Iterator[Any]]) -> None:
@@ -87,13 +86,53 @@ class CountedBatches:
 
     def load_state_dict(self, state: dict[str, int]) -> None:
         """Go on where `state` was taken."""
-        if set(state) != {"n_taken"} or type(state["n_taken"]) is not int or state["n_taken"] < 0:
-            raise LessonsError(f"{state!r} is no place in these batches", where="CountedBatches")
+        _check_state(state, self.state_dict(), ["n_taken"], where="CountedBatches")
         self.n_taken = state["n_taken"]
 
 
-def check_long_enough(tokens: Tensor, needed: int) -> None:
-    """Raise `LessonsError` when there are fewer than `needed` tokens."""
+def batches_from_text(
+    text_or_path: str | Path,
+    tokenizer: Tokenizer,
+    context_length: int,
+    batch_size: int,
+    seed: int = 0,
+    held_out: float = 0.1,
+) -> tuple[CountedBatches, Tensor]:
+    """Endless random windows for a `Trainer`, and the last share `held_out` of the tokens.
+
+    A string is the text itself; a `Path` is a file or folder of documents, read into memory.
+
+    >>> from transformer_lessons.tokenizers.byte_tokenizer import ByteTokenizer
+    >>> batches, held_out = batches_from_text("ababababab", ByteTokenizer(), 4, batch_size=2)
+    >>> next(iter(batches))[0].shape, held_out.tolist()
+    (torch.Size([2, 4]), [98])
+    """
+    if isinstance(text_or_path, str):
+        documents: Iterable[Document] = [Document(text_or_path, "the text")]
+    else:
+        documents = read_documents([text_or_path])
+    encoded = encode_documents(documents, tokenizer)
+    tokens = torch.tensor([id for ids, *_ in encoded for id in ids])
+    n_train = len(tokens) - int(len(tokens) * held_out)
+    _check_long_enough(tokens[:n_train], context_length + 1)  # now, not at the first batch
+    make = partial(random_windows, tokens[:n_train], context_length, batch_size, seed)
+    return CountedBatches(make), tokens[n_train:]
+
+
+def _check_long_enough(tokens: Tensor, needed: int) -> None:
     if len(tokens) < needed:
-        remedy = "Use a longer text or a shorter context_length."
+        remedy = "Use a longer text or a shorter context_length. A file is given as a Path."
         raise LessonsError(f"{len(tokens)} tokens, but {needed} are needed", remedy=remedy)
+
+
+def _check_state(state: Any, here: dict[str, Any], moving: Collection[str], where: str) -> None:
+    """Raise `LessonsError` unless `state` is `here` but for the counts named in `moving`."""
+    if not isinstance(state, dict) or set(state) != set(here):
+        raise LessonsError(f"a state has {', '.join(here)}", where=where)
+    for name, value in state.items():
+        if name not in moving and value != here[name]:
+            remedy = "Resume with the same data, choices, and number of processes."
+            what = f"{name} = {value!r} in the state, {here[name]!r} here"
+            raise LessonsError(what, where=where, remedy=remedy)
+        if name in moving and (type(value) is not int or not 0 <= value < 2**63):
+            raise LessonsError(f"{name} = {value!r} is not a count", where=where)

@@ -1,4 +1,4 @@
-"""Cleaning a text: small steps, each a function from text to text that can be switched off.
+"""Cleaning a text: small steps, from text to text, that can be switched off. Lesson 4.
 
 They remove what is not writing and make what looks equal equal. None rewords anything.
 """
@@ -27,9 +27,7 @@ def normalize_line_ends(text: str) -> str:
     >>> normalize_line_ends("a\\r\\nb\\rc")
     'a\\nb\\nc'
     """
-    for end in ("\r\n", "\r", "\x85", "\u2028", "\u2029"):
-        text = text.replace(end, "\n")
-    return text
+    return re.sub("\r\n|[\r\x85\u2028\u2029]", "\n", text)
 
 
 def drop_control_characters(text: str) -> str:
@@ -50,8 +48,7 @@ def normalize_unicode(text: str) -> str:
     >>> len("e\\u0301"), len(normalize_unicode("e\\u0301"))
     (2, 1)
     """
-    few_marks = regex.sub(r"(\p{M}{30})\p{M}++", r"\1", text)
-    return unicodedata.normalize("NFC", few_marks)
+    return unicodedata.normalize("NFC", regex.sub(r"(\p{M}{30})\p{M}++", r"\1", text))
 
 
 def drop_section_markers(text: str) -> str:
@@ -77,25 +74,13 @@ def collapse_white_space(text: str) -> str:
 
 # In this order: what an earlier step removes may bring together what a later one looks for.
 STEPS = {
-    step.__name__: step
-    for step in (
-        drop_null_bytes,
-        normalize_line_ends,
-        drop_control_characters,
-        normalize_unicode,
-        drop_section_markers,
-        collapse_white_space,
-    )
+    "drop_null_bytes": drop_null_bytes,
+    "normalize_line_ends": normalize_line_ends,
+    "drop_control_characters": drop_control_characters,
+    "normalize_unicode": normalize_unicode,
+    "drop_section_markers": drop_section_markers,
+    "collapse_white_space": collapse_white_space,
 }
-
-
-def check_steps(names: Collection[str], where: str) -> None:
-    """Raise `LessonsError` for a name that is not a cleaning step, or that comes twice."""
-    for name in names:
-        if name not in STEPS or list(names).count(name) > 1:
-            twice = "is there twice" if name in STEPS else "is not a cleaning step"
-            remedy = f"Steps, each at most once: {', '.join(STEPS)}."
-            raise LessonsError(f"{name!r} {twice}", where=where, remedy=remedy)
 
 
 def clean(text: str, steps: Collection[str] = tuple(STEPS)) -> tuple[str, list[str]]:
@@ -110,3 +95,11 @@ def clean(text: str, steps: Collection[str] = tuple(STEPS)) -> tuple[str, list[s
             text = cleaned
             changed.append(name)
     return text, changed
+
+
+def _check_steps(names: Collection[str], where: str) -> None:
+    for name in names:
+        if name not in STEPS or list(names).count(name) > 1:
+            what = f"{name!r} {'is there twice' if name in STEPS else 'is not a cleaning step'}"
+            remedy = f"Steps, each at most once: {', '.join(STEPS)}."
+            raise LessonsError(what, where=where, remedy=remedy)

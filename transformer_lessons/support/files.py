@@ -1,20 +1,45 @@
-"""Writing files so that they are whole or not there."""
+"""Writing files and folders so that they are whole or not there; reading JSON; hashes of files."""
 
 import hashlib
 import json
 import os
-from contextlib import suppress
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from transformer_lessons.errors import LessonsError
 
 
-def replace_file(path: Path, content: str | bytes) -> None:
-    """Write `content` (text as UTF-8) to `path` by way of a file beside it.
+@contextmanager
+def new_file(path: Path) -> Iterator[BinaryIO]:
+    """A file to write to, beside `path`; it becomes `path` when the block ends well.
 
     So `path` is never half written: it holds the old content or the new, also after a power cut. A
     place that can't be written raises `LessonsError`, and what was there stays.
+    """
+    unfinished = path.parent / f".{path.name}.{os.getpid()}.unfinished"
+    try:
+        with unfinished.open("wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(unfinished, path)
+        sync_folder(path.parent)
+    except LessonsError:  # is a ValueError too, but not about writing
+        raise
+    except (OSError, ValueError) as error:  # ValueError: half a surrogate pair, a NUL in the path
+        what = f"can't write it: {getattr(error, 'strerror', None) or error}"
+        remedy = "Free space, choose another place, or make its folder first."
+        raise LessonsError(what, where=str(path), remedy=remedy) from None
+    finally:
+        with suppress(OSError, ValueError):
+            unfinished.unlink()
+
+
+def replace_file(path: Path, content: str | bytes) -> None:
+    """Write `content` (text as UTF-8) to `path`, as `new_file` does.
 
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
@@ -22,20 +47,38 @@ def replace_file(path: Path, content: str | bytes) -> None:
     ...     print(os.listdir(folder))
     ['a.txt']
     """
-    unfinished = path.parent / f".{path.name}.{os.getpid()}.unfinished"
+    with new_file(path) as file:
+        file.write(content.encode("utf-8") if isinstance(content, str) else content)
+
+
+@contextmanager
+def new_folder(path: Path) -> Iterator[Path]:
+    """A folder to write to, beside `path`; it becomes `path` when the block ends well.
+
+    `path` must not exist yet, or be an empty folder. After an exception nothing is left; what a
+    killed run has left beside it is removed. A place that can't be written raises `LessonsError`.
+    """
+    unfinished = path.absolute().parent / f".{path.absolute().name}.unfinished"
     try:
-        content = content.encode("utf-8") if isinstance(content, str) else content
-        with unfinished.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(unfinished, path)
-        sync_folder(path.parent)
-    except (OSError, ValueError) as error:  # ValueError: half a surrogate pair, a NUL in the path
-        with suppress(OSError, ValueError):
-            unfinished.unlink()
-        what = f"can't write it: {getattr(error, 'strerror', None) or error}"
-        remedy = "Choose another place, or make its folder first."
+        if path.exists() and (there := sorted(os.listdir(path))):
+            what, remedy = f"the folder is not empty: it holds {there[0]}", "Choose a new folder."
+            raise LessonsError(what, where=str(path), remedy=remedy)
+        if unfinished.exists():
+            shutil.rmtree(unfinished)
+        unfinished.mkdir(parents=True)
+        try:
+            yield unfinished
+            for file in unfinished.iterdir():
+                sync_file(file)
+            sync_folder(unfinished)
+            with suppress(FileNotFoundError):
+                path.rmdir()  # empty: Windows renames to new names only
+            os.rename(unfinished, path)
+            sync_folder(path.parent)
+        finally:
+            shutil.rmtree(unfinished, ignore_errors=True)
+    except OSError as error:
+        what, remedy = f"can't write here: {error.strerror}", "Choose another output folder."
         raise LessonsError(what, where=str(path), remedy=remedy) from None
 
 
@@ -72,6 +115,9 @@ def read_json(path: Path | str) -> Any:
 
 
 def sha256(path: Path) -> str:
-    """The SHA-256 of a file, in hexadecimal (FIPS 180-4)."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    """The SHA-256 of a file, in hexadecimal (FIPS 180-4); `LessonsError` if it can't be read."""
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise LessonsError(f"can't read it: {error.strerror}", where=str(path)) from None

@@ -12,7 +12,7 @@ from transformer_lessons.config import ModelConfig
 from transformer_lessons.errors import LessonsError
 from transformer_lessons.model.decoder import Decoder
 from transformer_lessons.model.state_dict import own_tensors
-from transformer_lessons.support.output_folder import unfinished_folder
+from transformer_lessons.support.files import new_folder
 from transformer_lessons.tokenizers.bpe import BPETokenizer
 from transformer_lessons.tokenizers.byte_tokenizer import ByteTokenizer
 from transformer_lessons.tokenizers.tiktoken_tokenizer import TiktokenTokenizer
@@ -50,7 +50,7 @@ def save_pretrained(model: Decoder, tokenizer: Tokenizer | None, folder: Path | 
 
     The family is the first of llama, mistral, qwen2, qwen3 and gpt2 that can be what the model is;
     a config that none of them can express raises `LessonsError` and names the field. `folder` must
-    be new or empty; it is complete at the end, or empty. Dropout isn't kept. The tokenizer is
+    be new or empty; it is complete at the end, or as it was. Dropout isn't kept. The tokenizer is
     written as byte-level BPE; it must have no more tokens than the model knows.
 
     >>> import tempfile
@@ -66,11 +66,8 @@ def save_pretrained(model: Decoder, tokenizer: Tokenizer | None, folder: Path | 
         remedy = f"The model knows {model.config.vocab_size:,} tokens."
         raise LessonsError(what, where="tokenizer", remedy=remedy)
     tensors = huggingface_tensors(model, family)
-    names = ["model.safetensors", "config.json"]  # the last one says that all are there
-    if tokenizer is not None:
-        names = ["tokenizer.json", "tokenizer_config.json", *names]
     document["dtype"] = str(tensors[next(iter(tensors))].dtype).removeprefix("torch.")
-    with unfinished_folder(Path(folder), names) as unfinished:
+    with new_folder(Path(folder)) as unfinished:
         if tokenizer is not None:
             as_bpe(tokenizer).to_huggingface(unfinished / "tokenizer.json")
             write_json(unfinished / "tokenizer_config.json", tokenizer_facts(model, tokenizer))

@@ -1,56 +1,43 @@
-"""Streams of rows from far away, by way of the library `datasets`, which is an optional extra.
+"""FineWeb, row by row from far away, by way of the library `datasets`, an optional extra.
 
-The library says where a stream stands, and goes on from there. Beyond this file nothing knows it.
+A row stream of that library is an iterator of rows {"text": …}; `state_dict` says where it stands,
+and `load_state_dict` goes on from there.
 """
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from glob import escape
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from transformer_lessons.errors import LessonsError
 from transformer_lessons.support.documents import name_of
 
-FINEWEB = "HuggingFaceFW/fineweb"
-SAMPLE = "sample-10BT"  # ten billion tokens, 28 GB, drawn from all of FineWeb
+FINEWEB, SAMPLE = "HuggingFaceFW/fineweb", "sample-10BT"  # ten billion tokens, 28 GB
 
 
-class RowStream(Protocol):
-    """Rows {"text": …} that can be taken up at a place: an `IterableDataset` of `datasets`."""
-
-    def __iter__(self) -> Iterator[dict[str, Any]]:
-        """The rows from the place that was loaded, or from the first."""
-
-    def state_dict(self) -> dict[str, Any]:
-        """The place behind the last row that was handed out, as plain values."""
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go to a place that `state_dict` returned."""
-
-
-def open_fineweb() -> RowStream:
+def open_fineweb() -> Any:
     """The rows of FineWeb's sample of ten billion tokens. Source: Penedo et al. 2024.
 
     Without a network, or without the library `datasets`, raises `LessonsError`.
     """
-    load_dataset = import_datasets().load_dataset
     with named_errors(FINEWEB):
         # A row group, not a whole file of 2 GB, is what has to be read again to go on inside it.
-        return load_dataset(FINEWEB, name=SAMPLE, split="train", streaming=True).reshard()
+        options = {"name": SAMPLE, "split": "train", "streaming": True}
+        return _import_datasets().load_dataset(FINEWEB, **options).reshard()
 
 
-def open_parquet(paths: Iterable[Path | str]) -> RowStream:
+def open_parquet(paths: Iterable[Path | str]) -> Any:
     """The rows of parquet files on this disk, read as if they were far away."""
-    load_dataset, paths = import_datasets().load_dataset, list(paths)
+    paths = list(paths)
     with named_errors(", ".join(name_of(Path(path)) for path in paths)):
         # One split, whatever a file's name says; and no brackets in it are a pattern.
         files = {"train": [escape(str(path)) for path in paths]}
         options = {"data_files": files, "split": "train", "streaming": True}
-        return load_dataset("parquet", **options).reshard()
+        return _import_datasets().load_dataset("parquet", **options).reshard()
 
 
-def import_datasets() -> Any:
+def _import_datasets() -> Any:
     """The library `datasets`; if it is missing, `LessonsError` says how to get it."""
     try:
         import datasets
@@ -60,16 +47,11 @@ def import_datasets() -> Any:
     return datasets
 
 
-def texts_of(stream: RowStream, name: str) -> Iterator[str]:
-    """The texts of a stream's rows; a row without one, or a failure, raises `LessonsError`.
-
-    >>> list(texts_of([{"text": "Hello", "language": "en"}], name="letters"))
-    ['Hello']
-    """
+def texts_of(stream: Any, name: str) -> Iterator[str]:
+    """The texts of a stream's rows; a row without one, or a failure, raises `LessonsError`."""
     with named_errors(name):
         for row in stream:
-            text = row.get("text")
-            if not isinstance(text, str):
+            if not isinstance(text := row.get("text"), str):
                 what = f'a row without a "text" that is a string; it has: {", ".join(row)}'
                 raise LessonsError(what, where=name)
             yield text

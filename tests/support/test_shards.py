@@ -12,18 +12,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from transformer_lessons.data.row_streams import import_datasets, open_fineweb, open_parquet
-from transformer_lessons.data.shard_cache import ShardCache, open_folder
-from transformer_lessons.data.shard_files import (
-    known_shards,
-    make_room,
-    read_facts,
-    shard_path,
-    write_shard,
-)
-from transformer_lessons.data.shards import LocalShards, read_texts
 from transformer_lessons.data.stream import TokenStream
 from transformer_lessons.errors import LessonsError
+from transformer_lessons.support.documents import read_documents
+from transformer_lessons.support.fineweb import _import_datasets, open_fineweb, open_parquet
+from transformer_lessons.support.shards import ShardFolder, open_folder, read_shard, write_shard
 from transformer_lessons.tokenizers.byte_tokenizer import ByteTokenizer
 
 os.environ["HF_DATASETS_OFFLINE"] = "1"  # read when `datasets` is imported, which is later
@@ -86,14 +79,96 @@ def fineweb(tmp_path):
     return paths
 
 
+# Reading one shard
+
+
+def write_file(folder, n):
+    """A parquet file of n documents in row groups of 4, with more columns, and the texts."""
+    path, texts = folder / "part-0.parquet", TEXTS[:n]
+    columns = {"text": texts, "id": list(range(n)), "file_path": ["../../etc/passwd"] * n}
+    pq.write_table(pa.table(columns), path, row_group_size=4)
+    return path, texts
+
+
+def test_reading_begins_at_any_row(tmp_path):  # SPEC E8
+    path, texts = write_file(tmp_path, 11)
+    for start in range(14):
+        assert list(read_shard(path, start)) == texts[start:]
+
+
+def test_row_groups_before_the_start_are_not_read(tmp_path):  # SPEC E8
+    path, texts = write_file(tmp_path, 12)
+    group = pq.read_metadata(path).row_group(0)
+    data = bytearray(path.read_bytes())
+    for column in range(group.num_columns):
+        chunk = group.column(column)
+        begin = min(chunk.data_page_offset, chunk.dictionary_page_offset or chunk.data_page_offset)
+        data[begin : begin + chunk.total_compressed_size] = bytes(chunk.total_compressed_size)
+    path.write_bytes(data)
+    assert list(read_shard(path, 4)) == texts[4:]
+    with pytest.raises(LessonsError, match="can't read it beyond row 4"):
+        list(read_shard(path, 3))
+
+
+def test_memory_does_not_grow_with_a_shard(tmp_path):  # SPEC E8
+    code = """
+import sys, pyarrow as pa, pyarrow.parquet as pq
+from transformer_lessons.support.shards import read_shard
+schema = pa.schema([("text", pa.string())])
+with pq.ParquetWriter("big.parquet", schema, compression="none") as file:
+    for group in range(40):
+        rows = [str(group * 500 + row) * 500 for row in range(500)]
+        file.write_table(pa.table({"text": rows}))
+del rows
+before = pa.default_memory_pool().bytes_allocated()
+pool = pa.proxy_memory_pool(pa.default_memory_pool())
+pa.set_memory_pool(pool)
+n = sum(len(text) for text in read_shard("big.parquet"))
+print(n, pool.max_memory())
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True
+    )
+    n_characters, peak = map(int, done.stdout.split())
+    assert n_characters > 40_000_000
+    assert 0 < peak < 8_000_000
+
+
+@pytest.mark.parametrize(
+    ("table", "message"),
+    [
+        (pa.table({"content": ["a"]}), r'0 columns "text"; columns: content \(.*bad.parquet'),
+        (pa.table({"text": [1]}), r'the column "text" holds int64, not strings \(.*bad.parquet'),
+        (pa.table({"text": ["a", None]}), r"^no text \(.*bad.parquet, row 2\)"),
+        (
+            pa.table({"text": pa.array([b"a", b"b\xff"]).view(pa.string())}),
+            r"^not UTF-8: byte 1 \(.*bad.parquet, row 2\)",
+        ),
+    ],
+)
+def test_a_file_without_texts_is_refused_by_name(tmp_path, table, message):  # SPEC S9
+    pq.write_table(table, tmp_path / "bad.parquet")
+    with pytest.raises(LessonsError, match=message):
+        list(read_shard(tmp_path / "bad.parquet"))
+
+
+def test_a_damaged_file_is_refused_by_name(tmp_path):  # SPEC S9
+    path, _ = write_file(tmp_path, 9)
+    data = path.read_bytes()
+    for damaged in (data[:-20], data[: len(data) // 2], data[:3], b"", b"PAR1" * 30):
+        path.write_bytes(damaged)
+        with pytest.raises(LessonsError, match=r"^not a whole parquet file.*part-0.*Get the file"):
+            list(read_shard(path))
+
+
 # The same documents
 
 
 def test_documents_come_through_the_library_as_they_are(fineweb, tmp_path):  # SPEC E8
-    cache = ShardCache(tmp_path / "cache", "files", lambda: open_parquet(fineweb), shard_size=10)
+    cache = ShardFolder(tmp_path / "cache", "files", lambda: open_parquet(fineweb), shard_size=10)
     assert list(cache.read(0)) == TEXTS
     for number in range(5):
-        shard = list(read_texts(shard_path(tmp_path / "cache", number)))
+        shard = list(read_shard(tmp_path / "cache" / f"shard-{number:06}.parquet"))
         assert shard == TEXTS[10 * number :][:10]
     assert [list(cache.read(start)) for start in range(50)] == [TEXTS[i:] for i in range(50)]
 
@@ -103,28 +178,28 @@ def test_the_library_goes_on_behind_any_shard(fineweb, tmp_path, start):  # SPEC
     """A new object for each shard: nothing is open, so the state in the facts has to do it."""
     read = []
     for number in range(47):
-        cache = ShardCache(tmp_path / "cache", "files", lambda: open_parquet(fineweb), 1)
+        cache = ShardFolder(tmp_path / "cache", "files", lambda: open_parquet(fineweb), 1)
         read.append(next(cache.read(number)))
         if number == start:
-            shard_path(tmp_path / "cache", number).unlink()
+            (tmp_path / "cache" / f"shard-{number:06}.parquet").unlink()
     assert read == TEXTS
-    again = ShardCache(tmp_path / "cache", "files", lambda: open_parquet(fineweb), 1)
+    again = ShardFolder(tmp_path / "cache", "files", lambda: open_parquet(fineweb), 1)
     assert next(again.read(start)) == TEXTS[start]
 
 
 def test_a_shard_is_fetched_once_and_the_source_is_opened_once(tmp_path):  # SPEC E8
     far = Far()
-    cache = ShardCache(tmp_path / "c", "far", far.open, shard_size=10)
+    cache = ShardFolder(tmp_path / "c", "far", far.open, shard_size=10)
     assert list(cache.read(0)) == TEXTS
     assert list(cache.read(7)) == TEXTS[7:]
-    assert list(ShardCache(tmp_path / "c", "far", far.open, shard_size=10).read(3)) == TEXTS[3:]
+    assert list(ShardFolder(tmp_path / "c", "far", far.open, shard_size=10).read(3)) == TEXTS[3:]
     assert far.asked == list(range(47))
     assert far.n_opened == 1
 
 
 def test_nothing_is_fetched_before_it_is_needed(tmp_path):
     far = Far()
-    documents = ShardCache(tmp_path / "c", "far", far.open, shard_size=10).read(0)
+    documents = ShardFolder(tmp_path / "c", "far", far.open, shard_size=10).read(0)
     assert far.asked == []
     assert list(itertools.islice(documents, 10)) == TEXTS[:10]
     assert far.asked == list(range(10))
@@ -132,15 +207,15 @@ def test_nothing_is_fetched_before_it_is_needed(tmp_path):
 
 def test_a_first_shard_in_the_middle_passes_over_what_is_before(tmp_path):  # SPEC E8
     far = Far()
-    assert list(ShardCache(tmp_path / "c", "far", far.open, 10).read(25)) == TEXTS[25:]
+    assert list(ShardFolder(tmp_path / "c", "far", far.open, 10).read(25)) == TEXTS[25:]
     assert shards_of(tmp_path / "c") == [2, 3, 4]
-    assert list(ShardCache(tmp_path / "c", "far", far.open, 10).read(0)) == TEXTS
+    assert list(ShardFolder(tmp_path / "c", "far", far.open, 10).read(0)) == TEXTS
 
 
 @pytest.mark.parametrize("n_texts", [0, 1, 9, 10, 11, 20])
 def test_the_end_is_found_wherever_it_is(tmp_path, n_texts):
     far = Far(TEXTS[:n_texts])
-    cache = ShardCache(tmp_path / "c", "far", far.open, shard_size=10)
+    cache = ShardFolder(tmp_path / "c", "far", far.open, shard_size=10)
     for start in (0, 3, n_texts, n_texts + 1):
         assert list(cache.read(start)) == TEXTS[start:n_texts]
     n_asked = len(far.asked)
@@ -150,7 +225,7 @@ def test_the_end_is_found_wherever_it_is(tmp_path, n_texts):
 
 
 def test_a_place_behind_the_end_of_an_unknown_source_is_refused(tmp_path):
-    cache = ShardCache(tmp_path / "c", "far", Far().open, shard_size=10)
+    cache = ShardFolder(tmp_path / "c", "far", Far().open, shard_size=10)
     with pytest.raises(LessonsError, match=r"^the source has no document 60 \(far\)"):
         list(cache.read(63))
     assert shards_of(tmp_path / "c") == []
@@ -160,65 +235,53 @@ def test_a_place_behind_the_end_of_an_unknown_source_is_refused(tmp_path):
 
 
 def test_shards_take_no_more_room_than_they_may(tmp_path):  # SPEC E8
-    list(ShardCache(tmp_path / "all", "far", Far().open, shard_size=5).read(0))
-    facts = [read_facts(tmp_path / "all", number) for number in range(10)]
+    list(ShardFolder(tmp_path / "all", "far", Far().open, shard_size=5).read(0))
+    facts = [open_folder(tmp_path / "all").facts(number) for number in range(10)]
     limit = int(2.5 * max(shard.n_bytes for shard in facts))
     assert sum(shard.n_bytes for shard in facts) > 3 * limit
     far = Far()
-    cache = ShardCache(tmp_path / "c", "far", far.open, shard_size=5, max_bytes=limit)
+    cache = ShardFolder(tmp_path / "c", "far", far.open, shard_size=5, max_bytes=limit)
     for _ in range(2):
         for number, text in enumerate(cache.read(0)):
             assert text == TEXTS[number]
             assert n_bytes_of(tmp_path / "c") <= limit
             assert number // 5 in shards_of(tmp_path / "c")
-    assert known_shards(tmp_path / "c") == list(range(10))
-    assert [read_facts(tmp_path / "c", number) for number in range(10)] == facts
+    assert open_folder(tmp_path / "c").known() == list(range(10))
+    assert [cache.facts(number) for number in range(10)] == facts
     assert far.n_opened == 2  # shards in a row need no new start
 
 
 def test_the_shards_read_longest_ago_go_first(tmp_path):  # SPEC E8
-    cache = ShardCache(tmp_path / "c", "far", Far().open, shard_size=5)
+    cache = ShardFolder(tmp_path / "c", "far", Far().open, shard_size=5)
     next(cache.read(15))  # fetches shard 3
     for number in (0, 1, 2, 0):
         next(cache.read(5 * number))
-    sizes = [shard_path(cache.folder, number).stat().st_size for number in range(4)]
-    assert make_room(cache.folder, 0, sum(sizes)) == []
-    gone = make_room(cache.folder, 1, sum(sizes))
-    assert gone == [shard_path(cache.folder, 3)]
-    gone = make_room(cache.folder, sizes[1] + sizes[2], sum(sizes[:3]))
-    assert gone == [shard_path(cache.folder, 1), shard_path(cache.folder, 2)]
-    assert shards_of(cache.folder) == [0]
-
-
-def test_a_shard_that_is_being_read_stays(tmp_path):  # SPEC E8
-    list(ShardCache(tmp_path / "all", "far", Far().open, shard_size=5).read(0))
-    largest = max(path.stat().st_size for path in (tmp_path / "all").glob("*.parquet"))
-    cache = ShardCache(tmp_path / "c", "far", Far().open, 5, max_bytes=int(2.2 * largest))
-    slow, fast = cache.read(0), cache.read(5)
-    first = next(slow)
-    for _ in range(20):
-        next(fast)
-        assert 0 in shards_of(tmp_path / "c")
-    assert [first, *itertools.islice(slow, 4)] == TEXTS[:5]
-    assert cache.in_use == [shard_path(cache.folder, 0), shard_path(cache.folder, 4)]
-    slow.close()
-    fast.close()
-    assert cache.in_use == []
+    sizes = [cache.path(number).stat().st_size for number in range(4)]
+    cache.make_room(10**9)  # without a limit there is always room
+    for n_bytes, limit, left in [
+        (0, sum(sizes), [0, 1, 2, 3]),
+        (1, sum(sizes), [0, 1, 2]),
+        (sizes[1] + sizes[2], sum(sizes[:3]), [0]),
+    ]:
+        cache.max_bytes = limit
+        cache.make_room(n_bytes)
+        assert shards_of(cache.folder) == left
 
 
 def test_a_limit_below_one_shard_is_refused_and_deletes_nothing(tmp_path):  # SPEC S9
-    cache = ShardCache(tmp_path / "c", "far", Far().open, shard_size=10, max_bytes=900)
+    cache = ShardFolder(tmp_path / "c", "far", Far().open, shard_size=10, max_bytes=900)
     with pytest.raises(LessonsError, match=r"^no room for a shard of 1?,?\d+ bytes within a limit"):
         list(cache.read(0))
-    (tmp_path / "d").mkdir()
-    mine = [tmp_path / "d" / name for name in ("shard-1.parquet", "shard-000001.txt", "x.parquet")]
-    ours = tmp_path / "d" / "shard-000001.parquet"
+    names = ("shard-1.parquet", "shard-000001.txt", "x.parquet", "shard-000001.parquet")
+    *mine, ours = [tmp_path / "c" / name for name in names]
     for path in (*mine, ours):
         path.write_bytes(bytes(50))
+    cache.max_bytes = 60
     with pytest.raises(LessonsError, match="no room for a shard of 61 bytes within a limit of 60"):
-        make_room(tmp_path / "d", 61, 60)
+        cache.make_room(61)
     assert ours.exists()
-    assert make_room(tmp_path / "d", 60, 60) == [ours]
+    cache.make_room(60)
+    assert not ours.exists()
     assert all(path.exists() for path in mine)
 
 
@@ -226,7 +289,7 @@ def test_a_stream_over_a_small_cache_resumes_exactly_twice(fineweb, tmp_path):  
     """The whole way: `datasets`, shards that come and go, tokens, batches, and new starts."""
 
     def new(folder, state=None):
-        cache = ShardCache(folder, "files", lambda: open_parquet(fineweb), 5, max_bytes=3_000)
+        cache = ShardFolder(folder, "files", lambda: open_parquet(fineweb), 5, max_bytes=3_000)
         stream = TokenStream(cache, ByteTokenizer(), context_length=16, batch_size=4)
         if state:
             stream.load_state_dict(json.loads(json.dumps(state)))
@@ -248,33 +311,33 @@ def test_a_stream_over_a_small_cache_resumes_exactly_twice(fineweb, tmp_path):  
 
 
 def test_a_source_that_has_changed_is_refused(tmp_path):  # SPEC E8
-    list(ShardCache(tmp_path / "c", "far", Far().open, shard_size=10).read(0))
-    shard_path(tmp_path / "c", 2).unlink()
+    list(ShardFolder(tmp_path / "c", "far", Far().open, shard_size=10).read(0))
+    (tmp_path / "c" / f"shard-{2:06}.parquet").unlink()
     before = (tmp_path / "c" / "shard-000002.json").read_bytes()
     for texts in (
         [*TEXTS[:25], TEXTS[25] + "!", *TEXTS[26:]],
         [*TEXTS[:25], TEXTS[26], TEXTS[25], *TEXTS[27:]],
         TEXTS[:28],
     ):
-        cache = ShardCache(tmp_path / "c", "far", Far(texts).open, shard_size=10)
+        cache = ShardFolder(tmp_path / "c", "far", Far(texts).open, shard_size=10)
         with pytest.raises(LessonsError, match=r"^fetched again, .*shard-000002.*has changed"):
             list(cache.read(0))
         assert shards_of(tmp_path / "c") == [0, 1, 3, 4]
         assert (tmp_path / "c" / "shard-000002.json").read_bytes() == before
-    assert list(ShardCache(tmp_path / "c", "far", Far().open, 10).read(0)) == TEXTS
+    assert list(ShardFolder(tmp_path / "c", "far", Far().open, 10).read(0)) == TEXTS
 
 
 @pytest.mark.parametrize("breaks_at", [0, 14, 20, 46])
 def test_a_broken_line_leaves_whole_shards_and_the_next_run_goes_on(tmp_path, breaks_at):
     far = Far(breaks_at=breaks_at)  # SPEC E8
-    cache, read = ShardCache(tmp_path / "c", "far", far.open, shard_size=10), []
+    cache, read = ShardFolder(tmp_path / "c", "far", far.open, shard_size=10), []
     message = r"^can't read it: ConnectionError: the line is dead \(far\)\. Is there a network"
     for _ in range(2):  # the same object may try again
         with pytest.raises(LessonsError, match=message):
             read = list(cache.read(0))
     assert read == []
     n_whole = breaks_at // 10
-    assert known_shards(tmp_path / "c") == shards_of(tmp_path / "c") == list(range(n_whole))
+    assert open_folder(tmp_path / "c").known() == shards_of(tmp_path / "c") == list(range(n_whole))
     assert len(files_of(tmp_path / "c")) == 2 * n_whole + 1  # and source.json
     far.breaks_at, far.asked = None, []
     assert list(cache.read(0)) == TEXTS
@@ -282,15 +345,15 @@ def test_a_broken_line_leaves_whole_shards_and_the_next_run_goes_on(tmp_path, br
 
 
 def test_a_run_killed_between_a_shard_and_its_facts_goes_on(tmp_path):
-    list(ShardCache(tmp_path / "c", "far", Far().open, shard_size=10).read(0))
+    list(ShardFolder(tmp_path / "c", "far", Far().open, shard_size=10).read(0))
     for number in (3, 4):
         (tmp_path / "c" / f"shard-{number:06}.json").unlink()
-    assert list(ShardCache(tmp_path / "c", "far", Far().open, 10).read(0)) == TEXTS
-    assert known_shards(tmp_path / "c") == [0, 1, 2, 3, 4]
+    assert list(ShardFolder(tmp_path / "c", "far", Far().open, 10).read(0)) == TEXTS
+    assert open_folder(tmp_path / "c").known() == [0, 1, 2, 3, 4]
 
 
 def test_a_folder_is_read_without_its_source(tmp_path):  # SPEC E8
-    cache = ShardCache(tmp_path / "c", "far", Far().open, shard_size=10)
+    cache = ShardFolder(tmp_path / "c", "far", Far().open, shard_size=10)
     list(itertools.islice(cache.read(0), 25))
     alone = open_folder(tmp_path / "c")
     assert (alone.name, alone.shard_size) == ("far", 10)
@@ -298,8 +361,9 @@ def test_a_folder_is_read_without_its_source(tmp_path):  # SPEC E8
     assert list(alone.read(28)) == TEXTS[28:30]
     assert list(alone.read(30)) == list(alone.read(1000)) == []
     # The shards are parquet files like any others.
-    assert list(LocalShards(sorted((tmp_path / "c").glob("*.parquet"))).read(4)) == TEXTS[4:30]
-    shard_path(tmp_path / "c", 1).unlink()
+    files = sorted((tmp_path / "c").glob("*.parquet"))
+    assert [document.text for document in read_documents(files)] == TEXTS[:30]
+    (tmp_path / "c" / f"shard-{1:06}.parquet").unlink()
     with pytest.raises(LessonsError, match=r"^the shard is not here \(.*shard-000001.parquet\)"):
         list(alone.read(0))
 
@@ -308,11 +372,11 @@ def test_a_place_stays_the_same_place_with_and_without_the_source(tmp_path):  # 
     def new(cache):
         return TokenStream(cache, ByteTokenizer(), context_length=8, batch_size=2)
 
-    far = new(ShardCache(tmp_path / "c", "far", Far().open, shard_size=10))
+    far = new(ShardFolder(tmp_path / "c", "far", Far().open, shard_size=10))
     whole = list(itertools.islice(far, 80))
     near = new(open_folder(tmp_path / "c"))
     first = list(itertools.islice(near, 30))
-    again = new(ShardCache(tmp_path / "c", "far", Far().open, shard_size=10))
+    again = new(ShardFolder(tmp_path / "c", "far", Far().open, shard_size=10))
     again.load_state_dict(near.state_dict())
     batches = [*first, *itertools.islice(again, 50)]
     assert all((a[0] == b[0]).all() for a, b in zip(whole, batches, strict=True))
@@ -322,13 +386,13 @@ def test_a_place_stays_the_same_place_with_and_without_the_source(tmp_path):  # 
     "damage", [lambda d: d[:-1], lambda d: d + b"\0", lambda d: b"", lambda d: d[: len(d) // 2]]
 )
 def test_a_shard_of_another_size_is_refused(tmp_path, damage):  # SPEC S9
-    list(ShardCache(tmp_path / "c", "far", Far().open, shard_size=10).read(0))
-    path = shard_path(tmp_path / "c", 2)
+    list(ShardFolder(tmp_path / "c", "far", Far().open, shard_size=10).read(0))
+    path = tmp_path / "c" / f"shard-{2:06}.parquet"
     path.write_bytes(damage(path.read_bytes()))
     with pytest.raises(LessonsError, match=r"instead of .*shard-000002.parquet\)\. Delete it"):
         list(open_folder(tmp_path / "c").read(0))
     path.unlink()
-    assert list(ShardCache(tmp_path / "c", "far", Far().open, 10).read(0)) == TEXTS
+    assert list(ShardFolder(tmp_path / "c", "far", Far().open, 10).read(0)) == TEXTS
 
 
 def test_a_flipped_bit_in_a_shard_is_never_read_as_text(tmp_path):  # SPEC S9
@@ -340,7 +404,7 @@ def test_a_flipped_bit_in_a_shard_is_never_read_as_text(tmp_path):  # SPEC S9
     for place in range(column.dictionary_page_offset, end):
         path.write_bytes(data[:place] + bytes([data[place] ^ 16]) + data[place + 1 :])
         try:
-            assert list(read_texts(path)) == TEXTS
+            assert list(read_shard(path)) == TEXTS
         except LessonsError:
             n_refused += 1
     assert n_refused > 50
@@ -363,11 +427,11 @@ def test_facts_of_anything_else_are_refused_and_nothing_outside_is_touched(
     fineweb, tmp_path, facts
 ):
     def new():  # SPEC S9
-        return ShardCache(tmp_path / "a" / "c", "f", lambda: open_parquet(fineweb), 10)
+        return ShardFolder(tmp_path / "a" / "c", "f", lambda: open_parquet(fineweb), 10)
 
     list(new().read(0))
     (tmp_path / "a" / "c" / "shard-000001.json").write_text(facts)
-    shard_path(tmp_path / "a" / "c", 2).unlink()  # is fetched from the place in those facts
+    (tmp_path / "a" / "c" / "shard-000002.parquet").unlink()  # fetched from those facts
     for path in (tmp_path / "x", tmp_path / "a" / "x"):
         path.write_text("mine")
     with pytest.raises(LessonsError):
@@ -393,35 +457,35 @@ def test_a_folder_of_anything_else_is_refused(tmp_path, claim, message):  # SPEC
     if claim:
         (tmp_path / "source.json").write_text(claim)
     before = files_of(tmp_path)
-    for open_it in (open_folder, lambda folder: ShardCache(folder, "far", Far().open, 10)):
+    for open_it in (open_folder, lambda folder: ShardFolder(folder, "far", Far().open, 10)):
         with pytest.raises(LessonsError, match=message):
             open_it(tmp_path)
     assert files_of(tmp_path) == before
 
 
 def test_a_folder_belongs_to_one_source_and_one_size(tmp_path):  # SPEC E8
-    ShardCache(tmp_path, "far", Far().open, shard_size=10)
+    ShardFolder(tmp_path, "far", Far().open, shard_size=10)
     for name, size in (("other", 10), ("far", 11)):
         with pytest.raises(
             LessonsError, match=r"^it holds shards of 10 documents from far, not of"
         ):
-            ShardCache(tmp_path, name, Far().open, size)
+            ShardFolder(tmp_path, name, Far().open, size)
     with pytest.raises(LessonsError, match=r"^shard_size = 0 is not an integer of at least 1"):
-        ShardCache(tmp_path / "x", "far", Far().open, 0)
+        ShardFolder(tmp_path / "x", "far", Far().open, 0)
     (tmp_path / "file").write_text("")
     with pytest.raises(LessonsError, match=r"^can't make the folder: .*Choose another"):
-        ShardCache(tmp_path / "file" / "c", "far", Far().open)
+        ShardFolder(tmp_path / "file" / "c", "far", Far().open)
 
 
 def test_a_full_disk_ends_with_a_remedy_and_leaves_no_half_shard(tmp_path):  # SPEC S9
     code = """
 import resource, signal
 from transformer_lessons.errors import LessonsError
-from transformer_lessons.data.shard_cache import ShardCache
+from transformer_lessons.support.shards import ShardFolder
 class Far(list):
     def state_dict(self): return {}
 rows = Far({"text": str(i ** 99)} for i in range(4000))
-cache = ShardCache("c", "far", lambda: rows, shard_size=4000)
+cache = ShardFolder("c", "far", lambda: rows, shard_size=4000)
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))  # no file may be larger
 try:
@@ -464,7 +528,7 @@ def test_fineweb_is_asked_for_by_its_name(monkeypatch):  # SPEC E8
 
 
 def test_without_a_network_fineweb_says_so():  # SPEC S9
-    assert import_datasets().config.HF_HUB_OFFLINE
+    assert _import_datasets().config.HF_HUB_OFFLINE
     with pytest.raises(LessonsError, match=r"^can't read it: .*HuggingFaceFW/fineweb.*a network"):
         open_fineweb()
 
@@ -482,7 +546,7 @@ def test_without_a_network_fineweb_says_so():  # SPEC S9
 )
 def test_a_file_that_cannot_be_streamed_is_refused(fineweb, tmp_path, damage, message):  # SPEC S9
     damage(fineweb[0])
-    cache = ShardCache(tmp_path / "c", f"{fineweb[0]}", lambda: open_parquet(fineweb[:1]), 10)
+    cache = ShardFolder(tmp_path / "c", f"{fineweb[0]}", lambda: open_parquet(fineweb[:1]), 10)
     with pytest.raises(LessonsError, match=message):
         list(cache.read(0))
     assert files_of(Path(tmp_path / "c")) == ["source.json"]

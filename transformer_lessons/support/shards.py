@@ -1,0 +1,224 @@
+"""Shards: the documents of a source far away, of which a part is in a folder on this disk.
+
+A shard is a parquet file of `shard_size` documents, called by its number. One that is needed and
+not there is fetched; when there is no room, those read longest ago are deleted. What stays of each
+are its facts: how many documents it has, their hash, and where the source goes on behind them. So a
+deleted shard can be fetched again, and is the same or refused. No name is taken from a file.
+"""
+
+import hashlib
+import json
+import os
+import re
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from transformer_lessons.errors import LessonsError
+from transformer_lessons.support.documents import name_of
+from transformer_lessons.support.files import new_file, read_json, replace_file
+from transformer_lessons.support.fineweb import named_errors, texts_of
+from transformer_lessons.support.parquet import read_rows
+
+FORMAT, CLAIM = "transformer_lessons/shards-1", "source.json"  # of the file that says whose shards
+SHARD_SIZE, GROUP_SIZE = 5_000, 500  # documents of a shard: of FineWeb, 15 MB; of a row group
+_SHARD = re.compile(r"shard-(\d{6,18})\.(parquet|json)")
+
+
+@dataclass(frozen=True)
+class ShardFacts:
+    """What stays of a shard that was fetched once."""
+
+    n_documents: int
+    n_bytes: int  # of the file
+    sha256: str  # of the documents
+    behind: dict[str, Any]  # the state of the stream behind the last document
+
+
+class ShardFolder:
+    """The documents of the source `name`, by way of the shards in `folder`.
+
+    `open_stream` opens the source at its first row, as a row stream of the library `datasets`:
+    an iterator of rows {"text": …} with `state_dict` and `load_state_dict`. Without it, the folder
+    is all there is. The shards take `max_bytes` of the disk at most, and one more while it comes.
+    """
+
+    def __init__(
+        self,
+        folder: Path | str,
+        name: str,
+        open_stream: Callable[[], Any] | None = None,
+        shard_size: int = SHARD_SIZE,
+        max_bytes: int | None = None,
+    ) -> None:
+        self.folder, self.name, self.open_stream = Path(folder), name, open_stream
+        self.shard_size, self.max_bytes = shard_size, max_bytes
+        self.stream: Any = None
+        self.texts: Iterator[str] = iter(())  # of the open stream
+        self.next_shard = -1  # the one that the open stream stands in front of
+        if type(shard_size) is not int or shard_size < 1:
+            what = f"shard_size = {shard_size!r} is not an integer of at least 1"
+            raise LessonsError(what, where="ShardFolder.shard_size")
+        _claim(self.folder, {"format": FORMAT, "name": name, "shard_size": shard_size})
+
+    def path(self, number: int) -> Path:
+        """The file of shard `number`; its facts are beside it, as .json."""
+        return self.folder / f"shard-{number:06d}.parquet"
+
+    def known(self) -> list[int]:
+        """The numbers of the shards that have facts, in order."""
+        found = (_SHARD.fullmatch(path.name) for path in self.folder.glob("*.json"))
+        return sorted(int(match[1]) for match in found if match)
+
+    def facts(self, number: int) -> ShardFacts | None:
+        """The facts of shard `number`, None if it was never fetched."""
+        path = self.path(number).with_suffix(".json")
+        if not path.exists():
+            return None
+        values, kinds = read_json(path), {"n_documents": int, "n_bytes": int, "sha256": str}
+        kinds["behind"] = dict
+        if not isinstance(values, dict) or {k: type(v) for k, v in values.items()} != kinds:
+            remedy = "Delete it, and the shard is fetched again."
+            raise LessonsError("not the facts of a shard", where=str(path), remedy=remedy)
+        return ShardFacts(**values)
+
+    def read(self, start: int) -> Iterator[str]:
+        """The texts of the documents from number `start` on."""
+        number, row = divmod(start, self.shard_size)
+        while path := self.find(number):
+            yield from read_shard(path, row)
+            number, row = number + 1, 0
+
+    def find(self, number: int) -> Path | None:
+        """The file of shard `number`, fetched if it isn't there; None behind the last shard."""
+        path, facts, last = self.path(number), self.facts(number), max(self.known(), default=-1)
+        if facts is None and number > last:  # a shard that isn't full is the source's last
+            final = self.facts(last) if last >= 0 else None
+            if self.open_stream is None or (final and final.n_documents < self.shard_size):
+                return None
+        if facts is None or not path.exists():
+            facts = self.fetch(number)
+        if (size := path.stat().st_size) != facts.n_bytes:
+            what, remedy = f"{size:,} bytes instead of {facts.n_bytes:,}", "Delete it."
+            raise LessonsError(what, where=str(path), remedy=remedy)
+        now = time.time_ns()
+        with suppress(OSError):  # in a folder that is not ours to write, nothing is deleted
+            os.utime(path, ns=(now, now))
+        return path
+
+    def fetch(self, number: int) -> ShardFacts:
+        """Fetch shard `number`: the same documents as the last time, or `LessonsError`."""
+        path, before = self.path(number), self.facts(number)
+        if number != self.next_shard:
+            self._go_to(number)
+        self.next_shard = -1  # until the shard is written
+        with new_file(path) as file:
+            n_documents, sha256 = write_shard(islice(self.texts, self.shard_size), file)
+            facts = ShardFacts(n_documents, file.tell(), sha256, self.stream.state_dict())
+            if before and (before.n_documents, before.sha256) != (n_documents, sha256):
+                what = f"fetched again, it has other documents: {n_documents:,} with the hash "
+                what += f"{sha256[:16]}…, not {before.n_documents:,} with {before.sha256[:16]}…"
+                remedy = "The source has changed; begin with a new folder."
+                raise LessonsError(what, where=str(path), remedy=remedy)
+            self.make_room(facts.n_bytes)
+        replace_file(path.with_suffix(".json"), json.dumps(asdict(facts)) + "\n")
+        self.next_shard = number + 1
+        return facts
+
+    def make_room(self, n_bytes: int) -> None:
+        """Delete the shards read longest ago until `n_bytes` more fit in `max_bytes`."""
+        names = (path for path in self.folder.iterdir() if _SHARD.fullmatch(path.name))
+        found = [path for path in names if path.suffix == ".parquet"]
+        found.sort(key=lambda path: (path.stat().st_mtime_ns, path.name), reverse=True)
+        total = n_bytes + sum(path.stat().st_size for path in found)
+        if self.max_bytes is not None and n_bytes > self.max_bytes:
+            what = f"no room for a shard of {n_bytes:,} bytes within a limit of {self.max_bytes:,}"
+            remedy = "Allow more, or begin a new folder with smaller shards."
+            raise LessonsError(what, where=str(self.folder), remedy=remedy)
+        while self.max_bytes is not None and total > self.max_bytes:
+            total -= found[-1].stat().st_size
+            found.pop().unlink()
+
+    def _go_to(self, number: int) -> None:
+        """Open the source, go to the known place nearest to shard `number`, pass over the rest."""
+        if self.open_stream is None:
+            where, remedy = str(self.path(number)), "Fetch it again from where it came from."
+            raise LessonsError("the shard is not here", where=where, remedy=remedy)
+        start = 1 + max((k for k in self.known() if k < number), default=-1)
+        with named_errors(self.name):
+            self.stream = self.open_stream()
+            if start > 0 and (facts := self.facts(start - 1)):
+                self.stream.load_state_dict(facts.behind)
+        self.texts = texts_of(self.stream, self.name)
+        n_between = (number - start) * self.shard_size
+        if sum(1 for _ in islice(self.texts, n_between)) < n_between:
+            what = f"the source has no document {number * self.shard_size:,}"
+            raise LessonsError(what, where=self.name, remedy="Use a state of this very source.")
+
+
+def open_folder(folder: Path | str) -> ShardFolder:
+    """The shards that are in `folder`, without the source that they came from."""
+    claim = _claim(Path(folder))
+    return ShardFolder(folder, claim["name"], None, claim["shard_size"])
+
+
+def read_shard(path: Path, start: int = 0) -> Iterator[str]:
+    """The texts of a parquet file from row `start` on; a row without one raises `LessonsError`."""
+    with open(path, "rb") as file:
+        for row, data in read_rows(file, name_of(path), start):
+            where = f"{name_of(path)}, row {row + 1}"
+            if data is None:
+                raise LessonsError("no text", where=where)
+            try:
+                yield data.decode("utf-8")
+            except UnicodeDecodeError as error:
+                raise LessonsError(f"not UTF-8: byte {error.start}", where=where) from None
+
+
+def write_shard(texts: Iterator[str], file: BinaryIO) -> tuple[int, str]:
+    """Write `texts` as a parquet file; returns their number, and a hash of them in their order."""
+    import pyarrow
+    import pyarrow.parquet
+
+    n_documents, sha256 = 0, hashlib.sha256()
+    schema = pyarrow.schema([("text", pyarrow.string())])
+    options = {"compression": "zstd", "write_page_checksum": True}
+    with pyarrow.parquet.ParquetWriter(file, schema, **options) as writer:
+        while group := list(islice(texts, GROUP_SIZE)):
+            for data in (text.encode("utf-8") for text in group):
+                sha256.update(len(data).to_bytes(8, "little") + data)
+            writer.write_table(pyarrow.table({"text": group}, schema))
+            n_documents += len(group)
+    return n_documents, sha256.hexdigest()
+
+
+def _claim(folder: Path, claim: dict[str, Any] | None = None) -> dict[str, Any]:
+    """Say in `folder`, if it is empty, whose shards it holds; whose it holds, if it is not.
+
+    A folder of something else, or of other shards than `claim`, raises `LessonsError`.
+    """
+    try:
+        if claim is not None:
+            folder.mkdir(parents=True, exist_ok=True)
+            if not any(folder.iterdir()):
+                replace_file(folder / CLAIM, json.dumps(claim) + "\n")
+    except OSError as error:
+        what = f"can't make the folder: {error.strerror}"
+        raise LessonsError(what, where=str(folder), remedy="Choose another folder.") from None
+    remedy = "Choose a new or empty folder, or one with shards."
+    if not (folder / CLAIM).is_file():
+        raise LessonsError("not a folder of shards", where=str(folder), remedy=remedy)
+    there, kinds = read_json(folder / CLAIM), {"format": str, "name": str, "shard_size": int}
+    fits = isinstance(there, dict) and {k: type(v) for k, v in there.items()} == kinds
+    if not fits or there["format"] != FORMAT or there["shard_size"] < 1:
+        what = f"not the facts of a folder of shards, {FORMAT}"
+        raise LessonsError(what, where=str(folder / CLAIM), remedy=remedy)
+    if claim not in (None, there):
+        what = f"it holds shards of {there['shard_size']} documents from {there['name']}, "
+        what += f"not of {claim['shard_size']} from {claim['name']}"
+        raise LessonsError(what, where=str(folder), remedy="Choose another folder.")
+    return there
