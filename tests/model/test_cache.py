@@ -105,7 +105,7 @@ def test_in_float32_too(name):  # SPEC E3
 def test_padding_at_the_front_changes_nothing(random_model, name, static):  # SPEC G7
     model, tokens, n_padding = random_model(CONFIGS[name]), texts(3), [0, 5, 9]
     cache = KVCache(model.config, 3, chunk=4, static=static, dtype=torch.float64)
-    cache.starts = torch.tensor(n_padding)
+    cache.left_padding = torch.tensor(n_padding)
     got = torch.cat([model(piece, cache) for piece in tokens.split([4, 4, 1, 1, 4], 1)], dim=1)
     assert got.isfinite().all()  # in the padding, too
     for row, n in enumerate(n_padding):
@@ -115,7 +115,7 @@ def test_padding_at_the_front_changes_nothing(random_model, name, static):  # SP
 
 def test_padding_of_another_kind_would_change_something(random_model):
     model, tokens, cache = random_model(BASE), texts(1), KVCache(BASE, dtype=torch.float64)
-    cache.starts = torch.tensor([4])
+    cache.left_padding = torch.tensor([4])
     right = model(tokens, cache)[0, 4:]
     assert (model(tokens)[0, 4:] - right).abs().max() > 0.1  # padding seen
     shifted = model(tokens[:, 4:], positions=torch.arange(4, N_TOKENS))[0]
@@ -123,7 +123,7 @@ def test_padding_of_another_kind_would_change_something(random_model):
     torch.testing.assert_close(shifted, right, rtol=0, atol=1e-5)
     learned = random_model(CONFIGS["learned"])
     cache = KVCache(learned.config, dtype=torch.float64)
-    cache.starts = torch.tensor([4])
+    cache.left_padding = torch.tensor([4])
     shifted = learned(tokens[:, 4:], positions=torch.arange(4, N_TOKENS))[0]
     assert (shifted - learned(tokens, cache)[0, 4:]).abs().max() > 0.1  # positions not shifted
 
@@ -136,7 +136,7 @@ def test_going_back(random_model, name, n_back):
     kept = 10 - n_back
     for piece in (tokens[:, :4], tokens[:, 4:7], tokens[:, 7:10]):
         model(piece, cache)
-    cache.rewind(n_back)
+    cache.crop(len(cache) - n_back)
     assert len(cache) == kept
     got = torch.cat([model(piece, cache) for piece in other[:, kept:].split(2, dim=1)], dim=1)
     whole = model(torch.cat([tokens[:, :kept], other[:, kept:]], dim=1))
@@ -147,11 +147,11 @@ def test_a_window_can_only_go_back_as_far_as_nothing_was_overwritten(random_mode
     model, cache = random_model(WINDOW), KVCache(WINDOW, chunk=4, dtype=torch.float64)
     for piece in texts(1, 12).split(4, dim=1):
         model(piece, cache)
-    with pytest.raises(LessonsError, match=r"^can't go back by 5 of 12 .* last 4 was partly"):
-        cache.rewind(5)
-    cache.rewind(4)
-    with pytest.raises(LessonsError, match=r"can't go back by 1 of 8 .* last 0 was partly"):
-        cache.rewind(1)
+    with pytest.raises(LessonsError, match=r"^can't crop 12 places to 7 .* place 8 the ring was partly"):
+        cache.crop(len(cache) - 5)
+    cache.crop(len(cache) - 4)
+    with pytest.raises(LessonsError, match=r"can't crop 8 places to 7 .* place 8 the ring was partly"):
+        cache.crop(len(cache) - 1)
     tokens = texts(1, 12)
     torch.testing.assert_close(model(tokens[:, 8:], cache), model(tokens)[:, 8:])
 
@@ -167,7 +167,7 @@ def test_going_back_again_and_again(random_model, steps, name):
     for number, step in enumerate(steps):
         if step < 0:
             try:
-                cache.rewind(-step)
+                cache.crop(len(cache) + step)
             except LessonsError:
                 continue
             text = text[:, :step]
@@ -183,18 +183,18 @@ def test_going_back_again_and_again(random_model, steps, name):
 def test_going_back_too_far_is_refused(random_model, n_back):
     model, cache = random_model(BASE), KVCache(BASE, dtype=torch.float64)
     model(texts(1, 3), cache)
-    with pytest.raises(LessonsError, match=rf"can't go back by {n_back} of 3 places"):
-        cache.rewind(n_back)
+    with pytest.raises(LessonsError, match=rf"can't crop 3 places to {3 - n_back}"):
+        cache.crop(len(cache) - n_back)
     assert len(cache) == 3
 
 
 def test_rows_leave_change_places_and_are_repeated(random_model):
     model, tokens = random_model(CONFIGS["grouped"]), texts(3)
     cache = KVCache(model.config, 3, dtype=torch.float64)
-    cache.starts = torch.tensor([0, 2, 3])
+    cache.left_padding = torch.tensor([0, 2, 3])
     model(tokens[:, :9], cache)
     rows = torch.tensor([2, 0, 2])
-    cache.select(rows)
+    cache.select_rows(rows)
     more = texts(3, 5, seed=2)
     got = model(more, cache)
     for i, row in enumerate(rows):

@@ -14,7 +14,7 @@ from transformer_lessons.cli import PlainConsole, check_seed
 from transformer_lessons.cli.display import TrainingDisplay, bar, visible
 from transformer_lessons.data.batches import random_windows
 from transformer_lessons.errors import LessonsError
-from transformer_lessons.generation.generate import stream, stream_with_probabilities
+from transformer_lessons.generation.generate import stream, stream_batch
 from transformer_lessons.generation.sampling import Sampler
 from transformer_lessons.model.accounting import count_parameters
 from transformer_lessons.model.decoder import Decoder
@@ -68,7 +68,7 @@ def train(model: Decoder, cycle: bytes, options: Demo, console: Console) -> None
         levels[f"ln {n_different}: knows which bytes"] = math.log(n_different)
 
     def sample() -> str:
-        written = bytes(stream(model, cycle, 30, Sampler(greedy=True)))
+        written = bytes(stream(model, cycle, 30, Sampler(temperature=0)))
         return f"{visible(cycle)} -> {visible(written)}"
 
     with TrainingDisplay(console, config.steps, sample, levels, options.pause) as display:
@@ -79,9 +79,9 @@ def write(model: Decoder, cycle: bytes, console: Console, pause: float) -> None:
     """Let `model` go on from `cycle`, one byte a line with its probability, then all at once."""
     console.print(f'\nAfter "{visible(cycle)}", with the probability of each byte:')
     written = b""
-    for token, probability in stream_with_probabilities(model, cycle, 8, Sampler(0.2)):
+    for _, token, logits in stream_batch(model, [cycle], 8, Sampler(0.2)):
         written += bytes([token])
-        text = visible(cycle + written)
+        text, probability = visible(cycle + written), logits.softmax(dim=-1)[token].item()
         console.print(f"  {text:<14} {bar(probability)} {probability:7.2%}")
         if console.is_terminal:
             time.sleep(pause)

@@ -17,7 +17,7 @@ from transformer_lessons.model.norm import make_norm
 from transformer_lessons.model.rope import rotate
 
 Rope = tuple[Tensor, Tensor]  # cosine and sine of `rope_table`
-Extend = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]  # new k and v -> all that are kept
+Update = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]  # new k and v -> all that are kept
 
 
 def causal_mask(
@@ -142,11 +142,11 @@ class CausalAttention(nn.Module):
         return q, k, v
 
     def forward(
-        self, x: Tensor, mask: Tensor, rope: Rope | None = None, extend: Extend | None = None
+        self, x: Tensor, mask: Tensor, rope: Rope | None = None, update: Update | None = None
     ) -> Tensor:
         q, k, v = self.project(x, rope)
-        if extend is not None:
-            k, v = extend(k, v)  # those of the tokens before, kept in a cache, and these
+        if update is not None:
+            k, v = update(k, v)  # those of the tokens before, kept in a cache, and these
         n_times = self.n_heads // self.n_kv_heads
         k, v = repeat_heads(k, n_times), repeat_heads(v, n_times)
         return self.out(merge_heads(self.attend(q, k, v, mask)))  # (B, T, D)

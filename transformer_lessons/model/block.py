@@ -6,7 +6,7 @@ from torch import Tensor, nn
 from torch.nn.functional import dropout
 
 from transformer_lessons.config import ModelConfig
-from transformer_lessons.model.attention import CausalAttention, Extend, Rope, attend
+from transformer_lessons.model.attention import CausalAttention, Update, Rope, attend
 from transformer_lessons.model.feedforward import make_feedforward
 from transformer_lessons.model.norm import make_norm
 
@@ -30,12 +30,12 @@ class Block(nn.Module):
         self.feedforward = make_feedforward(config)
 
     def forward(
-        self, x: Tensor, mask: Tensor, rope: Rope | None = None, extend: Extend | None = None
+        self, x: Tensor, mask: Tensor, rope: Rope | None = None, update: Update | None = None
     ) -> Tensor:
         if self.pre_norm:
-            x = x + self.drop(self.attention(self.attention_norm(x), mask, rope, extend))
+            x = x + self.drop(self.attention(self.attention_norm(x), mask, rope, update))
             return x + self.drop(self.feedforward(self.feedforward_norm(x)))  # (B, T, D)
-        x = self.attention_norm(x + self.drop(self.attention(x, mask, rope, extend)))
+        x = self.attention_norm(x + self.drop(self.attention(x, mask, rope, update)))
         return self.feedforward_norm(x + self.drop(self.feedforward(x)))  # (B, T, D)
 
     def drop(self, x: Tensor) -> Tensor:

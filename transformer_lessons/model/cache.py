@@ -19,7 +19,7 @@ class KVCache:
     of W tokens, C is at most W - 1 + `chunk`: then up to `chunk` new tokens overwrite only what is
     out of sight of the first of them.
 
-    `starts` (B,) says how many places at the front of each text are padding, which no one looks at.
+    `left_padding` (B,) says how many places at the front of each text are padding, which no one looks at.
     A `static` cache hands out all of its slots, so that every step has the same shapes, as a
     compiled model wants; otherwise only the filled ones.
     Source: Shazeer 2019, "Fast Transformer Decoding", section 2.4.
@@ -49,8 +49,8 @@ class KVCache:
         self.keys = [torch.zeros(shape, device=device, dtype=dtype) for _ in range(config.n_layers)]
         self.values = [torch.zeros_like(keys) for keys in self.keys]
         self.length = torch.zeros((), dtype=torch.int64, device=device)  # places filled so far
-        self.starts: Tensor | None = None
-        self.furthest = 0  # the most places that were filled before a `rewind`
+        self.left_padding: Tensor | None = None
+        self.furthest = 0  # the most places that were filled before a `crop`
 
     def __len__(self) -> int:
         return int(self.length)
@@ -69,21 +69,21 @@ class KVCache:
         self.check_room(tokens.shape[1])
         return self.positions(tokens.shape[1]), self.mask(tokens.shape[1])
 
-    def places(self, n_tokens: int) -> Tensor:
+    def _slot_positions(self, n_tokens: int) -> Tensor:
         """Where in the text the next `n_tokens` tokens are: (T,), padding counted."""
         return self.length + torch.arange(n_tokens, device=self.length.device)
 
     def positions(self, n_tokens: int) -> Tensor:
         """Their positions, which start at 0 after the padding: (T,), or (B, T) if any has some."""
-        places = self.places(n_tokens)
-        return places if self.starts is None else (places - self.starts[:, None]).clamp(min=0)
+        places = self._slot_positions(n_tokens)
+        return places if self.left_padding is None else (places - self.left_padding[:, None]).clamp(min=0)
 
     def mask(self, n_tokens: int) -> Tensor:
         """Which slots the next tokens may look at: (T, S), or (B, 1, T, S) with padding.
 
         Slot s holds the last place p <= `last` for which p mod C = s; below 0, it is empty.
         """
-        places, last = self.places(n_tokens)[:, None], self.length + n_tokens - 1
+        places, last = self._slot_positions(n_tokens)[:, None], self.length + n_tokens - 1
         slots = torch.arange(self.n_visible(n_tokens), device=places.device)
         held = slots  # without a window, nothing is ever overwritten
         if self.window is not None:
@@ -91,9 +91,9 @@ class KVCache:
         mask = (held >= 0) & (held <= places)
         if self.window is not None:
             mask &= places - held < self.window
-        if self.starts is None:
+        if self.left_padding is None:
             return mask
-        visible = mask & (held >= self.starts[:, None, None])
+        visible = mask & (held >= self.left_padding[:, None, None])
         # Padding looks at itself: a softmax over nothing is nan, and nan times 0 is nan again.
         return (visible | (held == places))[:, None]
 
@@ -101,12 +101,12 @@ class KVCache:
         """S: how many slots are handed out when `n_tokens` more are in."""
         return self.n_slots if self.static else min(len(self) + n_tokens, self.n_slots)
 
-    def extend(self, layer: int, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+    def update(self, layer: int, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
         """Keep new keys and values (B, K, T, d) of a block; returns all it has: (B, K, S, d).
 
         No gradient flows back into what is kept.
         """
-        slots = self.places(k.shape[2]) % self.n_slots
+        slots = self._slot_positions(k.shape[2]) % self.n_slots
         self.keys[layer].index_copy_(2, slots, k.detach())
         self.values[layer].index_copy_(2, slots, v.detach())
         n_visible = self.n_visible(k.shape[2])
@@ -123,23 +123,23 @@ class KVCache:
             what = f"{n_tokens} tokens at once into a cache made for chunks of {self.chunk}"
             raise LessonsError(what, where="KVCache", remedy="Use `prefill`, or a larger chunk.")
 
-    def rewind(self, n_tokens: int) -> None:
-        """Forget the last `n_tokens` places, as if they had never been read."""
+    def crop(self, length: int) -> None:
+        """Keep the first `length` places only, as if the others had never been read."""
         self.furthest = max(self.furthest, len(self))
         n_lost = max(self.furthest - self.n_slots, 0)  # places that others were written over
         # With a window W, the next token at place p looks back to place p - W + 1.
-        room = len(self) if n_lost == 0 else len(self) - n_lost - self.window + 1
-        if not 0 <= n_tokens <= room:
-            what = f"can't go back by {n_tokens} of {len(self)} places"
-            remedy = f"What is before the last {room} was partly overwritten." if n_lost else ""
-            raise LessonsError(what, where="KVCache.rewind", remedy=remedy)
-        self.length -= n_tokens
+        least = 0 if n_lost == 0 else n_lost + self.window - 1
+        if not least <= length <= len(self):
+            what = f"can't crop {len(self)} places to {length}"
+            remedy = f"Before place {least} the ring was partly overwritten." if n_lost else ""
+            raise LessonsError(what, where="KVCache.crop", remedy=remedy)
+        self.length -= len(self) - length
 
-    def select(self, rows: Tensor) -> None:
+    def select_rows(self, rows: Tensor) -> None:
         """Keep the texts `rows` (N,), in that order: fewer, in another order, or some repeated."""
         self.keys = [tensor[rows] for tensor in self.keys]
         self.values = [tensor[rows] for tensor in self.values]
-        self.starts = None if self.starts is None else self.starts[rows]
+        self.left_padding = None if self.left_padding is None else self.left_padding[rows]
 
 
 def longest_cached(config: ModelConfig) -> int:

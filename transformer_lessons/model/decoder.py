@@ -56,7 +56,7 @@ class Decoder(nn.Module):
             x = x + sinusoidal_table(positions, self.config.d_model).to(x.dtype)
         return dropout(x, self.config.dropout * self.config.size_scale, self.training)
 
-    def hidden(
+    def hidden_states(
         self,
         tokens: Tensor,
         cache: KVCache | None = None,
@@ -71,7 +71,7 @@ class Decoder(nn.Module):
         positions, mask, rope = attention_inputs(self.config, tokens, positions, mask)
         x = self.embed(tokens, positions)  # (B, T, D)
         for layer, block in enumerate(self.blocks):
-            x = block(x, mask, rope, None if cache is None else partial(cache.extend, layer))
+            x = block(x, mask, rope, None if cache is None else partial(cache.update, layer))
         if cache is not None:
             cache.length += tokens.shape[1]
         return self.final_norm(x)
@@ -83,7 +83,7 @@ class Decoder(nn.Module):
         positions: Tensor | None = None,
         mask: Tensor | None = None,
     ) -> Tensor:
-        return self.head(self.hidden(tokens, cache, positions, mask))  # (B, T, V)
+        return self.head(self.hidden_states(tokens, cache, positions, mask))  # (B, T, V)
 
 
 def attention_inputs(

@@ -56,7 +56,7 @@ def batch_surprise(
         return total_surprise(model(inputs), targets)
     head = model.head
     return total_surprise_of_head(
-        model.hidden(inputs), head.weight, head.bias, targets, loss_chunk_size
+        model.hidden_states(inputs), head.weight, head.bias, targets, loss_chunk_size
     )
 
 
