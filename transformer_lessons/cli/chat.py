@@ -5,8 +5,8 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass, replace
-from itertools import pairwise
-from statistics import median
+from io import TextIOWrapper
+from typing import Any
 
 from rich.table import Table
 
@@ -44,12 +44,6 @@ SETTINGS = {
     "max_new_tokens": f"the length of an answer; from 1 to {LONGEST:,}",
     "seed": "of the next answer; each one after it adds 1; 0 or more",
 }
-REASONS = {
-    "length": "the longest allowed",
-    "end_of_text": "end of text",
-    "stop_string": "stop string",
-    None: "stopped",
-}
 
 
 @dataclass(frozen=True)
@@ -61,21 +55,12 @@ class Chat(ModelOptions):
 
     system: str | None = None
     """What the model is told before the conversation, if it was trained to converse."""
-    max_new_tokens: int = 200
-    """The length of an answer, at most."""
-    stop: tuple[str, ...] = ()
-    """Strings at which an answer ends."""
-    seed: int = 0
-    """Of the first answer; each one after it adds 1."""
 
 
 def run(arguments: Sequence[str]) -> int:
     """Converse until the user quits; returns the exit code."""
     options = parse_options(Chat, arguments, SAMPLERS["balanced"])
-    check_seed(options.seed)
     check_length(options.max_new_tokens)
-    if "" in options.stop:
-        raise LessonsError("a stop string is empty", where="--stop", remedy="Give a character.")
     loaded = open_model(options)
     conversation = Conversation(
         loaded.model,
@@ -88,21 +73,23 @@ def run(arguments: Sequence[str]) -> int:
         options.seed,
         loaded.forward_fn,
     )
-    introduce(loaded, options.compile)
-    if sys.stdin is not None:  # bytes that are not UTF-8 come through, to be refused by name
+    introduce(loaded)
+    if options.compile:
+        print("It compiles before the first answer: a minute or two, if new here.")
+    if isinstance(
+        sys.stdin, TextIOWrapper
+    ):  # bytes that are not UTF-8 come through, to be refused by name
         sys.stdin.reconfigure(encoding="utf-8", errors="surrogateescape")
-    with named_compiler_errors(options):
+    with named_compiler_errors():
         converse(conversation)
     return 0
 
 
-def introduce(loaded: LoadedModel, is_compiled: bool) -> None:
+def introduce(loaded: LoadedModel) -> None:
     """What the user should know before the first line."""
     kind = "answers" if loaded.template else "continues text; it was not trained to answer"
     sees = f"sees {loaded.model.config.context_length:,} tokens at once"
     print(f"{loaded.name}: {loaded.n_parameters:,} parameters. It {sees}, and {kind}.")
-    if is_compiled:
-        print("It compiles before the first answer: a minute or two, if new here.")
     print("Type text, or help. Ctrl-C stops an answer, Ctrl-D quits.")
 
 
@@ -208,25 +195,31 @@ def differences(sampler: Sampler) -> str:
 def change_setting(conversation: Conversation, name: str, text: str) -> None:
     """Change the setting `name` as `text` says; what can't be raises `LessonsError`."""
     name = name.replace("-", "_")
-    if name not in SETTINGS:
-        raise LessonsError(f"no setting {name!r}", remedy=f"Known: {', '.join(SETTINGS)}.")
-    whole = name in ("top_k", "max_new_tokens", "seed")
-    try:
-        value = text if name == "preset" or text == "off" else (int if whole else float)(text)
-    except ValueError:
-        what = f"{name} = {text!r} is not {'a whole number' if whole else 'a number'}"
-        raise LessonsError(what, remedy=f"{SETTINGS[name]}.") from None
+    value = read_value(name, text)
     if name in ("max_new_tokens", "seed"):
         (check_seed if name == "seed" else check_length)(value)
         setattr(conversation, name, value)
-    elif name == "preset":
-        conversation.sampler = named_sampler(text)
     else:
-        changed = {name: None if value == "off" else value}
-        sampler = replace(conversation.sampler, **changed)
+        sampler = value if name == "preset" else replace(conversation.sampler, **{name: value})
         check_sampler(sampler, conversation.model)
         conversation.sampler = sampler
-    print(f"{name} = {value}")
+    print(f"{name} = {text}")
+
+
+def read_value(name: str, text: str) -> Any:
+    """`text` as a value of the setting `name`."""
+    if name not in SETTINGS:
+        raise LessonsError(f"no setting {name!r}", remedy=f"Known: {', '.join(SETTINGS)}.")
+    if name == "preset":
+        return named_sampler(text)
+    if (name, text) == ("top_k", "off"):
+        return None
+    is_whole = name in ("top_k", "max_new_tokens", "seed")
+    try:
+        return int(text) if is_whole else float(text)
+    except ValueError:
+        what = f"{name} = {text!r} is not {'a whole number' if is_whole else 'a number'}"
+        raise LessonsError(what, remedy=f"{SETTINGS[name]}.") from None
 
 
 def check_length(max_new_tokens: int) -> None:
@@ -237,20 +230,20 @@ def check_length(max_new_tokens: int) -> None:
 
 def answer(conversation: Conversation, text: str) -> None:
     """Let the model write; Ctrl-C ends the answer, not the program. Then say what it cost."""
-    times, written = [time.perf_counter()], [0]
+    times = [time.perf_counter()]
     # Closed also when it was interrupted: then the conversation keeps what was written.
     with closing(conversation.stream(text)) as pieces, suppress(KeyboardInterrupt):
         for piece in pieces:
             times.append(time.perf_counter())
-            written.append(len(conversation.answer.read_tokens))
             print(sanitize(piece), end="", flush=True)
-    print("" if conversation.answer.text.endswith("\n") else "\n", end="")
-    read = f"read {len(conversation.prompt):,} tokens"
+    written = conversation.answer
+    print("" if written.text.endswith("\n") else "\n", end="")
+    facts = f"read {len(conversation.prompt):,} tokens"
     if conversation.n_left_out:
-        read += f" without the {conversation.n_left_out} oldest messages"
-    if len(times) > 1:
-        read += f" in {times[1] - times[0]:.2f} s, wrote {written[-1]:,}"
-    if len(times) > 2:  # the median, because compiling may fall into one of the steps
-        seconds = median((b - a) for a, b in pairwise(times[1:]))
-        read += f" at {(written[-1] - written[1]) / (len(times) - 2) / seconds:,.0f} tokens/s"
-    PlainConsole().print(f"[{read}; {REASONS[conversation.answer.finish_reason]}]", style="dim")
+        facts += f" without the {conversation.n_left_out} oldest messages"
+    if len(times) > 2:
+        rate = (len(written.read_tokens) - 1) / (times[-1] - times[1])
+        facts += f" in {times[1] - times[0]:.2f} s"
+        facts += f", wrote {len(written.read_tokens):,} at {rate:,.0f} tokens/s"
+    reason = (written.finish_reason or "stopped").replace("_", " ")
+    PlainConsole().print(f"[{facts}; {reason}]", style="dim")

@@ -9,7 +9,6 @@ from pathlib import Path
 
 from rich.cells import cell_len
 
-from transformer_lessons.cli import check_seed
 from transformer_lessons.cli.display import bar, sanitize, visible
 from transformer_lessons.cli.models import (
     LoadedModel,
@@ -19,14 +18,13 @@ from transformer_lessons.cli.models import (
     parse_options,
 )
 from transformer_lessons.errors import LessonsError
-from transformer_lessons.generation.generate import generate, stream, stream_batch
+from transformer_lessons.generation.generate import generate, stream_batch
 from transformer_lessons.generation.sampling import Sampler
 from transformer_lessons.generation.text_stream import TextStreamer, eos_token_ids
 from transformer_lessons.tokenizers.tokenizer import Tokenizer
 
 DEFAULT = Sampler(temperature=0.2)  # suits models as small as these
 BATCH_SIZE = 16  # texts that are written side by side
-LARGEST = 64 * 2**20  # bytes of a file of prompts
 
 
 @dataclass(frozen=True)
@@ -42,14 +40,8 @@ class Generate(ModelOptions):
     """A file with the text to continue. "-" is standard input."""
     prompts_file: Path | None = None
     """A file with a prompt a line, as it is or as a JSON string. "-" is standard input."""
-    max_new_tokens: int = 200
-    """How many tokens to write, at most."""
     n_samples: int = 1
     """How many texts to write for each prompt."""
-    stop: tuple[str, ...] = ()
-    """Strings at which a text ends."""
-    seed: int = 0
-    """The same seed writes the same text."""
     probabilities: bool = False
     """Show each token on a line of its own, with the probability the model gave it."""
     json: bool = False
@@ -67,7 +59,7 @@ def run(arguments: Sequence[str]) -> int:
         if (n_tokens := len(loaded.tokenizer.encode_ordinary(prompt))) > context_length:
             what = f"note: prompt {number} has {n_tokens:,} tokens"
             print(f"{what}; the model sees the last {context_length:,}", file=sys.stderr)
-    with named_compiler_errors(options):
+    with named_compiler_errors():
         if options.json or len(prompts) * options.n_samples > 1:
             write_many(loaded, prompts, options)
         else:
@@ -81,13 +73,10 @@ def check_options(options: Generate) -> None:
     if sum(source is not None for source in sources) != 1:
         remedy = 'For example --prompt "def ".'
         raise LessonsError("give one of --prompt, --prompt-file, --prompts-file", remedy=remedy)
-    check_seed(options.seed)
     for name, least in (("max_new_tokens", 0), ("n_samples", 1)):
         if getattr(options, name) < least:
             where = f"--{name.replace('_', '-')}"
             raise LessonsError(f"{name} = {getattr(options, name)} is below {least}", where=where)
-    if "" in options.stop:
-        raise LessonsError("a stop string is empty", where="--stop", remedy="Give a character.")
     if options.probabilities and (
         options.json or options.stop or options.n_samples > 1 or options.prompts_file
     ):
@@ -98,18 +87,23 @@ def check_options(options: Generate) -> None:
 def write_one(loaded: LoadedModel, prompt: str, options: Generate) -> None:
     """Write one text as it comes."""
     tokenizer, eos = loaded.tokenizer, eos_token_ids(loaded.tokenizer).values()
-    how = {"sampler": options.sampler, "seed": options.seed, "stop": eos}
-    how |= {"max_new_tokens": options.max_new_tokens, "forward_fn": loaded.forward_fn}
-    tokens = tokenizer.encode_ordinary(prompt)
+    steps = stream_batch(
+        loaded.model,
+        [tokenizer.encode_ordinary(prompt)],
+        options.max_new_tokens,
+        options.sampler,
+        options.seed,
+        eos,
+        forward_fn=loaded.forward_fn,
+    )
     if options.probabilities:
-        for _, token, logits in stream_batch(loaded.model, [tokens], **how):
+        for _, token, logits in steps:
             probability, columns = logits.softmax(-1)[token].item(), shutil.get_terminal_size()[0]
             print(token_line(tokenizer, token, probability, columns), flush=True)
         return
-    pieces = TextStreamer(tokenizer, stream(loaded.model, tokens, **how), eos, options.stop)
     print(shown(prompt), end="", flush=True)
-    for text in pieces:
-        print(shown(text), end="", flush=True)
+    for piece in TextStreamer(tokenizer, (token for _, token, _ in steps), eos, options.stop):
+        print(shown(piece), end="", flush=True)
     print()
 
 
@@ -127,7 +121,7 @@ def write_many(loaded: LoadedModel, prompts: Sequence[str], options: Generate) -
             options.sampler,
             options.seed + first,
             eos,
-            loaded.forward_fn,
+            forward_fn=loaded.forward_fn,
         )
         for number, (prompt, tokens) in enumerate(zip(batch, made, strict=True), start=first):
             streamer = TextStreamer(tokenizer, tokens, eos, options.stop)
@@ -165,7 +159,7 @@ def read_prompts(options: Generate) -> list[str]:
         prompts = {"--prompt": options.prompt}
     elif options.prompt_file is not None:
         prompts = {str(options.prompt_file): read_file(options.prompt_file)}
-    else:
+    elif options.prompts_file is not None:
         lines = read_file(options.prompts_file).removesuffix("\n").split("\n")
         where = f"{options.prompts_file}, line"
         prompts = {f"{where} {number}": line for number, line in enumerate(lines, start=1)}
@@ -191,21 +185,13 @@ def read_line(line: str, where: str) -> str:
 
 
 def read_file(path: Path) -> str:
-    """The text of a file, or of standard input for "-"; what is too much raises `LessonsError`."""
+    """The text of a file, or of standard input for "-"."""
     try:
-        if path == Path("-"):
-            data = sys.stdin.buffer.read(LARGEST + 1) if sys.stdin else b""
-        else:
-            with path.open("rb") as file:
-                data = file.read(LARGEST + 1)
-    except (OSError, ValueError) as error:  # ValueError: a NUL in the path
-        what = f"can't read it: {getattr(error, 'strerror', None) or error}"
-        raise LessonsError(what, where=str(path)) from None
-    if len(data) > LARGEST:
-        what = f"more than {LARGEST // 2**20} MiB of prompts"
-        raise LessonsError(what, where=str(path), remedy="Cut the file into parts.")
-    try:
+        data = path.read_bytes() if path != Path("-") else sys.stdin.buffer.read()
         return data.decode("utf-8")
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
         raise LessonsError("not UTF-8 text", where=f"{path}, line {line}") from None
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the path
+        what = f"can't read it: {getattr(error, 'strerror', None) or error}"
+        raise LessonsError(what, where=str(path)) from None

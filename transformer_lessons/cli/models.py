@@ -5,11 +5,12 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, TypeVar
+from typing import Annotated, Any
 
 import torch
 import tyro
 
+from transformer_lessons.cli import check_seed
 from transformer_lessons.cli.run_folder import check_tokenizer, run_tokenizer
 from transformer_lessons.errors import LessonsError
 from transformer_lessons.generation.conversation import Template
@@ -34,6 +35,12 @@ class ModelOptions:
     """A run folder or one of its checkpoints, a Hugging Face folder, or a GGUF file."""
     model: str | None = None
     """By name: python-small, which ships with the package and is the default, or smollm2-135m."""
+    max_new_tokens: int = 200
+    """How many tokens to write, at most; of a chat, in each answer."""
+    stop: tuple[str, ...] = ()
+    """Strings at which the text ends."""
+    seed: int = 0
+    """The same seed writes the same text. In a chat, each answer adds 1."""
     compile: bool = False
     """Compile the model: it takes a minute or two, once for each length of text, and is kept."""
     int8: bool = False
@@ -56,10 +63,7 @@ class LoadedModel:
     forward_fn: ForwardFn = last_logits
 
 
-Options = TypeVar("Options", bound=ModelOptions)
-
-
-def parse_options(cls: type[Options], arguments: Sequence[str], sampler: Sampler) -> Options:
+def parse_options(cls: type[ModelOptions], arguments: Sequence[str], sampler: Sampler) -> Any:
     """Options of the command `cls`. Where --preset is given, it takes the place of `sampler`."""
     early = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     early.add_argument("--preset")
@@ -69,6 +73,9 @@ def parse_options(cls: type[Options], arguments: Sequence[str], sampler: Sampler
     options = tyro.cli(cls, args=arguments, default=default, prog=prog)
     if options.checkpoint is not None and options.model is not None:
         raise LessonsError("give either a checkpoint or --model")
+    check_seed(options.seed)
+    if "" in options.stop:
+        raise LessonsError("a stop string is empty", where="--stop", remedy="Give a character.")
     return options
 
 
@@ -86,10 +93,13 @@ def open_model(options: ModelOptions) -> LoadedModel:
     model, tokenizer, template = _load(path)
     check_tokenizer(model.config, tokenizer, str(path))
     check_sampler(options.sampler, model)
-    n_parameters, linear = count_parameters(model), SmallBatchLinear
+    n_parameters = count_parameters(model)
     if options.int8:
-        from transformer_lessons.weights.quantize import Int8Linear as linear
-    replace_linear(model, linear)
+        from transformer_lessons.weights.quantize import Int8Linear
+
+        replace_linear(model, Int8Linear)
+    else:
+        replace_linear(model, SmallBatchLinear)
     forward_fn = compiled_forward() if options.compile else last_logits
     return LoadedModel(name, model, tokenizer, template, n_parameters, forward_fn)
 
@@ -131,16 +141,13 @@ def _load(path: Path) -> tuple[Decoder, Tokenizer, Template | None]:
 
 
 @contextmanager
-def named_compiler_errors(options: ModelOptions) -> Iterator[None]:
+def named_compiler_errors() -> Iterator[None]:
     """Inside of this block, a model that can't be compiled raises `LessonsError`."""
-    if not options.compile:
-        yield
-        return
-    from torch._dynamo.exc import TorchDynamoException  # here, because it takes a while
-
     try:
         yield
-    except TorchDynamoException as error:
+    except RuntimeError as error:  # by name, for importing the class takes a while
+        if "TorchDynamoException" not in [kind.__name__ for kind in type(error).__mro__]:
+            raise
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         what = f"the model can't be compiled here: {reason}"
         raise LessonsError(what, remedy="Leave --compile away.") from None

@@ -1,6 +1,6 @@
 """A conversation with a model: what was said, and what the model answers. Lesson 18."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, field
 
 from transformer_lessons.errors import LessonsError
@@ -35,7 +35,7 @@ class Conversation:
     tokenizer: Tokenizer
     template: Template | None = None
     system: str | None = None  # what the model is told before everything else
-    sampler: Sampler | None = None
+    sampler: Sampler = field(default_factory=Sampler)
     max_new_tokens: int = 200  # of an answer
     stop: Sequence[str] = ()  # strings at which an answer ends
     seed: int = 0  # of the next answer; each adds 1
@@ -47,13 +47,14 @@ class Conversation:
             what = "a system prompt, but this model has no chat template"
             raise LessonsError(what, remedy="Begin the text with it instead.")
         self._check(self.system or "", "the system prompt")
-        self.prompt, self.n_left_out, self.answer = [], 0, TextStreamer(self.tokenizer, ())
+        self.prompt: list[int] = []
+        self.n_left_out, self.answer = 0, TextStreamer(self.tokenizer, ())
 
     def say(self, text: str) -> str:
         """The model's answer to `text`; both are kept. Without `text`, the model goes on."""
         return "".join(self.stream(text))
 
-    def stream(self, text: str) -> Iterator[str]:
+    def stream(self, text: str) -> Generator[str, None, None]:
         """The same piece by piece, as it is written; what was written when you stop is kept.
 
         `prompt` is what the model reads, without the `n_left_out` oldest messages; `answer` writes.
@@ -111,7 +112,7 @@ class Conversation:
             return self.tokenizer.encode_ordinary(text)
         system = [] if self.system is None else [Message("system", self.system)]
         text = self.template([vars(message) for message in (*system, *messages)])
-        return self.tokenizer.encode(text, allowed_special="all")
+        return self.tokenizer.encode(text, allowed_special="all")  # type: ignore[call-arg]
 
     def _check(self, text: str, where: str) -> None:
         """Raise `LessonsError` for text without tokens, or one that forges a mark of a template."""

@@ -102,7 +102,8 @@ class Decoding:
     def append(self, tokens: Sequence[int]) -> None:
         """Add one token to each sequence, and find out what may follow."""
         self.n_left -= 1
-        tokens = [*tokens, *tokens[:1] * (len(self.sequences) - len(tokens))]  # see `select_rows`
+        n_copies = len(self.sequences) - len(tokens)  # see `select_rows`
+        tokens = [*tokens, *[tokens[0]] * n_copies]
         for sequence, token in zip(self.sequences, tokens, strict=True):
             sequence.append(token)
         if self.cache is None or len(self.cache) == self.cache.capacity:
@@ -119,7 +120,7 @@ class Decoding:
         copies.
         """
         if self.cache is not None and self.cache.static:
-            rows = [*rows, *rows[:1] * (len(self.sequences) - len(rows))]
+            rows = [*rows, *[rows[0]] * (len(self.sequences) - len(rows))]
         self.sequences = [list(self.sequences[row]) for row in rows]
         kept = torch.tensor(rows, device=self.logits.device)
         self.logits = self.logits[kept]
