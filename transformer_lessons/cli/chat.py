@@ -76,9 +76,8 @@ def run(arguments: Sequence[str]) -> int:
     introduce(loaded)
     if options.compile:
         print("It compiles before the first answer: a minute or two, if new here.")
-    if isinstance(
-        sys.stdin, TextIOWrapper
-    ):  # bytes that are not UTF-8 come through, to be refused by name
+    if isinstance(sys.stdin, TextIOWrapper):
+        # Bytes that are not UTF-8 come through, so that they can be refused by name.
         sys.stdin.reconfigure(encoding="utf-8", errors="surrogateescape")
     with named_compiler_errors():
         converse(conversation)
@@ -240,7 +239,7 @@ def answer(conversation: Conversation, text: str) -> None:
     print("" if written.text.endswith("\n") else "\n", end="")
     facts = f"read {len(conversation.prompt):,} tokens"
     if conversation.n_left_out:
-        facts += f" without the {conversation.n_left_out} oldest messages"
+        facts += f" without the {conversation.n_left_out:,} oldest"
     if len(times) > 2:
         rate = (len(written.read_tokens) - 1) / (times[-1] - times[1])
         facts += f" in {times[1] - times[0]:.2f} s"

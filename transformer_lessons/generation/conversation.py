@@ -57,7 +57,7 @@ class Conversation:
     def stream(self, text: str) -> Generator[str, None, None]:
         """The same piece by piece, as it is written; what was written when you stop is kept.
 
-        `prompt` is what the model reads, without the `n_left_out` oldest messages; `answer` writes.
+        `prompt` is what the model reads, without the `n_left_out` oldest tokens; `answer` writes.
         """
         self._check(text, "your text")
         messages = [*self.messages, *([Message("user", text)] if text else [])]
@@ -83,24 +83,27 @@ class Conversation:
                 self.messages = [*messages, Message("assistant", self.answer.text)]
 
     def _fit(self, messages: Sequence[Message]) -> tuple[list[int], int]:
-        """The tokens for the model, and how many messages, the oldest ones, were left out.
+        """The tokens for the model, and how many of the conversation's were left out.
 
-        New tokens get room in the context, up to half of it. The last message stays; if it is still
-        too long it loses its front, but with a template, which can't be cut, it raises.
+        New tokens get room in the context, up to half of it. The oldest messages are left out until
+        the rest fits. The last one stays; if it is still too long it loses its front, but with a
+        template, which can't be cut, it raises `LessonsError`.
         """
         context_length, by_text = self.model.config.context_length, self.template is None
         n_tokens = context_length - min(self.max_new_tokens, context_length // 2)
         starts = [i for i, message in enumerate(messages) if by_text or message.role == "user"]
-        for start in starts or [0]:
-            tokens = self._encode(messages[start:])
+        tokens = self._encode(messages)
+        n_whole = len(tokens)
+        for start in starts[1:]:
             if len(tokens) <= n_tokens:
-                return tokens, start
+                break
+            tokens = self._encode(messages[start:])
         if by_text:
-            return tokens[-n_tokens:], start
-        if len(tokens) > context_length:
+            tokens = tokens[-n_tokens:]
+        elif len(tokens) > context_length:
             what = f"{len(tokens)} tokens, but the model sees {context_length} at once"
             raise LessonsError(what, where="your text", remedy="Shorten it.")
-        return tokens, start
+        return tokens, n_whole - len(tokens)
 
     def _encode(self, messages: Sequence[Message]) -> list[int]:
         """The tokens of the system prompt and `messages`."""
