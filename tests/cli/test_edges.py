@@ -9,6 +9,7 @@ import sys
 import pytest
 import torch
 
+from transformer_lessons.cli.main import main
 from transformer_lessons.cli.train import option_value
 from transformer_lessons.config import ModelConfig
 from transformer_lessons.data.pairs import write_pairs
@@ -22,10 +23,19 @@ BUFFERED = {name: value for name, value in os.environ.items() if name != "PYTHON
 ENVIRONMENT = {**BUFFERED, "OMP_NUM_THREADS": "1", "COLUMNS": "100"}
 
 
-def run(*arguments, cwd):
-    line = [*COMMAND, *arguments]
-    options = {"capture_output": True, "encoding": "utf-8", "env": ENVIRONMENT, "timeout": 120}
-    return subprocess.run(line, cwd=cwd, **options)
+@pytest.fixture
+def run(folder, monkeypatch, capsys):
+    """Runs a command in this process and in `folder`: (exit code, output, errors)."""
+    monkeypatch.chdir(folder)
+
+    def command(*arguments):
+        try:
+            code = main(arguments)
+        except SystemExit as end:  # tyro's, in a box
+            code = end.code
+        return (code, *capsys.readouterr())
+
+    return command
 
 
 def run_into_closed_pipe(arguments, cwd):
@@ -102,45 +112,43 @@ BAD_INPUT = {
 
 
 @pytest.mark.parametrize("name", BAD_INPUT)
-def test_bad_input_ends_with_one_line_and_code_2(name, folder):
+def test_bad_input_ends_with_one_line_and_code_2(name, run, folder):
     arguments, config, expected = BAD_INPUT[name]
     if config is not None:
         (folder / "c.json").write_text(json.dumps(config))
-    done = run(*arguments, cwd=folder)
-    assert "Traceback" not in done.stderr
-    assert (done.returncode, expected in done.stderr) == (2, True), done.stderr
+    code, _, errors = run(*arguments)
+    assert (code, expected in errors) == (2, True), errors
     assert not (folder / "runs").exists()  # nothing is left behind
 
 
-def test_a_run_that_diverges_is_explained(folder):
-    done = run(*PAIRS, "--training.learning-rate", "1e30", cwd=folder)
-    assert "Traceback" not in done.stderr
-    assert done.returncode == 2
-    assert done.stderr.startswith("error: ")
+def test_a_run_that_diverges_is_explained(run):
+    code, _, errors = run(*PAIRS, "--training.learning-rate", "1e30")
+    assert code == 2
+    assert errors.startswith("error: ")
 
 
 @pytest.mark.parametrize("text", ["[b]", "[/b]", ":cat:", os.fsdecode(b"\xff")])
-def test_the_demo_repeats_any_text(text, folder):  # SPEC F9
-    done = run("demo", "--text", text, "--steps", "2", cwd=folder)
-    assert done.returncode == 0, done.stderr
+def test_the_demo_repeats_any_text(text, run):  # SPEC F9
+    code, output, errors = run("demo", "--text", text, "--steps", "2", "--pause", "0")
+    assert code == 0, errors
     shown = text if text.isprintable() else "·"
-    assert f'meets "{shown}…"' in done.stdout
-    assert f'After "{shown}"' in done.stdout
+    assert f'meets "{shown}…"' in output
+    assert f'After "{shown}"' in output
 
 
-def test_file_names_are_not_markup(folder):
+def test_file_names_are_not_markup(run, folder):
     (folder / "[b]:cat:.tsv").write_bytes((folder / "p.tsv").read_bytes())
-    done = run("train", "--pairs", "[b]:cat:.tsv", "--training.steps", "1", cwd=folder)
-    assert "reading [b]:cat:.tsv" in done.stdout
+    _, output, _ = run("train", "--pairs", "[b]:cat:.tsv", "--training.steps", "1")
+    assert "reading [b]:cat:.tsv" in output
 
 
-def test_the_command_shown_at_the_end_can_be_run(folder):  # SPEC F8
-    done = run(*PAIRS, "--out", "it's a run", "--training.steps", "3", cwd=folder)
+def test_the_command_shown_at_the_end_can_be_run(run):  # SPEC F8
+    _, output, _ = run(*PAIRS, "--out", "it's a run", "--training.steps", "3")
     saved = os.path.join("it's a run", "step-00000003")
-    assert f"Saved: {saved}" in done.stdout
-    line = done.stdout.splitlines()[-1].removeprefix("Let it write: python ")
-    done = run(*shlex.split(line)[2:], "--max-new-tokens", "0", cwd=folder)
-    assert (done.returncode, done.stdout) == (0, "ab\n")
+    assert f"Saved: {saved}" in output
+    line = output.splitlines()[-1].removeprefix("Let it write: python ")
+    code, output, _ = run(*shlex.split(line)[2:], "--max-new-tokens", "0")
+    assert (code, output) == (0, "ab\n")
 
 
 def test_the_last_of_two_presets_counts_as_for_every_option():

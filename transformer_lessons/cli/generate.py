@@ -1,6 +1,7 @@
 """`generate`: a trained model continues prompts."""
 
 import json
+import os
 import shutil
 import sys
 from collections.abc import Sequence
@@ -156,7 +157,8 @@ def token_line(tokenizer: Tokenizer, token: int, probability: float, width: int 
 def read_prompts(options: Generate) -> list[str]:
     """The prompts as texts: the option, a file, or the lines of a file. An empty one raises."""
     if options.prompt is not None:
-        prompts = {"--prompt": options.prompt}
+        # The bytes as they were typed, also where the locale says that they are not UTF-8.
+        prompts = {"--prompt": decode(os.fsencode(options.prompt), "--prompt")}
     elif options.prompt_file is not None:
         prompts = {str(options.prompt_file): read_file(options.prompt_file)}
     elif options.prompts_file is not None:
@@ -188,10 +190,16 @@ def read_file(path: Path) -> str:
     """The text of a file, or of standard input for "-"."""
     try:
         data = path.read_bytes() if path != Path("-") else sys.stdin.buffer.read()
-        return data.decode("utf-8")
-    except UnicodeDecodeError as error:
-        line = data.count(b"\n", 0, error.start) + 1
-        raise LessonsError("not UTF-8 text", where=f"{path}, line {line}") from None
     except (OSError, ValueError) as error:  # ValueError: a NUL in the path
         what = f"can't read it: {getattr(error, 'strerror', None) or error}"
         raise LessonsError(what, where=str(path)) from None
+    return decode(data, str(path))
+
+
+def decode(data: bytes, where: str) -> str:
+    """Bytes as the UTF-8 that they must be."""
+    try:
+        return data.decode("utf-8")
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        raise LessonsError("not UTF-8 text", where=f"{where}, line {line}") from None
