@@ -76,7 +76,11 @@ class KVCache:
     def positions(self, n_tokens: int) -> Tensor:
         """Their positions, which start at 0 after the padding: (T,), or (B, T) if any has some."""
         places = self._slot_positions(n_tokens)
-        return places if self.left_padding is None else (places - self.left_padding[:, None]).clamp(min=0)
+        return (
+            places
+            if self.left_padding is None
+            else (places - self.left_padding[:, None]).clamp(min=0)
+        )
 
     def mask(self, n_tokens: int) -> Tensor:
         """Which slots the next tokens may look at: (T, S), or (B, 1, T, S) with padding.
