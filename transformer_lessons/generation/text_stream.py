@@ -76,18 +76,11 @@ def until_stop(pieces: Iterable[str], stop: Sequence[str]) -> Iterator[str]:
             if start:
                 yield held[:start]
             return
-        n_safe = len(held) - _length_of_beginning(held, stop)
+        # What may be the beginning of a stop string: the longest that `held` ends with.
+        beginnings = [string[:n] for string in stop for n in range(1, len(string))]
+        n_safe = len(held) - max((len(b) for b in beginnings if held.endswith(b)), default=0)
         if n_safe:
             yield held[:n_safe]
         held = held[n_safe:]
     if held:
         yield held
-
-
-def _length_of_beginning(text: str, strings: Sequence[str]) -> int:
-    """How many characters at the end of `text` may be the beginning of one of `strings`."""
-    longest = max(map(len, strings), default=1) - 1
-    for length in range(min(longest, len(text)), 0, -1):
-        if any(string.startswith(text[-length:]) for string in strings):
-            return length
-    return 0

@@ -6,7 +6,7 @@ from torch import Tensor, nn
 from torch.nn.functional import dropout
 
 from transformer_lessons.config import ModelConfig
-from transformer_lessons.model.attention import CausalAttention, Update, Rope, attend
+from transformer_lessons.model.attention import CausalAttention, Rope, Update, attend
 from transformer_lessons.model.feedforward import make_feedforward
 from transformer_lessons.model.norm import make_norm
 

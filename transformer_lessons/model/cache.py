@@ -19,8 +19,8 @@ class KVCache:
     of W tokens, C is at most W - 1 + `chunk`: then up to `chunk` new tokens overwrite only what is
     out of sight of the first of them.
 
-    `left_padding` (B,) says how many places at the front of each text are padding, which no one looks at.
-    A `static` cache hands out all of its slots, so that every step has the same shapes, as a
+    `left_padding` (B,) says how many places at the front of each text are padding, which no one
+    looks at. With a window the slots are a rolling buffer (ring). A `static` cache hands out all of its slots, so that every step has the same shapes, as a
     compiled model wants; otherwise only the filled ones.
     Source: Shazeer 2019, "Fast Transformer Decoding", section 2.4.
 
