@@ -20,8 +20,9 @@ class KVCache:
     out of sight of the first of them.
 
     `left_padding` (B,) says how many places at the front of each text are padding, which no one
-    looks at. With a window the slots are a rolling buffer (ring). A `static` cache hands out all of its slots, so that every step has the same shapes, as a
-    compiled model wants; otherwise only the filled ones.
+    looks at. With a window the slots are a rolling buffer (ring). A `static` cache hands out all of
+    its slots, so that every step has the same shapes, as a compiled model wants; otherwise only the
+    filled ones.
     Source: Shazeer 2019, "Fast Transformer Decoding", section 2.4.
 
     >>> cache = KVCache(ModelConfig(256, 16, d_model=4, n_layers=2, n_heads=2, d_ff=8))
