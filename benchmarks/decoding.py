@@ -83,11 +83,11 @@ def without_cache(model: Any, prompts: Tensor, n_new: int) -> Iterator[Tensor]:
         yield tokens
 
 
-def our_step(compiled: bool) -> Any:
-    """The step that `generate` takes, compiled as lesson 18 does it."""
-    from transformer_lessons.generation.decoding import compiled_step, last_logits
+def our_forward(compiled: bool) -> Any:
+    """The forward function that `generate` takes, compiled as lesson 18 does it."""
+    from transformer_lessons.generation.decoding import compiled_forward, last_logits
 
-    return compiled_step() if compiled else last_logits
+    return compiled_forward() if compiled else last_logits
 
 
 def our_decoder(shape: Shape, attention: str = "attend") -> Any:
@@ -110,24 +110,22 @@ def ours(
     attention: str = "attend",
 ) -> Work:
     """`generate` of the book, or the same without a cache."""
-    from transformer_lessons.generation.decoding import Decoding
-    from transformer_lessons.generation.generate import continue_texts, generate
+    from transformer_lessons.generation.generate import generate, stream_batch
     from transformer_lessons.generation.sampling import Sampler
 
     shape = decoding_shape(size, context_length)
     model = our_decoder(shape, attention)
     prompts = prompts_of(shape, n_texts, n_prompt)
-    texts, step, sampler = prompts.tolist(), our_step(compiled), Sampler(greedy=True)
+    sequences = prompts.tolist()
+    how = {"sampler": Sampler(temperature=0), "forward_fn": our_forward(compiled)}
 
     def make() -> list[list[int]]:
         if cached:
-            return generate(model, texts, n_new, sampler, step=step)
+            return generate(model, sequences, n_new, **how)
         return torch.cat(list(without_cache(model, prompts, n_new)), dim=1).tolist()
 
     def scores() -> list[float]:
-        decoding = Decoding(model, texts, n_new, step)
-        made = continue_texts(decoding, n_new, sampler, range(n_texts))
-        logits = [logits for _, _, logits in made]
+        logits = [logits for *_, logits in stream_batch(model, sequences, n_new, **how)]
         return some_scores(torch.stack(logits[:n_texts]), torch.stack(logits[-n_texts:]))
 
     return continuation(make, scores)
@@ -145,11 +143,12 @@ def ours_by_length(
 
     shape = decoding_shape(size, n_new + 1)
     model = our_decoder(shape)
-    prompt, step = prompts_of(shape, 1, 1), our_step(compiled)
+    prompt = prompts_of(shape, 1, 1)
+    how = {"sampler": Sampler(temperature=0), "forward_fn": our_forward(compiled)}
 
     def run() -> list[float]:
         if cached:
-            tokens = stream(model, prompt[0].tolist(), n_new, Sampler(greedy=True), step=step)
+            tokens = stream(model, prompt[0].tolist(), n_new, **how)
         else:
             tokens = without_cache(model, prompt, n_new)
         times = [time.perf_counter() for _ in tokens]

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from benchmarks.decoding import continuation, huggingface_continuation, our_step
+from benchmarks.decoding import continuation, huggingface_continuation, our_forward
 from benchmarks.worker import Work
 
 NAME = "smollm2-135m"
@@ -26,8 +26,7 @@ def ours(
     dtype: str = "float32", int8: bool = False, compiled: bool = False, n_new: int = N_NEW
 ) -> Work:
     """`generate` of the book, greedy; its linear layers as the command `generate` has them."""
-    from transformer_lessons.generation.decoding import Decoding
-    from transformer_lessons.generation.generate import continue_texts, generate
+    from transformer_lessons.generation.generate import generate, stream_batch
     from transformer_lessons.generation.sampling import Sampler
     from transformer_lessons.model.linear import SmallBatchLinear, replace_linear
     from transformer_lessons.support.assets import fetch
@@ -36,14 +35,14 @@ def ours(
 
     model, tokenizer = load_pretrained(fetch(NAME), getattr(torch, dtype))
     replace_linear(model, Int8Linear if int8 else SmallBatchLinear)
-    prompt, sampler, step = tokenizer.encode(PROMPT), Sampler(greedy=True), our_step(compiled)
+    prompt, how = tokenizer.encode(PROMPT), {"forward_fn": our_forward(compiled)}
+    how["sampler"] = Sampler(temperature=0)
 
     def scores() -> list[float]:
-        decoding = Decoding(model, [prompt], n_new, step)
-        logits = [logits for *_, logits in continue_texts(decoding, n_new, sampler, [0])]
+        logits = [logits for *_, logits in stream_batch(model, [prompt], n_new, **how)]
         return some_scores(logits[0], logits[-1])
 
-    return continuation(lambda: generate(model, [prompt], n_new, sampler, step=step), scores)
+    return continuation(lambda: generate(model, [prompt], n_new, **how), scores)
 
 
 def huggingface(dtype: str = "float32", compiled: bool = False, n_new: int = N_NEW) -> Work:

@@ -9,7 +9,8 @@ from transformer_lessons.data.config import DataConfig
 from transformer_lessons.device import best_device
 from transformer_lessons.errors import LessonsError
 from transformer_lessons.generation.beam import beam_search
-from transformer_lessons.generation.generate import generate, stream
+from transformer_lessons.generation.conversation import Conversation
+from transformer_lessons.generation.generate import complete, generate, stream
 from transformer_lessons.generation.sampling import Sampler
 from transformer_lessons.model.accounting import count_parameters
 from transformer_lessons.model.attention import attend
@@ -44,6 +45,7 @@ __all__ = [
     "AdamW",
     "BPETokenizer",
     "ByteTokenizer",
+    "Conversation",
     "DataConfig",
     "Decoder",
     "KVCache",
@@ -61,6 +63,7 @@ __all__ = [
     "beam_search",
     "best_device",
     "clip_grad_norm",
+    "complete",
     "cosine_schedule",
     "count_parameters",
     "cross_entropy",

@@ -14,9 +14,15 @@ import pytest
 import torch
 from page_scores import PROMPTS, scores_script
 
-from transformer_lessons.generation.filters import keep_min_p, keep_top_k, keep_top_p
-from transformer_lessons.generation.penalties import penalize_frequency, penalize_repetition
-from transformer_lessons.generation.sampling import SAMPLERS, Sampler
+from transformer_lessons.generation.sampling import (
+    SAMPLERS,
+    Sampler,
+    keep_min_p,
+    keep_top_k,
+    keep_top_p,
+    penalize_frequency,
+    penalize_repetition,
+)
 from transformer_lessons.model.inference import inference
 from transformer_lessons.weights.shipped import load_shipped
 
@@ -131,13 +137,12 @@ def random_sampler(source: random.Random) -> Sampler:
         return value if source.random() < 0.5 else off
 
     return Sampler(
-        temperature=perhaps(source.uniform(0.05, 3), 1.0),
+        temperature=0 if source.random() < 0.1 else perhaps(source.uniform(0.05, 3), 1.0),
         top_k=perhaps(int(4096 ** source.random()), None),
         top_p=perhaps(source.uniform(0.01, 1), 1.0),
         min_p=perhaps(source.random() ** 3, 0.0),
         repetition_penalty=perhaps(source.uniform(1, 10), 1.0),
         frequency_penalty=perhaps(source.randrange(80) / 8, 0.0),  # float32 holds eighths exactly
-        greedy=source.random() < 0.1,
     )
 
 
@@ -386,7 +391,7 @@ def test_greedy_takes_the_other_steps_out_of_use(widget, shipped):
     field(widget, "Greedy: only the most likely").check()
     for name in LABELS:
         assert field(widget, LABELS[name]).is_disabled() == (not name.endswith("penalty"))
-    check_shown(widget, shipped, START, Sampler(greedy=True, repetition_penalty=3.0))
+    check_shown(widget, shipped, START, Sampler(temperature=0, repetition_penalty=3.0))
     field(widget, "Greedy: only the most likely").uncheck()
     assert field(widget, "Top-p").is_enabled()
     check_shown(widget, shipped, START, Sampler(temperature=0.5, repetition_penalty=3.0))

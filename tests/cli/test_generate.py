@@ -7,21 +7,15 @@ import subprocess
 import sys
 
 import pytest
-import torch
 
-from transformer_lessons.cli.generate import whole_characters
+from transformer_lessons.cli.generate import Generate, token_line
 from transformer_lessons.cli.main import main
-from transformer_lessons.cli.sampling_options import SamplingOptions
-from transformer_lessons.cli.writing import Writing, harmless, token_line
+from transformer_lessons.cli.models import parse_options
 from transformer_lessons.config import ModelConfig
-from transformer_lessons.errors import LessonsError
 from transformer_lessons.generation.generate import generate
 from transformer_lessons.generation.sampling import SAMPLERS, Sampler
-from transformer_lessons.model.decoder import Decoder
 from transformer_lessons.model.linear import replace_linear
-from transformer_lessons.presets import preset
 from transformer_lessons.tokenizers.bpe import BPETokenizer
-from transformer_lessons.tokenizers.byte_tokenizer import ByteTokenizer
 from transformer_lessons.training.checkpoint import save_checkpoint
 from transformer_lessons.weights.quantize import Int8Linear
 from transformer_lessons.weights.shipped import load_shipped
@@ -64,11 +58,12 @@ def test_it_works_at_once_with_the_model_that_ships(run):  # SPEC F8
     assert (code, output, errors) == (0, f"def {tokenizer.decode(tokens)}\n", "")
 
 
-def test_prompts_in_a_file_are_continued_as_each_alone(run, tmp_path):  # SPEC S6
+def test_prompts_in_a_file_are_continued_as_each_alone(run, tmp_path, monkeypatch):  # SPEC S6
     model, tokenizer = load_shipped()
     (tmp_path / "prompts.txt").write_bytes('def f(\r\n"class A:\\n    x"\nné = '.encode())
     options = ("--max-new-tokens", 8, "--seed", 5, "--json")
-    code, output, _ = run("--prompts-file", "prompts.txt", *options, "--batch-size", 2)
+    monkeypatch.setattr("transformer_lessons.cli.generate.BATCH_SIZE", 2)
+    code, output, _ = run("--prompts-file", "prompts.txt", *options)
     objects = as_objects(output)
     assert code == 0
     assert [o["prompt"] for o in objects] == ["def f(", "class A:\n    x", "né = "]
@@ -77,7 +72,8 @@ def test_prompts_in_a_file_are_continued_as_each_alone(run, tmp_path):  # SPEC S
         assert o["tokens"] == generate(model, [prompt], 8, Sampler(0.2), seed=5 + row)[0]
         assert o["text"] == tokenizer.decode(o["tokens"])
         assert o["finish_reason"] == "length"
-    assert run("--prompts-file", "prompts.txt", *options, "--batch-size", 16)[1] == output
+    monkeypatch.setattr("transformer_lessons.cli.generate.BATCH_SIZE", 16)
+    assert run("--prompts-file", "prompts.txt", *options)[1] == output
 
 
 def test_prompts_come_from_standard_input(run, random_bytes):
@@ -100,7 +96,7 @@ def test_several_samples_have_headings(run, random_bytes):  # SPEC S6
 
 def test_a_stop_string_ends_the_text_streamed_or_not(run):
     """ "):" is two tokens of some continuations and one of others."""
-    options = ("--prompt", "def fib(", "--greedy", "--max-new-tokens", 30)
+    options = ("--prompt", "def fib(", "--preset", "greedy", "--max-new-tokens", 30)
     whole = run(*options)[1].removesuffix("\n")
     stop = whole[15:19]
     assert stop in whole[8:]
@@ -112,58 +108,36 @@ def test_a_stop_string_ends_the_text_streamed_or_not(run):
 
 
 def test_a_stop_string_in_the_prompt_stops_nothing(run):
-    options = ("--prompt", "def fib(", "--greedy", "--max-new-tokens", 5)
+    options = ("--prompt", "def fib(", "--temperature", 0, "--max-new-tokens", 5)
     assert run(*options, "--stop", "fib")[1] == run(*options)[1]
 
 
 def test_all_sampling_options_reach_the_sampler(run, random_bytes):
     changes = {
-        **{"temperature": 1.5, "top_k": 20, "top_p": 0.9, "min_p": 0.01},
-        **{"repetition_penalty": 1.3, "frequency_penalty": 0.2},
+        "temperature": 1.5,
+        "top_k": 20,
+        "top_p": 0.9,
+        "min_p": 0.01,
+        "repetition_penalty": 1.3,
+        "frequency_penalty": 0.2,
     }
     words = [w for name, value in changes.items() for w in (f"--{name.replace('_', '-')}", value)]
     [o] = as_objects(run("model", "--prompt", "ab", "--json", *words)[1])
     assert o["tokens"] == generate(random_bytes, [[97, 98]], 200, Sampler(**changes))[0]
 
 
-def test_options_change_a_preset():
-    assert SamplingOptions(preset="balanced").sampler(Sampler()) == SAMPLERS["balanced"]
-    assert SamplingOptions(preset="varied", top_k=3).sampler(Sampler()) == Sampler(
-        top_k=3, min_p=0.05
-    )
-    assert SamplingOptions(top_p=0.5).sampler(Sampler(0.2)) == Sampler(0.2, top_p=0.5)
-
-
-def test_a_character_cut_by_the_prompt_is_put_together(run, random_bytes, tmp_path):
-    model = Decoder(preset("fluctlight"))
-    torch.nn.init.zeros_(model.head.weight)
-    torch.nn.init.zeros_(model.head.bias)
-    with torch.no_grad():
-        model.head.bias[0xA9] = 50.0  # it writes the second byte of é, always
-    save_checkpoint(tmp_path / "accent", 1, model)
-    (tmp_path / "half.bin").write_bytes("né".encode()[:-1])
-    output = run("accent", "--prompt-file", "half.bin", "--max-new-tokens", 1)[1]
-    assert output == "né\n"
-    assert whole_characters("n€".encode()[:-1]) == ("n", "€".encode()[:-1])
-
-
-def test_an_end_of_text_token_ends_it_and_is_not_shown():
-    tokenizer = BPETokenizer.train("", 257, ["<|endoftext|>"])
-    writing = Writing(tokenizer, [(97, 0.5), (256, 0.5), (98, 0.5)], ends=[256])
-    assert ("".join(writing), writing.finish, writing.tokens) == ("a", "end_of_text", [97, 256])
-
-
-def test_a_writing_knows_why_it_ended():
-    def reason(text, stop_strings):
-        steps = [(byte, 0.5) for byte in text]
-        writing = Writing(ByteTokenizer(), steps, stop_strings=stop_strings)
-        return "".join(writing), writing.finish, len(writing.tokens)
-
-    assert reason(b"abc", ["bc"]) == ("a", "stop_string", 3)
-    assert reason(b"abcd", ["bc"]) == ("a", "stop_string", 3)
-    assert reason(b"abcd", ["de"]) == ("abcd", "length", 4)
-    interrupted = Writing(ByteTokenizer(), iter([(97, 0.5), (98, 0.5)]))
-    assert (next(iter(interrupted)), interrupted.finish) == ("a", None)
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        ([], Sampler(0.2)),
+        (["--top-p", "0.5"], Sampler(0.2, top_p=0.5)),
+        (["--temperature", "0"], Sampler(temperature=0)),
+        (["--preset", "balanced"], SAMPLERS["balanced"]),
+        (["--preset=varied", "--top-k", "3"], Sampler(top_k=3, min_p=0.05)),
+    ],
+)
+def test_options_change_a_preset(arguments, expected):  # SPEC E4
+    assert parse_options(Generate, arguments, Sampler(0.2)).sampler == expected
 
 
 def test_compiled_is_the_same(run, random_bytes, monkeypatch):
@@ -222,12 +196,12 @@ BAD_INPUT = {
     "two prompts": (("--prompt", "a", "--prompts-file", "p"), b"", "give one of"),
     "an empty prompt": (("--prompt", ""), b"", "the prompt is empty (--prompt)"),
     "an empty line": (("--prompts-file", "-"), b"a\n\nb\n", "the prompt is empty (-, line 2)"),
-    "no lines": (("--prompts-file", "-"), b"", "no prompts (-)"),
+    "no lines": (("--prompts-file", "-"), b"", "the prompt is empty (-, line 1)"),
     "no file": (("--prompts-file", "nowhere"), b"", "No such file or directory (nowhere)"),
     "half a string": (("--prompts-file", "-"), b'a\n"b\n', "not a JSON string (-, line 2)"),
     "a string and more": (("--prompts-file", "-"), b'"a" b\n', "not a JSON string (-, line 1)"),
     "a broken string": (("--prompts-file", "-"), b'"\\ud800"\n', "not a JSON string (-, line 1)"),
-    "not UTF-8": (("--prompts-file", "-"), b"a\n\xff\n", "the prompt is not UTF-8 (-, line 2)"),
+    "not UTF-8": (("--prompts-file", "-"), b"a\n\xff\n", "not UTF-8 text (-, line 2)"),
     "k above V": (("--prompt", "a", "--top-k", "5000"), b"", "top_k = 5000 of a vocabulary"),
     "k of 0": (("--prompt", "a", "--top-k", "0"), b"", "top_k = 0 is not null or"),
     "p of 0": (("--prompt", "a", "--top-p", "0"), b"", "top_p = 0.0 is not above 0, at most 1"),
@@ -256,12 +230,6 @@ def test_bad_input_ends_with_one_line_and_code_2(name, run):  # SPEC S6 S9
     assert expected in errors
 
 
-def test_too_many_prompts_are_refused(run, monkeypatch):
-    monkeypatch.setattr("transformer_lessons.cli.prompts.LARGEST", 2**20)
-    code, _, errors = run("--prompts-file", "-", stdin=b"a" * (2**20 + 1))
-    assert (code, "more than 1 MiB of prompts (-)" in errors) == (2, True)
-
-
 def test_smollm2_that_is_not_here_says_how_to_get_it(run, monkeypatch, tmp_path):
     monkeypatch.setenv("TRANSFORMER_LESSONS_CACHE", str(tmp_path / "empty"))
     code, _, errors = run("--prompt", "a", "--model", "smollm2-135m")
@@ -277,12 +245,8 @@ def test_probabilities_in_a_narrow_terminal():  # SPEC F10
     assert wide.split() == ["'a'", "97", "█" * 10 + "░" * 10, "50.00%"]
 
 
-def test_what_a_terminal_would_obey_is_made_harmless():
-    assert harmless("a\x1b[31m\r\b\x9b\u202eé\n\t") == "a·[31m····é\n\t"
-
-
 def test_a_reader_that_leaves_ends_it_quietly():
-    line = [*COMMAND, "--prompts-file", "-", "--json", "--max-new-tokens", "1", "--batch-size", "1"]
+    line = [*COMMAND, "--prompts-file", "-", "--json", "--max-new-tokens", "1"]
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
     with subprocess.Popen(line, env=ENVIRONMENT, **pipes) as process:
         process.stdin.write(b"a\n" * 1000)
@@ -298,6 +262,5 @@ def test_errors_are_told_before_a_model_is_loaded(run, monkeypatch):
         raise AssertionError
 
     monkeypatch.setattr("transformer_lessons.cli.generate.open_model", fail)
-    assert run("--prompt", "a", "--temperature", "0")[0] == 2
-    with pytest.raises(LessonsError, match="no preset"):
-        SamplingOptions(preset="x").sampler(Sampler())
+    assert run("--prompt", "a", "--temperature", "-1")[0] == 2
+    assert run("--prompt", "a", "--preset", "x")[0] == 2

@@ -6,8 +6,12 @@ import pytest
 import torch
 
 from transformer_lessons.exercises.exercise import find_exercise, lesson_exercises
-from transformer_lessons.generation.filters import keep_min_p, keep_top_k, keep_top_p
-from transformer_lessons.generation.penalties import penalize_repetition
+from transformer_lessons.generation.sampling import (
+    keep_min_p,
+    keep_top_k,
+    keep_top_p,
+    penalize_repetition,
+)
 
 
 def exercise(name):

@@ -96,7 +96,7 @@ def test_narrow_it_equals_a_search_without_batch_or_cache(model, n_beams, stop, 
 
 def test_one_beam_is_greedy(model):
     for first in range(5):
-        [greedy] = generate(model, [[first]], 10, Sampler(greedy=True))
+        [greedy] = generate(model, [[first]], 10, Sampler(temperature=0))
         [(tokens, _)] = beam_search(model, [first], 1, 10)
         assert tokens == greedy
 

@@ -12,7 +12,7 @@ from transformer_lessons.errors import LessonsError
 from transformer_lessons.generation import decoding as decoding_module
 from transformer_lessons.generation.decoding import (
     Decoding,
-    compiled_step,
+    compiled_forward,
     last_logits,
     prefill,
 )
@@ -34,7 +34,7 @@ CONFIGS = {
     ),
 }
 TEXTS = st.lists(st.lists(st.integers(0, 19), min_size=1, max_size=16), min_size=1, max_size=4)
-GREEDY = Sampler(greedy=True)
+GREEDY = Sampler(temperature=0)
 
 
 def uncached(model, prompt, n_new, sampler, seed, stop=()):
@@ -87,7 +87,7 @@ def test_a_text_that_made_a_stop_token_leaves_and_costs_nothing(random_model, mo
         return last_logits(model, tokens, cache)
 
     monkeypatch.setattr(decoding_module, "last_logits", counting)
-    got = generate(model, prompts, 9, seed=40, stop=stop, step=counting)
+    got = generate(model, prompts, 9, seed=40, stop=stop, forward_fn=counting)
     assert got == expected
     # One reading of all, and from then on the rows that go on.
     alive = [sum(length > n for length in lengths) for n in range(1, max(lengths))]
@@ -126,27 +126,26 @@ def test_stream_stops_too(random_model):
 
 def test_the_cache_saves_work_until_the_context_is_full(random_model, monkeypatch):  # SPEC E3
     model, sizes = random_model(BASE), []
-    hidden_states = type(model).hidden_states
+    hidden = type(model).hidden_states
 
     def counting(self, tokens, *arguments):
         sizes.append(tokens.shape[1])
-        return hidden_states(self, tokens, *arguments)
+        return hidden(self, tokens, *arguments)
 
     monkeypatch.setattr(type(model), "hidden_states", counting)
     generate(model, [[1, 2, 3]], 12)
     assert sizes == [3] + [1] * 9 + [CONTEXT] * 2  # then the window slides and is read again
 
 
-@pytest.mark.parametrize("layer", [None, SmallBatchLinear, Int8Linear])
+@pytest.mark.parametrize("layer", [SmallBatchLinear, Int8Linear])
 def test_compiled_equals_eager(random_model, layer):
-    model, step = random_model(BASE).float(), compiled_step()
-    if layer is not None:
-        replace_linear(model, layer)
+    model, forward = random_model(BASE).float(), compiled_forward()
+    replace_linear(model, layer)
     prompts, options = [[1, 2, 3], [4]], {"sampler": Sampler(0.7), "seed": 2}
     expected = generate(model, prompts, 11, **options)
-    assert generate(model, prompts, 11, step=step, **options) == expected
+    assert generate(model, prompts, 11, forward_fn=forward, **options) == expected
     for texts in (prompts, prompts[:1]):  # a single row takes another way
-        steps = Decoding(model, texts, 5, step), Decoding(model, texts, 5)
+        steps = Decoding(model, texts, 5, forward), Decoding(model, texts, 5)
         for token in (3, 1, 2):
             for one in steps:
                 one.append([token] * len(texts))
@@ -156,26 +155,26 @@ def test_compiled_equals_eager(random_model, layer):
 def test_texts_that_end_leave_a_compiled_batch_as_large_as_it_was(random_model):
     model, sizes = random_model(BASE), []
 
-    def step(*arguments):
+    def forward(*arguments):
         sizes.append(len(arguments[1]))
         return last_logits(*arguments)
 
     prompts, stop = [[1, 2, 3], [4], [5, 6]], set(range(8))
     expected = generate(model, prompts, 9, seed=1, stop=stop)
     assert list(map(len, expected)) == [3, 6, 1]  # one after the other
-    assert generate(model, prompts, 9, seed=1, stop=stop, step=step) == expected
+    assert generate(model, prompts, 9, seed=1, stop=stop, forward_fn=forward) == expected
     assert sizes == [3] * 5
-    assert len(generate(model, prompts[:1], 3, n_samples=2, step=step)) == 2
+    assert len(generate(model, prompts[:1], 3, n_samples=2, forward_fn=forward)) == 2
 
 
 def test_selecting_texts_goes_on_with_those(random_model):
     model = random_model(BASE)
     decoding = Decoding(model, [[1, 2], [3, 4, 5], [6]], 6)
     decoding.append([7, 8, 9])
-    decoding.select([2, 0, 2])
+    decoding.select_rows([2, 0, 2])
     decoding.append([1, 2, 3])
-    assert decoding.texts == [[6, 9, 1], [1, 2, 7, 2], [6, 9, 3]]
-    for scores, text in zip(decoding.logits, decoding.texts, strict=True):
+    assert decoding.sequences == [[6, 9, 1], [1, 2, 7, 2], [6, 9, 3]]
+    for scores, text in zip(decoding.logits, decoding.sequences, strict=True):
         expected = model(torch.tensor([text]))[0, -1]
         torch.testing.assert_close(scores, expected, rtol=1e-10, atol=1e-10)
 

@@ -7,13 +7,15 @@ import torch
 
 from transformer_lessons.config import ModelConfig
 from transformer_lessons.errors import LessonsError
-from transformer_lessons.generation.generate import generate, stream, stream_with_probabilities
+from transformer_lessons.generation.generate import complete, generate, stream, stream_batch
 from transformer_lessons.generation.sampling import Sampler
 from transformer_lessons.model.decoder import Decoder
 from transformer_lessons.presets import preset
+from transformer_lessons.tokenizers.bpe import BPETokenizer
+from transformer_lessons.tokenizers.byte_tokenizer import ByteTokenizer
 
 CONFIG = ModelConfig(30, context_length=6, d_model=16, n_layers=2, n_heads=2, d_ff=16)
-GREEDY = Sampler(greedy=True)
+GREEDY = Sampler(temperature=0)
 
 
 @pytest.fixture
@@ -72,15 +74,33 @@ def test_the_seed_decides(model):
     assert generate(model, [[1]], 20, seed=1) != generate(model, [[1]], 20, seed=2)
 
 
-@pytest.mark.parametrize("sampler", [None, GREEDY, Sampler(temperature=0.3)])
-def test_the_probability_is_the_models_own(model, sampler):
-    # At temperature 1, whatever the temperature of the choice.
+def test_the_scores_are_the_models_own(model):  # whatever the temperature of the choice
     tokens = [3, 4]
-    for token, probability in stream_with_probabilities(model, tokens, 15, sampler):
-        shares = model(torch.tensor([tokens[-6:]]))[0, -1].double().exp()
-        expected = (shares[token] / shares.sum()).item()
-        assert probability == pytest.approx(expected, rel=1e-5)
+    for number, token, logits in stream_batch(model, [tokens], 15, Sampler(temperature=0.3)):
+        assert number == 0
+        torch.testing.assert_close(logits, model(torch.tensor([tokens[-6:]]))[0, -1])
         tokens = [*tokens, token]
+
+
+def test_text_in_and_text_out():
+    torch.manual_seed(0)
+    model, tokenizer = Decoder(preset("fluctlight")), ByteTokenizer()
+    [tokens] = generate(model, [b"ab"], 40, Sampler(0.8), seed=3)
+    text = tokenizer.decode(tokens)
+    assert complete(model, tokenizer, "ab", 40, Sampler(0.8), seed=3) == text
+    stop = text[5:7]
+    assert text.index(stop) == 5
+    assert complete(model, tokenizer, "ab", 40, Sampler(0.8), [stop], 3) == text[:5]
+    assert len(complete(model, tokenizer, "ab")) <= 100
+
+
+def test_a_completion_ends_at_the_end_of_text():
+    torch.manual_seed(0)
+    config = ModelConfig(257, 16, d_model=8, n_layers=1, n_heads=2, d_ff=8)
+    model, tokenizer = Decoder(config), BPETokenizer.train("", 257, ["<|endoftext|>"])
+    with torch.no_grad():
+        model.head.bias[256] = 100.0
+    assert complete(model, tokenizer, "a<|endoftext|>") == ""
 
 
 def test_no_new_tokens_and_no_prompts(model):

@@ -1,15 +1,28 @@
-"""Choosing a token: the shares are those of the softmax, and the seed decides."""
+"""What is kept and what is drawn: by hand, by plain Python, as transformers does, by counting."""
 
 import math
 
 import pytest
 import torch
 import transformers
+from hypothesis import given
+from hypothesis import strategies as st
+from transformers import MinPLogitsWarper, TopKLogitsWarper, TopPLogitsWarper
 
 from transformer_lessons.errors import LessonsError
-from transformer_lessons.generation.sampling import SAMPLERS, Sampler, temperature_softmax
+from transformer_lessons.generation.sampling import (
+    SAMPLERS,
+    Sampler,
+    keep_min_p,
+    keep_top_k,
+    keep_top_p,
+    penalize_frequency,
+    penalize_repetition,
+    temperature_softmax,
+)
 
 LOGITS = torch.tensor([2.0, -1.0, 0.5, 0.0, 1.5, -3.0])
+GREEDY = Sampler(temperature=0)
 
 
 def softmax_by_hand(logits, temperature):
@@ -61,7 +74,7 @@ def test_greedy_is_the_largest_score_and_draws_no_random_number():
     for seed in range(20):
         logits = torch.randn(50, generator=torch.Generator().manual_seed(seed))
         largest = max(range(50), key=lambda token: logits[token].item())
-        assert Sampler(greedy=True)(logits, generator) == largest
+        assert GREEDY(logits, generator) == largest
     assert torch.equal(generator.get_state(), before)
 
 
@@ -70,14 +83,9 @@ def test_the_seed_decides():
     assert draw(50, seed=1) != draw(50, seed=2)
 
 
-@pytest.mark.parametrize("temperature", [0, 0.0, -1, -0.1, math.nan, math.inf, -math.inf, 1e-40])
-@pytest.mark.parametrize("greedy", [True, False])
-def test_a_temperature_that_makes_no_sense_is_refused(temperature, greedy):
-    with pytest.raises(LessonsError) as caught:
-        Sampler(temperature=temperature, greedy=greedy)
-    assert caught.value.what.startswith(f"temperature = {temperature!r} is not ")
-    assert caught.value.where == "Sampler.temperature"
-    assert "greedy" in caught.value.remedy
+def test_a_temperature_of_zero_is_greedy():
+    for zero in (0, 0.0, -0.0):
+        assert Sampler(zero).probabilities(LOGITS).tolist() == [1, 0, 0, 0, 0, 0]
 
 
 @pytest.mark.parametrize("temperature", [0.001, 1e6])
@@ -188,19 +196,19 @@ def test_as_transformers_composes_it(seed):  # SPEC E4, G3
 def test_cold_sampling_is_greedy():  # SPEC E4
     for seed in range(50):
         logits = torch.randn(100, generator=torch.Generator().manual_seed(seed))
-        greedy = Sampler(greedy=True)(logits, torch.Generator())
+        greedy = GREEDY(logits, torch.Generator())
         assert Sampler(temperature=0.001)(logits, torch.Generator().manual_seed(seed)) == greedy
 
 
 def test_greedy_looks_at_penalties():
-    sampler = Sampler(greedy=True, frequency_penalty=1.0)
+    sampler = Sampler(temperature=0, frequency_penalty=1.0)
     assert sampler(LOGITS, torch.Generator(), []) == 0
     assert sampler(LOGITS, torch.Generator(), [0]) == 4
     assert sampler.probabilities(LOGITS, [0]).tolist() == [0, 0, 0, 0, 1, 0]
 
 
 def test_of_equal_scores_greedy_takes_the_lowest_id():
-    assert Sampler(greedy=True)(torch.tensor([0.0, 3.0, 3.0]), torch.Generator()) == 1
+    assert GREEDY(torch.tensor([0.0, 3.0, 3.0]), torch.Generator()) == 1
 
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf])
@@ -227,12 +235,12 @@ def test_a_k_beyond_the_vocabulary_is_refused():  # SPEC S6
 @pytest.mark.parametrize(
     ("field", "value"),
     [
+        *[("temperature", value) for value in (-0.1, 0.0009, 1e-40, math.nan, math.inf, None)],
         *[("top_k", value) for value in (0, -1, 2.5, True)],
         *[("top_p", value) for value in (0.0, -0.1, 1.01, math.nan, "0.9", None)],
         *[("min_p", value) for value in (-0.1, 1.01, math.nan, None)],
         *[("repetition_penalty", value) for value in (0.9, 0.0, 10.1, math.nan, math.inf)],
         *[("frequency_penalty", value) for value in (-0.1, 10.1, math.nan, math.inf)],
-        *[("greedy", value) for value in (1, None, "yes")],
     ],
 )
 def test_a_field_that_makes_no_sense_is_refused(field, value):  # SPEC S6, S7
@@ -252,3 +260,188 @@ def test_named_samplers_from_the_surest_to_the_most_varied():  # SPEC E4
     assert entropies[0] == 0
     assert entropies == sorted(set(entropies))
     torch.testing.assert_close(sampler.probabilities(logits), logits.softmax(-1))
+
+
+# ---- Filters
+
+SEEDS = st.integers(0, 10**6)
+SHAPES = st.sampled_from([(1,), (2,), (7,), (60,), (3, 20), (2, 2, 9)])
+# Few different scores, so that ties are the rule.
+TIED = st.lists(st.sampled_from([-2.0, 0.0, 0.5, 3.0]), min_size=1, max_size=12)
+
+
+def random_logits(shape, seed):
+    generator = torch.Generator().manual_seed(seed)
+    return 3 * torch.randn(shape, generator=generator, dtype=torch.float64)
+
+
+def kept(logits):
+    """The ids that are left of (V,)."""
+    return [token for token, score in enumerate(logits.tolist()) if score > -math.inf]
+
+
+def by_rank(logits):
+    """All ids, the most likely first; of equal ones, the lowest first."""
+    return sorted(range(len(logits)), key=lambda token: (-logits[token].item(), token))
+
+
+def their(warper, logits):
+    rows = logits.reshape(-1, logits.shape[-1])
+    return warper(torch.zeros(len(rows), 1, dtype=torch.long), rows).reshape(logits.shape)
+
+
+@given(shape=SHAPES, seed=SEEDS, k=st.integers(1, 60))
+def test_top_k_as_in_transformers(shape, seed, k):  # SPEC E4
+    logits, k = random_logits(shape, seed), min(k, shape[-1])
+    found = keep_top_k(logits, k)
+    assert torch.equal(found, their(TopKLogitsWarper(k), logits))
+    assert (found.isfinite().sum(dim=-1) == k).all()
+
+
+@given(scores=TIED, k=st.integers(1, 12))
+def test_top_k_keeps_exactly_k_when_scores_are_equal(scores, k):  # SPEC E4
+    logits, k = torch.tensor(scores), min(k, len(scores))
+    found = keep_top_k(logits, k)
+    assert kept(found) == sorted(by_rank(logits)[:k])
+    assert torch.equal(found[kept(found)], logits[kept(found)])
+
+
+def test_top_k_by_hand():
+    logits = torch.tensor([[2.0, 5.0, 2.0, 2.0], [0.0, 0.0, 0.0, 0.0]])
+    expected = [[2.0, 5.0, 2.0, -math.inf], [0.0, 0.0, 0.0, -math.inf]]
+    assert keep_top_k(logits, 3).tolist() == expected
+    # A threshold, as in transformers, keeps all that are equal to the last one.
+    assert their(TopKLogitsWarper(3), logits).isfinite().all()
+
+
+@given(shape=SHAPES, seed=SEEDS, p=st.floats(0.01, 0.999))
+def test_top_p_as_in_transformers(shape, seed, p):  # SPEC E4
+    logits = random_logits(shape, seed)
+    found = keep_top_p(logits, p)
+    assert torch.equal(found, their(TopPLogitsWarper(p), logits))
+
+
+@given(scores=TIED, p=st.floats(0.01, 0.999))
+def test_top_p_keeps_the_fewest_that_reach_p(scores, p):  # SPEC E4
+    logits = torch.tensor(scores, dtype=torch.float64)
+    shares, order = logits.softmax(-1), by_rank(logits)
+    n_kept = next(n for n in range(1, 13) if shares[order[:n]].sum().item() >= p - 1e-12)
+    # Where a sum is p to the last digit, one more or less is a matter of rounding.
+    if abs(shares[order[:n_kept]].sum().item() - p) > 1e-9:
+        assert kept(keep_top_p(logits, p)) == sorted(order[:n_kept])
+
+
+@pytest.mark.parametrize(
+    ("p", "expected"),
+    [
+        (0.01, [0]),
+        (0.49, [0]),
+        (0.51, [0, 2]),
+        (0.79, [0, 2]),
+        (0.81, [0, 1, 2]),
+        (0.99, [0, 1, 2, 3]),
+    ],
+)
+def test_top_p_by_hand(p, expected):
+    logits = torch.tensor([0.5, 0.15, 0.3, 0.05], dtype=torch.float64).log()
+    found = keep_top_p(logits, p)
+    assert kept(found) == expected
+    assert torch.equal(found[expected], logits[expected])
+
+
+def test_of_many_equal_tokens_top_p_keeps_the_lowest_ids():
+    found = keep_top_p(torch.zeros(4096, dtype=torch.float64), 0.25)
+    assert kept(found) == list(range(1024))
+
+
+def test_top_p_of_one_keeps_all():
+    logits = torch.linspace(0, -60, 4096)  # the sum of the shares is 1 long before the end
+    assert torch.equal(keep_top_p(logits, 1.0), logits)
+
+
+@given(shape=SHAPES, seed=SEEDS, p=st.floats(0.001, 1.0))
+def test_min_p_as_in_transformers(shape, seed, p):  # SPEC E4
+    logits = random_logits(shape, seed)
+    found = keep_min_p(logits, p)
+    assert torch.equal(found, their(MinPLogitsWarper(p), logits))
+
+
+@pytest.mark.parametrize(
+    ("p", "expected"), [(0.05, [0, 1, 2, 3]), (0.11, [0, 1, 2]), (0.5, [0, 2]), (0.7, [0])]
+)
+def test_min_p_by_hand(p, expected):
+    logits = torch.tensor([0.5, 0.15, 0.3, 0.05], dtype=torch.float64).log()
+    found = keep_min_p(logits, p)
+    assert kept(found) == expected
+    assert torch.equal(found[expected], logits[expected])
+
+
+def test_min_p_of_one_keeps_the_most_likely_and_its_equals():
+    assert kept(keep_min_p(torch.tensor([3.0, 1.0, 3.0, 2.9]), 1.0)) == [0, 2]
+
+
+@pytest.mark.parametrize("keep", [keep_top_k, keep_top_p, keep_min_p])
+def test_filters_leave_the_argument_alone(keep):
+    logits = random_logits((3, 8), seed=0)
+    before = logits.clone()
+    keep(logits, 0.4 if keep is not keep_top_k else 3)
+    assert torch.equal(logits, before)
+
+
+@pytest.mark.parametrize("k", [0, -1, 7, 1000])
+def test_a_k_that_is_not_in_the_vocabulary_is_refused(k):  # SPEC S6
+    message = rf"^top_k = {k} of a vocabulary of 6 \(Sampler\.top_k\)\. Use a smaller k"
+    with pytest.raises(LessonsError, match=message):
+        keep_top_k(torch.zeros(6), k)
+
+
+# ---- Penalties
+
+HISTORIES = st.lists(st.integers(0, 19), min_size=1, max_size=30)
+
+
+@given(history=HISTORIES, seed=SEEDS, penalty=st.floats(1.0, 10.0))
+def test_repetition_as_in_transformers(history, seed, penalty):  # SPEC E4
+    logits = 3 * torch.randn(20, generator=torch.Generator().manual_seed(seed))
+    processor = transformers.RepetitionPenaltyLogitsProcessor(penalty)
+    expected = processor(torch.tensor([history]), logits[None].clone())[0]
+    torch.testing.assert_close(penalize_repetition(logits, history, penalty), expected)
+
+
+@given(history=HISTORIES, seed=SEEDS, penalty=st.floats(0.0, 10.0))
+def test_frequency_by_its_definition(history, seed, penalty):
+    logits = 3 * torch.randn(20, generator=torch.Generator().manual_seed(seed))
+    found = penalize_frequency(logits, history, penalty).tolist()
+    pairs = enumerate(logits.tolist())
+    expected = [score - penalty * history.count(token) for token, score in pairs]
+    assert found == pytest.approx(expected, abs=1e-4)
+
+
+def test_repetition_by_hand():
+    logits = torch.tensor([4.0, -4.0, 0.0, 4.0, -4.0])
+    found = penalize_repetition(logits, [0, 1, 2, 0, 0], 2.0)
+    assert found.tolist() == [2.0, -8.0, 0.0, 4.0, -4.0]
+    # Once or often, it is the same.
+    assert torch.equal(found, penalize_repetition(logits, [2, 1, 0], 2.0))
+
+
+def test_frequency_by_hand():
+    logits = torch.tensor([4.0, -4.0, 0.0, 4.0])
+    assert penalize_frequency(logits, [0, 1, 0, 0], 0.5).tolist() == [2.5, -4.5, 0.0, 4.0]
+
+
+def test_without_a_history_nothing_changes():
+    logits = torch.tensor([4.0, -4.0, 0.0])
+    assert torch.equal(penalize_repetition(logits, [], 5.0), logits)
+    assert torch.equal(penalize_frequency(logits, [], 5.0), logits)
+
+
+def test_bytes_are_a_history():
+    assert penalize_frequency(torch.zeros(256), b"abba", 1.0)[97:99].tolist() == [-2, -2]
+
+
+@pytest.mark.parametrize("penalize", [penalize_repetition, penalize_frequency])
+def test_penalties_leave_the_argument_alone(penalize):
+    logits = torch.tensor([4.0, -4.0, 0.0])
+    penalize(logits, [0, 1], 2.0)
+    assert logits.tolist() == [4.0, -4.0, 0.0]

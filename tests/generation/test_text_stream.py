@@ -5,7 +5,9 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from transformer_lessons.errors import LessonsError
-from transformer_lessons.generation.text_stream import until_stop
+from transformer_lessons.generation.text_stream import TextStreamer, eos_token_ids, until_stop
+from transformer_lessons.tokenizers.bpe import BPETokenizer
+from transformer_lessons.tokenizers.byte_tokenizer import ByteTokenizer
 
 # Few letters and short pieces: beginnings of stop strings, whole and in parts, are common.
 PIECES = st.lists(st.text("ab", max_size=3), max_size=8)
@@ -22,7 +24,7 @@ def cut_text(text: str, stops: list[str]) -> str:
     return text
 
 
-@settings(max_examples=500)
+@settings(max_examples=300)
 @given(PIECES, STOPS)
 @example(["aa", "b"], ["aab"])  # the longest beginning waits, not the shortest
 @example(["abbb"], ["abbb", "bb"])  # what is complete first counts, not what begins first
@@ -37,7 +39,7 @@ def test_one_stop_string_is_str_find(pieces, stop):
     assert "".join(until_stop(pieces, [stop])) == (text if end < 0 else text[:end])
 
 
-@settings(max_examples=500)
+@settings(max_examples=300)
 @given(PIECES, STOPS)
 def test_no_more_is_held_back_than_must_be(pieces, stops):
     """After each piece, all is out but the longest end that begins a stop string."""
@@ -74,3 +76,28 @@ def test_no_stop_strings_change_nothing():
 def test_an_empty_stop_string_is_refused():
     with pytest.raises(LessonsError, match="a stop string is empty"):
         next(until_stop(["a"], ["b", ""]))
+
+
+def test_the_streamer_knows_why_it_ended():
+    def reason(tokens, stop):
+        streamer = TextStreamer(ByteTokenizer(), tokens, stop=stop)
+        return "".join(streamer), streamer.finish_reason, len(streamer.read_tokens)
+
+    assert reason(b"abc", ["bc"]) == ("a", "stop_string", 3)
+    assert reason(b"abcd", ["bc"]) == ("a", "stop_string", 3)
+    assert reason(b"abcd", ["de"]) == ("abcd", "length", 4)
+    interrupted = TextStreamer(ByteTokenizer(), iter(b"ab"))
+    assert (next(iter(interrupted)), interrupted.finish_reason) == ("a", None)
+
+
+def test_an_end_of_text_token_ends_it_and_is_not_shown():
+    tokenizer = BPETokenizer.train("", 258, ["<|endoftext|>", "<|mine|>"])
+    eos = eos_token_ids(tokenizer)
+    assert eos == {"<|endoftext|>": 256}
+    streamer = TextStreamer(tokenizer, [97, 256, 98], eos.values())
+    assert "".join(streamer) == streamer.text == "a"
+    assert (streamer.finish_reason, streamer.read_tokens) == ("end_of_text", [97, 256])
+
+
+def test_characters_are_whole():  # SPEC F10
+    assert list(TextStreamer(ByteTokenizer(), "né€".encode())) == ["n", "é", "€"]

@@ -2,177 +2,247 @@
 
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Sequence
+from contextlib import closing, suppress
 from dataclasses import dataclass, replace
-from functools import partial
-from itertools import pairwise
-from statistics import median
+from io import TextIOWrapper
+from typing import Any
 
-import tyro
+from rich.table import Table
 
-from transformer_lessons.cli import PlainConsole
-from transformer_lessons.cli.chat_commands import Session, read_command
-from transformer_lessons.cli.chat_settings import Settings
-from transformer_lessons.cli.lines import line_reader
-from transformer_lessons.cli.models import LoadedModel, ModelOptions, open_model
-from transformer_lessons.cli.sampling_options import SamplingOptions, check_vocabulary
-from transformer_lessons.cli.speed import SpeedOptions, named_compiler_errors, prepare_step
-from transformer_lessons.cli.writing import Writing, harmless, print_token_line
+from transformer_lessons.cli import PlainConsole, check_seed
+from transformer_lessons.cli.display import sanitize
+from transformer_lessons.cli.models import (
+    LoadedModel,
+    ModelOptions,
+    check_sampler,
+    named_compiler_errors,
+    named_sampler,
+    open_model,
+    parse_options,
+)
 from transformer_lessons.errors import LessonsError
-from transformer_lessons.generation.conversation import Conversation, Prompt, eos_token_ids
-from transformer_lessons.generation.generate import stream_with_probabilities
-from transformer_lessons.generation.sampling import SAMPLERS
-from transformer_lessons.model.accounting import count_parameters
+from transformer_lessons.generation.conversation import Conversation
+from transformer_lessons.generation.sampling import SAMPLERS, Sampler
 
-REASONS = {
-    "length": "the longest allowed",
-    "end_of_text": "end of text",
-    "stop_string": "stop string",
-    None: "stopped",
+LONGEST = 100_000  # tokens of an answer
+COMMANDS = {
+    "help": "show this",
+    "set NAME VALUE": "change a setting: set temperature 0.7",
+    "presets": "list the named settings",
+    "reset": "forget the conversation",
+    "quit": "end the program, as Ctrl-D does",
+}
+SETTINGS = {
+    "preset": "all that choose a token together: see presets",
+    "temperature": "below 1 surer, above 1 more varied; 0 (greedy), or at least 0.001",
+    "top_k": "only the k most likely tokens; off, or at least 1",
+    "top_p": "only the most likely tokens that sum to p; above 0, at most 1",
+    "min_p": "only tokens at least p times as likely as the best; from 0 to 1",
+    "repetition_penalty": "make tokens that occurred less likely; from 1 to 10",
+    "frequency_penalty": "the same, for each time they occurred; from 0 to 10",
+    "max_new_tokens": f"the length of an answer; from 1 to {LONGEST:,}",
+    "seed": "of the next answer; each one after it adds 1; 0 or more",
 }
 
 
 @dataclass(frozen=True)
-class Chat(SpeedOptions, SamplingOptions, ModelOptions):
+class Chat(ModelOptions):
     """Talk with a model. It starts with the preset balanced; type help to see what else there is.
 
-    Standard input need not be a terminal: then each line is a turn, and bad input ends the program.
+    Standard input need not be a terminal: then each line is a message, and bad input ends it.
     """
 
     system: str | None = None
     """What the model is told before the conversation, if it was trained to converse."""
-    max_new_tokens: int = 200
-    """The length of an answer, at most."""
-    stop: tuple[str, ...] = ()
-    """Strings at which an answer ends."""
-    seed: int = 0
-    """Of the first answer; each one after it adds 1."""
-    bars: bool = False
-    """Show each token on a line of its own, with its probability."""
 
 
 def run(arguments: Sequence[str]) -> int:
     """Converse until the user quits; returns the exit code."""
-    options = tyro.cli(Chat, args=arguments, prog="python -m transformer_lessons chat")
-    sampler = options.sampler(SAMPLERS["balanced"])
-    settings = Settings(sampler, options.max_new_tokens, options.seed, options.bars)
-    if "" in options.stop:
-        raise LessonsError("a stop string is empty", where="--stop", remedy="Give a character.")
+    options = parse_options(Chat, arguments, SAMPLERS["balanced"])
+    check_length(options.max_new_tokens)
     loaded = open_model(options)
-    check_vocabulary(sampler, loaded.model.config.vocab_size)
-    context_length = loaded.model.config.context_length
-    conversation = Conversation(loaded.tokenizer, context_length, loaded.render, options.system)
-    stop_strings = options.stop
-    if loaded.render is not None:  # nor may an answer spell out what ends one
-        stop_strings += tuple(eos_token_ids(loaded.tokenizer))
-    session = Session(loaded, conversation, settings, PlainConsole(), stop_strings)
-    introduce(loaded, session)
+    conversation = Conversation(
+        loaded.model,
+        loaded.tokenizer,
+        loaded.template,
+        options.system,
+        options.sampler,
+        options.max_new_tokens,
+        options.stop,
+        options.seed,
+        loaded.forward_fn,
+    )
+    introduce(loaded)
     if options.compile:
-        session.console.print("It compiles before the first answer: a minute or two, if new here.")
-    in_terminal = sys.stdin is not None and sys.stdin.isatty()
-    with named_compiler_errors(options):
-        session.step = prepare_step(loaded.model, options)
-        converse(session, line_reader(in_terminal), in_terminal)
+        print("It compiles before the first answer: a minute or two, if new here.")
+    if isinstance(sys.stdin, TextIOWrapper):
+        # Bytes that are not UTF-8 come through, so that they can be refused by name.
+        sys.stdin.reconfigure(encoding="utf-8", errors="surrogateescape")
+    with named_compiler_errors():
+        converse(conversation)
     return 0
 
 
-def introduce(loaded: LoadedModel, session: Session) -> None:
+def introduce(loaded: LoadedModel) -> None:
     """What the user should know before the first line."""
-    kind = "It answers." if loaded.render else "It continues text; it was not trained to answer."
-    n_parameters = count_parameters(loaded.model)
-    context = f"it sees {loaded.model.config.context_length:,} tokens at once"
-    session.console.print(f"{loaded.name}: {n_parameters:,} parameters, {context}. {kind}")
-    session.console.print("Type text, or help. Ctrl-C stops an answer, Ctrl-D quits.")
+    kind = "answers" if loaded.template else "continues text; it was not trained to answer"
+    sees = f"sees {loaded.model.config.context_length:,} tokens at once"
+    print(f"{loaded.name}: {loaded.n_parameters:,} parameters. It {sees}, and {kind}.")
+    print("Type text, or help. Ctrl-C stops an answer, Ctrl-D quits.")
 
 
-def converse(session: Session, read_line: Callable[[str], str], in_terminal: bool) -> None:
+def read_line(prompt: str) -> str:
+    """The next line, typed or from a pipe; at the end of the input it raises EOFError."""
+    if sys.stdin is None:
+        raise EOFError
+    line = input(prompt)
+    if not sys.stdin.isatty():
+        print(sanitize(line))  # shown as if it had been typed
+    return line
+
+
+def converse(conversation: Conversation, read_line: Callable[[str], str] = read_line) -> None:
     """Take turns until the user quits: by command, at the end of input, or with Ctrl-C twice."""
-    interrupted = False
+    in_terminal, interrupted = sys.stdin is not None and sys.stdin.isatty(), False
+    if in_terminal:
+        with suppress(ImportError):  # Windows has none, and edits lines by itself
+            import readline  # noqa: F401, from now on `input` edits, and has a history
     while True:
         try:
-            take_turn(session, read_line)
+            take_turn(conversation, read_line)
             interrupted = False
         except EOFError:
             return
         except LessonsError as error:
             if not in_terminal:
                 raise
-            session.console.print(f"error: {harmless(str(error))}")
+            print(f"error: {sanitize(str(error))}")
         except KeyboardInterrupt:
             if interrupted or not in_terminal:
                 raise
             interrupted = True
-            session.console.print("\nCtrl-C again, or Ctrl-D, quits.")
+            print("\nCtrl-C again, or Ctrl-D, quits.")
 
 
-def take_turn(session: Session, read_line: Callable[[str], str]) -> None:
+def take_turn(conversation: Conversation, read_line: Callable[[str], str]) -> None:
     """Read a line, and do what it says or let the model answer it."""
     line = read_line("> ")
-    command = read_command(line)
-    if command is not None:
-        command[0].run(session, *command[1])
+    words = read_command(line)
+    if words is not None:
+        run_command(conversation, *words)
         return
     while line.endswith("\\"):
         line = f"{line[:-1]}\n{read_line('| ')}"
-    conversation = session.conversation
-    if line:
-        conversation.say(line)
-    elif session.loaded.render is not None or not conversation.turns:
-        return  # nothing to answer, or to go on with
+    if line or (conversation.messages and conversation.template is None):
+        answer(conversation, line)
+
+
+def read_command(line: str) -> list[str] | None:
+    """The words of the command in `line`, or None if it is text for the model.
+
+    A line is a command if it is written exactly as one, or begins with a slash; then it may be a
+    mistake. A line that begins with a space is always text.
+    """
+    words = line.removeprefix("/").split()
+    usages = [usage.split() for usage in COMMANDS]
+    is_exact = any(words[:1] == usage[:1] and len(words) == len(usage) for usage in usages)
+    if line.startswith("/") and not is_exact:
+        remedy = "Type help. A line that begins with a space is text for the model."
+        raise LessonsError(f"no command {line}", remedy=remedy)
+    return words if is_exact and not line[0].isspace() else None
+
+
+def run_command(conversation: Conversation, name: str, *words: str) -> None:
+    """Do what a command says."""
+    if name == "quit":
+        raise EOFError
+    if name == "set":
+        change_setting(conversation, *words)
+    elif name == "reset":
+        conversation.messages = []
+        print("The conversation begins anew.")
+    elif name == "presets":
+        show_table({preset: differences(sampler) for preset, sampler in SAMPLERS.items()})
+    else:
+        now = vars(conversation) | vars(conversation.sampler)
+        now |= {"top_k": conversation.sampler.top_k or "off"}
+        show_table(COMMANDS)
+        print("A slash before a line makes it a command for sure (/help), a space before it, text.")
+        print("A line that ends with \\ goes on in the next one.")
+        if conversation.template is None:
+            print("An empty line lets the model go on. Your text begins on a new line.")
+        show_table({f"{name} {now.get(name, '')}": what for name, what in SETTINGS.items()})
+
+
+def show_table(rows: dict[str, str]) -> None:
+    """Two columns; the first stays whole in a narrow terminal, for it is what users type."""
+    table = Table.grid("name", "what", padding=(0, 2, 0, 0))
+    table.columns[0].no_wrap = True
+    for row in rows.items():
+        table.add_row(*row)
+    PlainConsole().print(table)
+
+
+def differences(sampler: Sampler) -> str:
+    """What `sampler` has that the plain one hasn't, in words."""
+    plain = vars(Sampler())
+    changes = [f"{name} {value}" for name, value in vars(sampler).items() if value != plain[name]]
+    return ", ".join(changes) or "the model's own distribution"
+
+
+def change_setting(conversation: Conversation, name: str, text: str) -> None:
+    """Change the setting `name` as `text` says; what can't be raises `LessonsError`."""
+    name = name.replace("-", "_")
+    value = read_value(name, text)
+    if name in ("max_new_tokens", "seed"):
+        (check_seed if name == "seed" else check_length)(value)
+        setattr(conversation, name, value)
+    else:
+        sampler = value if name == "preset" else replace(conversation.sampler, **{name: value})
+        check_sampler(sampler, conversation.model)
+        conversation.sampler = sampler
+    print(f"{name} = {text}")
+
+
+def read_value(name: str, text: str) -> Any:
+    """`text` as a value of the setting `name`."""
+    if name not in SETTINGS:
+        raise LessonsError(f"no setting {name!r}", remedy=f"Known: {', '.join(SETTINGS)}.")
+    if name == "preset":
+        return named_sampler(text)
+    if (name, text) == ("top_k", "off"):
+        return None
+    is_whole = name in ("top_k", "max_new_tokens", "seed")
     try:
-        answer(session)
-    except LessonsError:
-        if line:
-            conversation.undo()
-        raise
+        return int(text) if is_whole else float(text)
+    except ValueError:
+        what = f"{name} = {text!r} is not {'a whole number' if is_whole else 'a number'}"
+        raise LessonsError(what, remedy=f"{SETTINGS[name]}.") from None
 
 
-def answer(session: Session) -> None:
-    """Let the model write, and remember what it wrote, also if Ctrl-C ends it."""
-    settings, tokenizer = session.settings, session.loaded.tokenizer
-    prompt = session.conversation.prompt(settings.max_new_tokens)
-    session.n_unseen = prompt.n_turns_left_out
-    ends, times = eos_token_ids(tokenizer).values(), [time.perf_counter()]
-    steps = stream_with_probabilities(
-        *(session.loaded.model, prompt.tokens, settings.max_new_tokens, settings.sampler),
-        *(settings.seed, ends, session.step),
-    )
-    writing = Writing(tokenizer, with_times(steps, times), ends, session.stop_strings)
-    if settings.bars:
-        writing.on_token = partial(print_token_line, tokenizer)
-    session.settings = replace(settings, seed=(settings.seed + 1) % 2**63)
-    try:
-        for piece in writing:
-            if not settings.bars:
-                print(harmless(piece), end="", flush=True)
-    except KeyboardInterrupt:
-        pass  # the answer is over, the program is not
-    shown = harmless(writing.text) if settings.bars else ""
-    print(shown, end="" if writing.text.endswith("\n") else "\n", flush=True)
-    session.conversation.answer(writing.text)
-    session.console.print(f"[{facts(prompt, writing, times)}]", style="dim")
+def check_length(max_new_tokens: int) -> None:
+    """Raise `LessonsError` for an answer that would be too short or too long."""
+    if not 1 <= max_new_tokens <= LONGEST:
+        raise LessonsError(f"max_new_tokens = {max_new_tokens} is not from 1 to {LONGEST:,}")
 
 
-def with_times(
-    steps: Iterable[tuple[int, float]], times: list[float]
-) -> Iterator[tuple[int, float]]:
-    """The same steps; the moment when each was there is added to `times`."""
-    for step in steps:
-        times.append(time.perf_counter())
-        yield step
-
-
-def facts(prompt: Prompt, writing: Writing, times: Sequence[float]) -> str:
-    """What an answer cost, what the model was not shown, and why the answer ended."""
-    read = f"read {len(prompt.tokens):,} tokens"
-    if prompt.n_turns_left_out:
-        read += f" without the {prompt.n_turns_left_out} oldest turns"
-    if prompt.n_tokens_left_out:
-        read += f" without the first {prompt.n_tokens_left_out:,} of the oldest turn"
-    if len(times) == 1:
-        return f"{read}; stopped"
-    wrote = f"wrote {len(writing.tokens):,}"
-    if len(times) > 2:  # the median, because compiling may fall into one of the steps
-        seconds = median(after - before for before, after in pairwise(times[1:]))
-        wrote += f" at {1 / seconds:,.0f} tokens/s"
-    return f"{read} in {times[1] - times[0]:.2f} s, {wrote}; {REASONS[writing.finish]}"
+def answer(conversation: Conversation, text: str) -> None:
+    """Let the model write; Ctrl-C ends the answer, not the program. Then say what it cost."""
+    times = [time.perf_counter()]
+    # Closed also when it was interrupted: then the conversation keeps what was written.
+    with closing(conversation.stream(text)) as pieces, suppress(KeyboardInterrupt):
+        for piece in pieces:
+            times.append(time.perf_counter())
+            print(sanitize(piece), end="", flush=True)
+    written = conversation.answer
+    print("" if written.text.endswith("\n") else "\n", end="")
+    facts = f"read {len(conversation.prompt):,} tokens"
+    if conversation.n_left_out:
+        facts += f" without the {conversation.n_left_out:,} oldest"
+    if len(times) > 2:
+        rate = (len(written.read_tokens) - 1) / (times[-1] - times[1])
+        facts += f" in {times[1] - times[0]:.2f} s"
+        facts += f", wrote {len(written.read_tokens):,} at {rate:,.0f} tokens/s"
+    reason = (written.finish_reason or "stopped").replace("_", " ")
+    PlainConsole().print(f"[{facts}; {reason}]", style="dim")

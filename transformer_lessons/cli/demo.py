@@ -64,7 +64,7 @@ def train(cycle: bytes, options: Demo, console: PlainConsole) -> "tl.Decoder":
         levels[f"ln {n_different}: knows which bytes"] = math.log(n_different)
 
     def sample() -> str:
-        written = bytes(tl.stream(model, cycle, 30, tl.Sampler(greedy=True)))
+        written = bytes(tl.stream(model, cycle, 30, tl.Sampler(temperature=0)))
         return f"{visible(cycle)} -> {visible(written)}"
 
     with TrainingDisplay(console, config.steps, sample, levels, options.pause) as display:
@@ -74,13 +74,13 @@ def train(cycle: bytes, options: Demo, console: PlainConsole) -> "tl.Decoder":
 
 def write(model: "tl.Decoder", cycle: bytes, console: PlainConsole, pause: float) -> None:
     """Let `model` go on from `cycle`, one byte a line with its probability, then all at once."""
-    from transformer_lessons.generation.generate import stream_with_probabilities
+    from transformer_lessons.generation.generate import stream_batch
 
     console.print(f'\nAfter "{visible(cycle)}", with the probability of each byte:')
     written = b""
-    for token, probability in stream_with_probabilities(model, cycle, 8, tl.Sampler(0.2)):
+    for _, token, logits in stream_batch(model, [cycle], 8, tl.Sampler(0.2)):
         written += bytes([token])
-        text = visible(cycle + written)
+        text, probability = visible(cycle + written), logits.softmax(dim=-1)[token].item()
         console.print(f"  {text:<14} {bar(probability)} {probability:7.2%}")
         if console.is_terminal:
             time.sleep(pause)

@@ -121,6 +121,15 @@ def visible(data: bytes) -> str:
     return "".join(character if character.isprintable() else "·" for character in text)
 
 
+def sanitize(text: str) -> str:
+    """Text without the control characters that a terminal would obey (bytes may say anything).
+
+    >>> sanitize("a\\x1b[2J\\n")
+    'a·[2J\\n'
+    """
+    return "".join(c if c.isprintable() or c in "\n\t" else "·" for c in text)
+
+
 def bar(share: float, width: int = 20) -> str:
     """A share from 0 to 1 as a bar of characters.
 

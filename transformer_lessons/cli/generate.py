@@ -1,34 +1,35 @@
 """`generate`: a trained model continues prompts."""
 
-import codecs
 import json
+import os
+import shutil
 import sys
-from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
-from itertools import chain
 from pathlib import Path
 
-import tyro
+from rich.cells import cell_len
 
-from transformer_lessons.cli import check_seed
-from transformer_lessons.cli.models import LoadedModel, ModelOptions, open_model
-from transformer_lessons.cli.prompts import read_prompts
-from transformer_lessons.cli.sampling_options import SamplingOptions, check_vocabulary
-from transformer_lessons.cli.speed import SpeedOptions, named_compiler_errors, prepare_step
-from transformer_lessons.cli.writing import Writing, harmless, print_token_line
+from transformer_lessons.cli.display import bar, sanitize, visible
+from transformer_lessons.cli.models import (
+    LoadedModel,
+    ModelOptions,
+    named_compiler_errors,
+    open_model,
+    parse_options,
+)
 from transformer_lessons.errors import LessonsError
-from transformer_lessons.generation.conversation import eos_token_ids
-from transformer_lessons.generation.decoding import Step
-from transformer_lessons.generation.generate import generate, stream_with_probabilities
+from transformer_lessons.generation.generate import generate, stream_batch
 from transformer_lessons.generation.sampling import Sampler
+from transformer_lessons.generation.text_stream import TextStreamer, eos_token_ids
+from transformer_lessons.tokenizers.tokenizer import Tokenizer
 
 DEFAULT = Sampler(temperature=0.2)  # suits models as small as these
+BATCH_SIZE = 16  # texts that are written side by side
 
 
 @dataclass(frozen=True)
-class Generate(SpeedOptions, SamplingOptions, ModelOptions):
+class Generate(ModelOptions):
     """Let a trained model continue a prompt, or many at once.
 
     Without --preset and --temperature, the temperature is 0.2, which suits small models.
@@ -37,42 +38,33 @@ class Generate(SpeedOptions, SamplingOptions, ModelOptions):
     prompt: str | None = None
     """The text to continue."""
     prompt_file: Path | None = None
-    """A file with the text to continue; its bytes need not be UTF-8. "-" is standard input."""
+    """A file with the text to continue. "-" is standard input."""
     prompts_file: Path | None = None
     """A file with a prompt a line, as it is or as a JSON string. "-" is standard input."""
-    max_new_tokens: int = 200
-    """How many tokens to write, at most."""
     n_samples: int = 1
     """How many texts to write for each prompt."""
-    stop: tuple[str, ...] = ()
-    """Strings at which a text ends."""
-    seed: int = 0
-    """The same seed writes the same text."""
     probabilities: bool = False
     """Show each token on a line of its own, with the probability the model gave it."""
     json: bool = False
     """A JSON object a line: prompt, text, tokens, and why it ended."""
-    batch_size: int = 16
-    """How many texts are written side by side. It changes the speed, not the texts."""
 
 
 def run(arguments: Sequence[str]) -> int:
     """Generate to stdout; returns the exit code."""
-    options = tyro.cli(Generate, args=arguments, prog="python -m transformer_lessons generate")
-    sampler = options.sampler(DEFAULT)
+    options = parse_options(Generate, arguments, DEFAULT)
     check_options(options)
+    prompts = read_prompts(options)
     loaded = open_model(options)
-    check_vocabulary(sampler, loaded.model.config.vocab_size)
-    prompts = read_prompts(
-        loaded.tokenizer, options.prompt, options.prompt_file, options.prompts_file
-    )
-    say_what_is_not_seen(prompts, loaded.model.config.context_length)
-    if options.json or len(prompts) * options.n_samples > 1:
-        write = partial(write_many, loaded, prompts, options, sampler)
-    else:
-        write = partial(write_one, loaded, prompts[0], options, sampler)
-    with named_compiler_errors(options):
-        write(prepare_step(loaded.model, options))
+    context_length = loaded.model.config.context_length
+    for number, prompt in enumerate(prompts, start=1):
+        if (n_tokens := len(loaded.tokenizer.encode_ordinary(prompt))) > context_length:
+            what = f"note: prompt {number} has {n_tokens:,} tokens"
+            print(f"{what}; the model sees the last {context_length:,}", file=sys.stderr)
+    with named_compiler_errors():
+        if options.json or len(prompts) * options.n_samples > 1:
+            write_many(loaded, prompts, options)
+        else:
+            write_one(loaded, prompts[0], options)
     return 0
 
 
@@ -82,92 +74,132 @@ def check_options(options: Generate) -> None:
     if sum(source is not None for source in sources) != 1:
         remedy = 'For example --prompt "def ".'
         raise LessonsError("give one of --prompt, --prompt-file, --prompts-file", remedy=remedy)
-    check_seed(options.seed)
-    for name, least in (("max_new_tokens", 0), ("n_samples", 1), ("batch_size", 1)):
+    for name, least in (("max_new_tokens", 0), ("n_samples", 1)):
         if getattr(options, name) < least:
             where = f"--{name.replace('_', '-')}"
-            what = f"{name} = {getattr(options, name)} is below {least}"
-            raise LessonsError(what, where=where)
-    if "" in options.stop:
-        raise LessonsError("a stop string is empty", where="--stop", remedy="Give a character.")
-    if options.probabilities and (options.json or options.n_samples > 1 or options.prompts_file):
-        raise LessonsError("one text at a time", where="--probabilities")
+            raise LessonsError(f"{name} = {getattr(options, name)} is below {least}", where=where)
+    if options.probabilities and (
+        options.json or options.stop or options.n_samples > 1 or options.prompts_file
+    ):
+        what = "one text at a time, without --json and --stop"
+        raise LessonsError(what, where="--probabilities")
 
 
-def say_what_is_not_seen(prompts: Sequence[Sequence[int]], context_length: int) -> None:
-    """A word on stderr if a prompt is longer than what the model looks at."""
-    for number, prompt in enumerate(prompts, start=1):
-        if len(prompt) > context_length:
-            what = f"note: prompt {number} has {len(prompt):,} tokens"
-            print(f"{what}; the model sees the last {context_length:,}", file=sys.stderr)
-
-
-def write_one(
-    loaded: LoadedModel, prompt: list[int], options: Generate, sampler: Sampler, step: Step
-) -> None:
+def write_one(loaded: LoadedModel, prompt: str, options: Generate) -> None:
     """Write one text as it comes."""
-    tokenizer, ends = loaded.tokenizer, eos_token_ids(loaded.tokenizer).values()
-    steps = stream_with_probabilities(
-        *(loaded.model, prompt, options.max_new_tokens, sampler, options.seed, ends, step)
+    tokenizer, eos = loaded.tokenizer, eos_token_ids(loaded.tokenizer).values()
+    steps = stream_batch(
+        loaded.model,
+        [tokenizer.encode_ordinary(prompt)],
+        options.max_new_tokens,
+        options.sampler,
+        options.seed,
+        eos,
+        forward_fn=loaded.forward_fn,
     )
-    before, rest = whole_characters(tokenizer.decode_bytes(prompt))
-    writing = Writing(tokenizer, steps, ends, options.stop, rest)
     if options.probabilities:
-        writing.on_token = partial(print_token_line, tokenizer)
-        deque(writing, maxlen=0)
+        for _, token, logits in steps:
+            probability, columns = logits.softmax(-1)[token].item(), shutil.get_terminal_size()[0]
+            print(token_line(tokenizer, token, probability, columns), flush=True)
         return
-    for text in chain([before], writing):
-        print(harmless(text) if sys.stdout.isatty() else text, end="", flush=True)
+    print(shown(prompt), end="", flush=True)
+    for piece in TextStreamer(tokenizer, (token for _, token, _ in steps), eos, options.stop):
+        print(shown(piece), end="", flush=True)
     print()
 
 
-def write_many(
-    loaded: LoadedModel,
-    prompts: list[list[int]],
-    options: Generate,
-    sampler: Sampler,
-    step: Step,
-) -> None:
+def write_many(loaded: LoadedModel, prompts: Sequence[str], options: Generate) -> None:
     """Write all texts, those of one batch together: JSON lines, or each below a heading."""
     tokenizer, n_samples = loaded.tokenizer, options.n_samples
-    ends = eos_token_ids(tokenizer).values()
+    eos = eos_token_ids(tokenizer).values()
     rows = [prompt for prompt in prompts for _ in range(n_samples)]
-    for first in range(0, len(rows), options.batch_size):
-        batch, seed = rows[first : first + options.batch_size], options.seed + first
-        written = generate(
-            *(loaded.model, batch, options.max_new_tokens, sampler, seed, ends), step=step
+    for first in range(0, len(rows), BATCH_SIZE):
+        batch = rows[first : first + BATCH_SIZE]
+        made = generate(
+            loaded.model,
+            [tokenizer.encode_ordinary(prompt) for prompt in batch],
+            options.max_new_tokens,
+            options.sampler,
+            options.seed + first,
+            eos,
+            forward_fn=loaded.forward_fn,
         )
-        for number, (prompt, tokens) in enumerate(zip(batch, written, strict=True), start=first):
-            before, rest = whole_characters(tokenizer.decode_bytes(prompt))
-            writing = Writing(
-                tokenizer, ((token, 0.0) for token in tokens), ends, options.stop, rest
-            )
-            deque(writing, maxlen=0)
-            if options.json:
-                print(as_json(before, writing), flush=True)
+        for number, (prompt, tokens) in enumerate(zip(batch, made, strict=True), start=first):
+            streamer = TextStreamer(tokenizer, tokens, eos, options.stop)
+            text = "".join(streamer)
+            if options.json:  # characters beyond ASCII are escaped, so no terminal obeys any
+                facts = {"prompt": prompt, "text": text, "tokens": streamer.read_tokens}
+                print(json.dumps(facts | {"finish_reason": streamer.finish_reason}), flush=True)
                 continue
             sample = f", sample {number % n_samples + 1}" if n_samples > 1 else ""
-            text = before + writing.text
             print(f"==> prompt {number // n_samples + 1}{sample} <==")
-            print(harmless(text) if sys.stdout.isatty() else text, flush=True)
+            print(shown(prompt + text), flush=True)
 
 
-def as_json(prompt: str, writing: Writing) -> str:
-    """One line; characters beyond ASCII are escaped, so that no terminal obeys any."""
-    document = {
-        "prompt": prompt,
-        "text": writing.text,
-        "tokens": writing.tokens,
-        "finish_reason": writing.finish,
-    }
-    return json.dumps(document)
+def shown(text: str) -> str:
+    """`text` as it is, but for what a terminal would obey."""
+    return sanitize(text) if sys.stdout.isatty() else text
 
 
-def whole_characters(data: bytes) -> tuple[str, bytes]:
-    """The text of `data`, and the bytes at its end of a character that is not complete.
+def token_line(tokenizer: Tokenizer, token: int, probability: float, width: int = 80) -> str:
+    """A token on a line of its own, with its probability as a bar and in percent.
 
-    >>> whole_characters(b"n\\xc3")
-    ('n', b'\\xc3')
+    >>> from transformer_lessons.tokenizers.byte_tokenizer import ByteTokenizer
+    >>> print(token_line(ByteTokenizer(), 97, 0.25))
+         'a'    97  █████░░░░░░░░░░░░░░░  25.00%
     """
-    decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
-    return decoder.decode(data), decoder.getstate()[0]
+    name = repr(visible(tokenizer.decode_bytes([token])))
+    start, end = f"{' ' * (12 - cell_len(name))}{name} {token:>5}", f"{probability:7.2%}"
+    room = width - cell_len(start) - len(end) - 4  # one column stays free: a full line may wrap
+    return f"{start}  {bar(probability, min(max(room, 0), 20))} {end}"
+
+
+def read_prompts(options: Generate) -> list[str]:
+    """The prompts as texts: the option, a file, or the lines of a file. An empty one raises."""
+    if options.prompt is not None:
+        # The bytes as they were typed, also where the locale says that they are not UTF-8.
+        prompts = {"--prompt": decode(os.fsencode(options.prompt), "--prompt")}
+    elif options.prompt_file is not None:
+        prompts = {str(options.prompt_file): read_file(options.prompt_file)}
+    elif options.prompts_file is not None:
+        lines = read_file(options.prompts_file).removesuffix("\n").split("\n")
+        where = f"{options.prompts_file}, line"
+        prompts = {f"{where} {number}": line for number, line in enumerate(lines, start=1)}
+        prompts = {where: read_line(line, where) for where, line in prompts.items()}
+    for where, prompt in prompts.items():
+        if not prompt:
+            raise LessonsError("the prompt is empty", where=where, remedy="Give some text.")
+    return list(prompts.values())
+
+
+def read_line(line: str, where: str) -> str:
+    """A line of a file of prompts: as it is, or, in quotation marks, what a JSON string says."""
+    line = line.removesuffix("\r")
+    if not line.startswith('"'):
+        return line
+    try:
+        prompt = json.loads(line)
+        prompt.encode("utf-8")  # half a surrogate pair is no text
+        return prompt
+    except ValueError:
+        remedy = 'A prompt that begins with a quotation mark is written "\\"like this".'
+        raise LessonsError("not a JSON string", where=where, remedy=remedy) from None
+
+
+def read_file(path: Path) -> str:
+    """The text of a file, or of standard input for "-"."""
+    try:
+        data = path.read_bytes() if path != Path("-") else sys.stdin.buffer.read()
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the path
+        what = f"can't read it: {getattr(error, 'strerror', None) or error}"
+        raise LessonsError(what, where=str(path)) from None
+    return decode(data, str(path))
+
+
+def decode(data: bytes, where: str) -> str:
+    """Bytes as the UTF-8 that they must be."""
+    try:
+        return data.decode("utf-8")
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        raise LessonsError("not UTF-8 text", where=f"{where}, line {line}") from None

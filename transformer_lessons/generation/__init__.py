@@ -1,1 +1,24 @@
-"""Making a model speak: choosing a next token, again and again."""
+"""Making a model write: a next token is chosen, appended, and the model is asked again."""
+
+from transformer_lessons.generation.beam import beam_search
+from transformer_lessons.generation.conversation import Conversation, Message
+from transformer_lessons.generation.decoding import Decoding, compiled_forward
+from transformer_lessons.generation.generate import complete, generate, stream, stream_batch
+from transformer_lessons.generation.sampling import SAMPLERS, Sampler
+from transformer_lessons.generation.text_stream import TextStreamer, eos_token_ids
+
+__all__ = [
+    "SAMPLERS",
+    "Conversation",
+    "Decoding",
+    "Message",
+    "Sampler",
+    "TextStreamer",
+    "beam_search",
+    "compiled_forward",
+    "complete",
+    "eos_token_ids",
+    "generate",
+    "stream",
+    "stream_batch",
+]

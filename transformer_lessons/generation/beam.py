@@ -1,4 +1,4 @@
-"""Beam search: looking for the most likely text, not for the most likely next token."""
+"""Beam search: looking for the most likely text, not the most likely next token. Lesson 17."""
 
 import math
 from collections.abc import Collection, Sequence
@@ -7,8 +7,8 @@ from torch import Tensor
 
 from transformer_lessons.errors import LessonsError
 from transformer_lessons.generation.decoding import Decoding
-from transformer_lessons.generation.generate import check_prompt
-from transformer_lessons.generation.sampling import check_scores
+from transformer_lessons.generation.generate import _check_prompt
+from transformer_lessons.generation.sampling import _check_scores
 from transformer_lessons.model.decoder import Decoder
 
 Beam = tuple[list[int], float]  # new tokens, and the sum of their log probabilities
@@ -31,8 +31,8 @@ def beam_search(
     Sources: Lowerre 1976, "The HARPY Speech Recognition System"; for lengths, Wu et al. 2016,
     "Google's Neural Machine Translation System", section 7, in the simpler form of `transformers`.
     """
-    check_prompt(model, prompt, max_new_tokens)
-    check_beams(n_beams, length_penalty)
+    _check_prompt(model, prompt, max_new_tokens)
+    _check_beams(n_beams, length_penalty)
 
     def score(beam: Beam) -> float:
         tokens, total = beam
@@ -53,7 +53,7 @@ def beam_search(
         hope = alive[0][1] / max_new_tokens**length_penalty  # longer, at no further cost
         if len(finished) == n_beams and hope <= score(finished[-1]):
             break
-        decoding.select([row for row, _ in going_on])
+        decoding.select_rows([row for row, _ in going_on])
         decoding.append([beam[0][-1] for beam in alive])
     return sorted(finished + alive, key=score, reverse=True)[:n_beams]
 
@@ -69,16 +69,16 @@ def best_extensions(beams: Sequence[Beam], logits: Tensor, n: int) -> list[tuple
     >>> [(row, tokens, round(math.exp(total), 2)) for row, (tokens, total) in ways]
     [(1, [4, 1], 0.54), (0, [3, 0], 0.24)]
     """
-    check_scores(logits)
+    _check_scores(logits)
     sums = logits.double().log_softmax(dim=-1).cpu()
     sums += sums.new_tensor([total for _, total in beams])[:, None]
     best = sums.flatten().topk(min(n, sums.numel()))
     ways = zip(best.values.tolist(), best.indices.tolist(), strict=True)
-    pairs = [(total, *divmod(place, logits.shape[-1])) for total, place in ways]
+    pairs = [(total, *divmod(index, logits.shape[-1])) for total, index in ways]
     return [(row, ([*beams[row][0], token], total)) for total, row, token in pairs]
 
 
-def check_beams(n_beams: int, length_penalty: float) -> None:
+def _check_beams(n_beams: int, length_penalty: float) -> None:
     """Raise `LessonsError` for a search that makes no sense."""
     if n_beams < 1:
         raise LessonsError(f"n_beams = {n_beams} is below 1", where="beam_search")

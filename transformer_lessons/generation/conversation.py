@@ -1,139 +1,126 @@
-"""A conversation with a model: what was said, and the tokens that the model is to continue."""
+"""A conversation with a model: what was said, and what the model answers. Lesson 18."""
 
-from bisect import bisect_left
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Generator, Sequence
+from dataclasses import dataclass, field
 
 from transformer_lessons.errors import LessonsError
+from transformer_lessons.generation.decoding import ForwardFn, last_logits
+from transformer_lessons.generation.generate import stream
+from transformer_lessons.generation.sampling import Sampler
+from transformer_lessons.generation.text_stream import TextStreamer, eos_token_ids
+from transformer_lessons.model.decoder import Decoder
 from transformer_lessons.tokenizers.tokenizer import Tokenizer
 
-Render = Callable[[list[dict[str, str]]], str]  # messages to text, as a chat template says
-
-# Special tokens with which models end a text, or begin the next turn of a conversation.
-ENDS = (
-    *("<|endoftext|>", "<|end_of_text|>", "</s>", "<|im_end|>", "<|im_start|>"),
-    *("<|eot_id|>", "<|eom_id|>", "<|start_header_id|>"),
-)
-
-
-def eos_token_ids(tokenizer: Tokenizer) -> dict[str, int]:
-    """The special tokens of `tokenizer` after which an answer is over, and their ids."""
-    return {name: id for name, id in tokenizer.special_tokens.items() if name in ENDS}
+Template = Callable[[list[dict[str, str]]], str]  # messages to text, as a chat template says
 
 
 @dataclass(frozen=True)
-class Turn:
+class Message:
     """What one side said."""
 
     role: str  # "system", "user" or "assistant": the model
-    text: str
+    content: str
 
 
-@dataclass(frozen=True)
-class Prompt:
-    """The tokens for the model, and how much of the conversation did not fit."""
-
-    tokens: list[int]
-    n_turns_left_out: int = 0  # the oldest ones
-    n_tokens_left_out: int = 0  # at the front of the oldest turn that is there
-
-
+@dataclass(eq=False, repr=False)
 class Conversation:
-    """The turns so far, and what a model that sees `context_length` tokens gets of them.
+    """The messages so far, and what a model that sees `context_length` tokens gets of them.
 
-    With `render`, the model's chat template, turns become text with special tokens between them.
-    Without, for a model that was not trained to converse, the conversation is one text: each turn
-    goes on where the last one ended, the user's on a new line.
-
-    >>> from transformer_lessons.tokenizers.byte_tokenizer import ByteTokenizer
-    >>> conversation = Conversation(ByteTokenizer(), context_length=16)
-    >>> conversation.say("1 + 1")
-    >>> conversation.answer(" = 2")
-    >>> conversation.say("2 + 2")
-    >>> bytes(conversation.prompt(n_new=1).tokens)
-    b'1 + 1 = 2\\n2 + 2'
+    With `template`, the model's chat template, messages become text with special tokens between
+    them. Without, for a model that was not trained to converse, the conversation is one text: each
+    message goes on where the last one ended, the user's on a new line.
     """
 
-    def __init__(
-        self,
-        tokenizer: Tokenizer,
-        context_length: int,
-        render: Render | None = None,
-        system: str | None = None,
-    ) -> None:
-        if system is not None and render is None:
+    model: Decoder
+    tokenizer: Tokenizer
+    template: Template | None = None
+    system: str | None = None  # what the model is told before everything else
+    sampler: Sampler = field(default_factory=Sampler)
+    max_new_tokens: int = 200  # of an answer
+    stop: Sequence[str] = ()  # strings at which an answer ends
+    seed: int = 0  # of the next answer; each adds 1
+    forward_fn: ForwardFn = last_logits
+    messages: list[Message] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        if self.system is not None and self.template is None:
             what = "a system prompt, but this model has no chat template"
             raise LessonsError(what, remedy="Begin the text with it instead.")
-        self.tokenizer, self.context_length, self.render = tokenizer, context_length, render
-        self.system = [] if system is None else [Turn("system", system)]
-        self.turns: list[Turn] = []
-        for turn in self.system:
-            check_text(tokenizer, turn.text, "the system prompt", has_template=True)
+        self._check(self.system or "", "the system prompt")
+        self.prompt: list[int] = []
+        self.n_left_out, self.answer = 0, TextStreamer(self.tokenizer, ())
 
-    def say(self, text: str) -> None:
-        """The user's turn. Text that can't be handed to the model raises, and is not kept."""
-        check_text(self.tokenizer, text, "your text", self.render is not None)
-        self.turns.append(Turn("user", text))
+    def say(self, text: str) -> str:
+        """The model's answer to `text`; both are kept. Without `text`, the model goes on."""
+        return "".join(self.stream(text))
 
-    def answer(self, text: str) -> None:
-        """The model's turn."""
-        self.turns.append(Turn("assistant", text))
+    def stream(self, text: str) -> Generator[str, None, None]:
+        """The same piece by piece, as it is written; what was written when you stop is kept.
 
-    def undo(self) -> None:
-        """Forget the user's last turn and what came after it; without one, nothing happens."""
-        while self.turns and self.turns.pop().role != "user":
-            pass
-
-    def prompt(self, n_new: int) -> Prompt:
-        """What the model is to continue with up to `n_new` tokens.
-
-        They get room in the context, up to half of it. The oldest turns are left out until the
-        rest fits; the last one of the user stays. A single turn that is still too long loses its
-        front, but with a template, which can't be cut, it raises `LessonsError`.
+        `prompt` is what the model reads, without the `n_left_out` oldest tokens; `answer` writes.
         """
-        n_tokens = self.context_length - min(n_new, self.context_length // 2)
-        by_text = self.render is None
-        starts = [i for i, turn in enumerate(self.turns) if by_text or turn.role == "user"]
+        self._check(text, "your text")
+        messages = [*self.messages, *([Message("user", text)] if text else [])]
+        self.prompt, self.n_left_out = self._fit(messages)
+        eos = eos_token_ids(self.tokenizer)
+        # Where a template is used, an answer must not spell out what ends one, either.
+        stop = (*self.stop, *(eos if self.template is not None else ()))
+        tokens = stream(
+            self.model,
+            self.prompt,
+            self.max_new_tokens,
+            self.sampler,
+            self.seed,
+            eos.values(),
+            self.forward_fn,
+        )
+        self.answer = TextStreamer(self.tokenizer, tokens, eos.values(), stop)
+        self.seed = (self.seed + 1) % 2**63
+        try:
+            yield from self.answer
+        finally:
+            if self.answer.read_tokens:  # what was not answered was not said
+                self.messages = [*messages, Message("assistant", self.answer.text)]
 
-        def fits(start: int) -> bool:
-            return len(self.encode(self.turns[start:])) <= n_tokens
+    def _fit(self, messages: Sequence[Message]) -> tuple[list[int], int]:
+        """The tokens for the model, and how many of the conversation's were left out.
 
-        tokens, start = self.encode(self.turns), 0
-        if len(tokens) > n_tokens and len(starts) > 1:
-            start = starts[bisect_left(starts[:-1], True, lo=1, key=fits)]
-            tokens = self.encode(self.turns[start:])
-        n_left_out = max(len(tokens) - n_tokens, 0) if by_text else 0
-        if not by_text and len(tokens) > self.context_length:
-            what = f"{len(tokens)} tokens, but the model sees {self.context_length} at once"
+        New tokens get room in the context, up to half of it. The oldest messages are left out until
+        the rest fits. The last one stays; if it is still too long it loses its front, but with a
+        template, which can't be cut, it raises `LessonsError`.
+        """
+        context_length, by_text = self.model.config.context_length, self.template is None
+        n_tokens = context_length - min(self.max_new_tokens, context_length // 2)
+        starts = [i for i, message in enumerate(messages) if by_text or message.role == "user"]
+        tokens = self._encode(messages)
+        n_whole = len(tokens)
+        for start in starts[1:]:
+            if len(tokens) <= n_tokens:
+                break
+            tokens = self._encode(messages[start:])
+        if by_text:
+            tokens = tokens[-n_tokens:]
+        elif len(tokens) > context_length:
+            what = f"{len(tokens)} tokens, but the model sees {context_length} at once"
             raise LessonsError(what, where="your text", remedy="Shorten it.")
-        return Prompt(tokens[n_left_out:], start, n_left_out)
+        return tokens, n_whole - len(tokens)
 
-    def encode(self, turns: Sequence[Turn]) -> list[int]:
-        """The tokens of the system prompt and `turns`."""
-        if self.render is None:
-            return self.tokenizer.encode_ordinary(as_one_text(turns))
-        turns = [*self.system, *turns]
-        text = self.render([{"role": turn.role, "content": turn.text} for turn in turns])
-        return self.tokenizer.encode(text, allowed_special="all")
+    def _encode(self, messages: Sequence[Message]) -> list[int]:
+        """The tokens of the system prompt and `messages`."""
+        if self.template is None:
+            text = ""
+            for message in messages:
+                new_line = message.role == "user" and text and not text.endswith("\n")
+                text += "\n" * bool(new_line) + message.content
+            return self.tokenizer.encode_ordinary(text)
+        system = [] if self.system is None else [Message("system", self.system)]
+        text = self.template([vars(message) for message in (*system, *messages)])
+        return self.tokenizer.encode(text, allowed_special="all")  # type: ignore[call-arg]
 
-
-def check_text(tokenizer: Tokenizer, text: str, where: str, has_template: bool) -> None:
-    """Raise `LessonsError` for text without tokens, or that would forge a mark of a template."""
-    tokenizer.encode_ordinary(text)
-    for name in tokenizer.special_tokens if has_template else ():
-        if name in text:
-            what = f"{name!r} is a mark of this model's chat template"
-            raise LessonsError(what, where=where, remedy="Put a space into it.")
-
-
-def as_one_text(turns: Sequence[Turn]) -> str:
-    """The turns one after the other; the user's begin on a new line.
-
-    >>> as_one_text([Turn("user", "a"), Turn("assistant", "b"), Turn("user", "c")])
-    'ab\\nc'
-    """
-    text = ""
-    for turn in turns:
-        new_line = turn.role == "user" and text and not text.endswith("\n")
-        text += "\n" * bool(new_line) + turn.text
-    return text
+    def _check(self, text: str, where: str) -> None:
+        """Raise `LessonsError` for text without tokens, or one that forges a mark of a template."""
+        self.tokenizer.encode_ordinary(text)
+        for name in self.tokenizer.special_tokens if self.template is not None else ():
+            if name in text:
+                what = f"{name!r} is a mark of this model's chat template"
+                raise LessonsError(what, where=where, remedy="Put a space into it.")

@@ -1,6 +1,6 @@
-"""One step of generation for many texts at once: read what is new, score what may follow.
+"""One step of generation for many sequences at once: read what is new, score what may follow.
 
-Shapes: B texts, T new tokens, V tokens of the vocabulary.
+Lesson 18. Shapes: B sequences, T new tokens, V tokens of the vocabulary.
 """
 
 from collections.abc import Callable, Sequence
@@ -13,18 +13,18 @@ from transformer_lessons.model.compilation import compiled
 from transformer_lessons.model.decoder import Decoder
 from transformer_lessons.model.inference import inference
 
-Step = Callable[[Decoder, Tensor, KVCache | None], Tensor]
+ForwardFn = Callable[[Decoder, Tensor, KVCache | None], Tensor]
 
 
 def last_logits(model: Decoder, tokens: Tensor, cache: KVCache | None = None) -> Tensor:
     """Scores (B, V) of what follows `tokens` (B, T), which follow what `cache` has seen.
 
-    The head, a large part of the work in a small model, looks at the last token of each text only.
+    The head, a large part of the work in a small model, is applied to the last token only.
     """
     return model.head(model.hidden_states(tokens, cache)[:, -1])
 
 
-def compiled_step() -> Step:
+def compiled_forward() -> ForwardFn:
     """`last_logits`, compiled when it is first used with a batch size or a length. Keep it.
 
     (Or with padding for the first time. After eight programs PyTorch makes no more, and says so.)
@@ -35,18 +35,18 @@ def compiled_step() -> Step:
     return compiled(last_logits, dynamic=False, options={"realize_opcount_threshold": 12})
 
 
-def prefill(model: Decoder, texts: Sequence[Sequence[int]], cache: KVCache) -> Tensor:
-    """Read `texts` into the empty `cache`; returns the scores (B, V) of what follows each.
+def prefill(model: Decoder, sequences: Sequence[Sequence[int]], cache: KVCache) -> Tensor:
+    """Read `sequences` into the empty `cache`; returns the scores (B, V) of what follows each.
 
-    Shorter texts get padding at the front, so that all end at the same place and their next tokens
-    go side by side; `cache.left_padding` says where each begins. At most `cache.chunk` tokens of a text
+    Shorter ones get padding on the left, so that all end at the same place and their next tokens
+    go side by side; `cache.left_padding` says how much. At most `cache.chunk` tokens of a sequence
     are read at once, which bounds the memory and changes nothing else.
     """
-    device, longest = cache.length.device, max(len(text) for text in texts)
-    n_padding = [longest - len(text) for text in texts]
+    device, longest = cache.length.device, max(len(sequence) for sequence in sequences)
+    n_padding = [longest - len(sequence) for sequence in sequences]
     if any(n_padding):
         cache.left_padding = torch.tensor(n_padding, device=device)
-    rows = [[0] * n + list(text) for n, text in zip(n_padding, texts, strict=True)]
+    rows = [[0] * n + list(sequence) for n, sequence in zip(n_padding, sequences, strict=True)]
     with inference(model):
         for tokens in torch.tensor(rows, device=device).split(cache.chunk, dim=1):
             logits = last_logits(model, tokens, cache)
@@ -54,31 +54,31 @@ def prefill(model: Decoder, texts: Sequence[Sequence[int]], cache: KVCache) -> T
 
 
 class Decoding:
-    """Texts that grow side by side, and a cache of what the model has read of them.
+    """Sequences that grow side by side, and a cache of what the model has read of them.
 
-    `logits` (B, V) are the scores of what may follow each of `texts`. When the longest outgrows the
-    context the window slides: the model reads the last `context_length` tokens again, as if they
-    were the whole text, for every token from then on.
+    `logits` (B, V) are the scores of what may follow each of `sequences`. When the longest outgrows
+    the context the window slides: the model reads the last `context_length` tokens again, as if
+    they were the whole sequence, for every token from then on.
 
-    `step` computes as `last_logits` does, or is a compiled version of it; then all steps have the
-    same shapes.
+    `forward_fn` computes as `last_logits` does, or is a compiled version of it; then all steps have
+    the same shapes.
     """
 
     def __init__(
         self,
         model: Decoder,
-        texts: Sequence[Sequence[int]],
+        sequences: Sequence[Sequence[int]],
         max_new_tokens: int,
-        step: Step = last_logits,
+        forward_fn: ForwardFn = last_logits,
     ) -> None:
-        self.model, self.step, self.n_left = model, step, max_new_tokens
-        self.texts = [list(text) for text in texts]
+        self.model, self.forward_fn, self.n_left = model, forward_fn, max_new_tokens
+        self.sequences = [list(sequence) for sequence in sequences]
         self.read_again()
 
     def read_again(self) -> None:
-        """Read the last `context_length` tokens of all texts into a new cache."""
+        """Read the last `context_length` tokens of all sequences into a new cache."""
         config, parameter = self.model.config, next(self.model.parameters())
-        windows = [text[-config.context_length :] for text in self.texts]
+        windows = [sequence[-config.context_length :] for sequence in self.sequences]
         longest, allowed = max(len(window) for window in windows), longest_cached(config)
         if longest > allowed:  # keys kept would be wrong from now on
             self.cache, rows = None, [torch.tensor([w], device=parameter.device) for w in windows]
@@ -86,11 +86,13 @@ class Decoding:
                 self.logits = torch.cat([last_logits(self.model, row) for row in rows])
             return
         capacity = longest + self.n_left
-        static = self.step is not last_logits
+        static = self.forward_fn is not last_logits
         if static:  # 64, 128, 256, ...: few sizes, for each is compiled anew
             capacity = max(64, 1 << (capacity - 1).bit_length())
         self.cache = KVCache(
-            *(config, len(windows), min(capacity, allowed)),
+            config,
+            batch_size=len(windows),
+            capacity=min(capacity, allowed),
             static=static,
             device=parameter.device,
             dtype=parameter.dtype,
@@ -98,26 +100,28 @@ class Decoding:
         self.logits = prefill(self.model, windows, self.cache)
 
     def append(self, tokens: Sequence[int]) -> None:
-        """Add one token to each text, and find out what may follow."""
+        """Add one token to each sequence, and find out what may follow."""
         self.n_left -= 1
-        tokens = [*tokens, *tokens[:1] * (len(self.texts) - len(tokens))]  # see `select`
-        for text, token in zip(self.texts, tokens, strict=True):
-            text.append(token)
+        n_copies = len(self.sequences) - len(tokens)  # see `select_rows`
+        tokens = [*tokens, *[tokens[0]] * n_copies]
+        for sequence, token in zip(self.sequences, tokens, strict=True):
+            sequence.append(token)
         if self.cache is None or len(self.cache) == self.cache.capacity:
             return self.read_again()
         with inference(self.model):  # where also `new` is made: else it would be compiled twice
             new = torch.tensor(tokens, device=self.logits.device)[:, None]  # (B, 1)
-            self.logits = self.step(self.model, new, self.cache)
+            self.logits = self.forward_fn(self.model, new, self.cache)
 
-    def select(self, rows: Sequence[int]) -> None:
-        """Go on with the texts `rows` only, in that order; some may come several times.
+    def select_rows(self, rows: Sequence[int]) -> None:
+        """Go on with the sequences `rows` only, in that order; some may come several times.
 
-        A compiled step would have to be compiled anew for fewer texts. So the first of `rows` is
-        repeated until there are as many as before; `append` needs no tokens for the copies.
+        A compiled forward function would have to be compiled anew for fewer sequences. So the first
+        of `rows` is repeated until there are as many as before; `append` needs no tokens for the
+        copies.
         """
         if self.cache is not None and self.cache.static:
-            rows = [*rows, *rows[:1] * (len(self.texts) - len(rows))]
-        self.texts = [list(self.texts[row]) for row in rows]
+            rows = [*rows, *[rows[0]] * (len(self.sequences) - len(rows))]
+        self.sequences = [list(self.sequences[row]) for row in rows]
         kept = torch.tensor(rows, device=self.logits.device)
         self.logits = self.logits[kept]
         if self.cache is not None:

@@ -1,4 +1,8 @@
-"""From scores to a choice: which token comes next."""
+"""From scores to a choice: which token comes next. Lesson 17.
+
+Shapes: V tokens of the vocabulary, `...` any leading dimensions. A token with the score -inf has
+the probability exp(-inf) = 0, and the softmax shares its part out among those that are left.
+"""
 
 import math
 from collections.abc import Sequence
@@ -11,9 +15,12 @@ from torch.nn.functional import one_hot
 
 from transformer_lessons.config import Allowed, Count, Fraction, check_fields
 from transformer_lessons.errors import LessonsError
-from transformer_lessons.generation.filters import keep_min_p, keep_top_k, keep_top_p
-from transformer_lessons.generation.penalties import penalize_frequency, penalize_repetition
 
+# Below 0.001 the division can overflow; the choice is greedy long before that.
+Temperature = Annotated[
+    float,
+    Allowed("0 (greedy), or at least 0.001 and finite", lambda v: v == 0 or 0.001 <= v < math.inf),
+]
 TopP = Annotated[float, Allowed("above 0, at most 1", lambda v: 0 < v <= 1)]
 RepetitionPenalty = Annotated[float, Allowed("from 1 (no penalty) to 10", lambda v: 1 <= v <= 10)]
 FrequencyPenalty = Annotated[float, Allowed("from 0 (no penalty) to 10", lambda v: 0 <= v <= 10)]
@@ -31,42 +38,113 @@ def temperature_softmax(logits: Tensor, temperature: float) -> Tensor:
     return (logits / temperature).softmax(dim=-1)
 
 
+def keep_top_k(logits: Tensor, k: int) -> Tensor:
+    """Keep the k largest scores of (..., V), exactly k: of equal ones, those of the lowest ids.
+
+    Source: Fan, Lewis and Dauphin 2018, "Hierarchical Neural Story Generation", section 5.
+
+    >>> keep_top_k(torch.tensor([1.0, 2.0, 2.0, 2.0]), 2).tolist()
+    [-inf, 2.0, 2.0, -inf]
+    """
+    if not 1 <= k <= logits.shape[-1]:
+        remedy = "Use a smaller k, or leave top_k away to keep all."
+        what = f"top_k = {k} of a vocabulary of {logits.shape[-1]}"
+        raise LessonsError(what, where="Sampler.top_k", remedy=remedy)
+    smallest_kept = logits.topk(k).values[..., -1:]
+    above, tied = logits > smallest_kept, logits == smallest_kept
+    room = k - above.sum(dim=-1, keepdim=True)
+    return logits.masked_fill(~(above | tied & (tied.cumsum(dim=-1) <= room)), -math.inf)
+
+
+def keep_top_p(logits: Tensor, p: float) -> Tensor:
+    """Keep the fewest most likely tokens whose probabilities sum to p or more ("nucleus").
+
+    A token stays if the tokens more likely than it sum to less than p; so the most likely one
+    always stays. Of equal ones, those of the lowest ids come first.
+    Source: Holtzman et al. 2020, "The Curious Case of Neural Text Degeneration", section 3.1.
+
+    >>> keep_top_p(torch.tensor([0.5, 0.2, 0.3]).log(), 0.6).exp()
+    tensor([0.5000, 0.0000, 0.3000])
+    """
+    if p == 1.0:
+        return logits  # also the tokens that the sum below would lose in its rounding
+    probabilities, order = logits.softmax(dim=-1).sort(dim=-1, descending=True, stable=True)
+    sum_before = probabilities.cumsum(dim=-1) - probabilities
+    dropped = torch.zeros_like(logits, dtype=torch.bool)
+    dropped.scatter_(-1, order, sum_before >= p)  # from the order of size to that of ids
+    return logits.masked_fill(dropped, -math.inf)
+
+
+def keep_min_p(logits: Tensor, p: float) -> Tensor:
+    """Keep the tokens at least p times as likely as the most likely one: logit >= max + ln p.
+
+    Source: Nguyen et al. 2025, "Turning Up the Heat: Min-p Sampling".
+
+    >>> keep_min_p(torch.tensor([0.6, 0.1, 0.3]).log(), 0.5).exp()
+    tensor([0.6000, 0.0000, 0.3000])
+    """
+    least = logits.amax(dim=-1, keepdim=True) + math.log(p)
+    return logits.masked_fill(logits < least, -math.inf)
+
+
+def penalize_repetition(logits: Tensor, history: Sequence[int], penalty: float) -> Tensor:
+    """Scores (V,) of tokens in `history`: divided by `penalty` above 0, multiplied below 0.
+
+    Either way they sink, if `penalty` is above 1. How often a token occurred makes no difference.
+    Source: Keskar et al. 2019, "CTRL: A Conditional Transformer Language Model", section 4.1.
+
+    >>> penalize_repetition(torch.tensor([2.0, -2.0, 2.0]), [0, 1, 1], 4.0).tolist()
+    [0.5, -8.0, 2.0]
+    """
+    seen = _count_tokens(history, len(logits)) > 0
+    lowered = torch.where(logits > 0, logits / penalty, logits * penalty)
+    return torch.where(seen, lowered, logits)
+
+
+def penalize_frequency(logits: Tensor, history: Sequence[int], penalty: float) -> Tensor:
+    """logits - penalty * (how often each token occurs in `history`), (V,).
+
+    >>> penalize_frequency(torch.tensor([2.0, 2.0, 2.0]), [0, 1, 1], 0.5).tolist()
+    [1.5, 1.0, 2.0]
+    """
+    return logits - penalty * _count_tokens(history, len(logits)).to(logits.dtype)
+
+
+def _count_tokens(history: Sequence[int], vocab_size: int) -> Tensor:
+    """How often each token occurs: (V,)."""
+    return torch.bincount(torch.tensor(list(history), dtype=torch.int64), minlength=vocab_size)
+
+
 @dataclass(frozen=True)
 class Sampler:
-    """How to choose the next token: the most likely one (`greedy`), or at random by probability.
+    """How to choose the next token: at random by probability, or, at temperature 0, the likeliest.
 
     In this order: penalties, temperature, top-k, top-p, min-p; what is left is drawn from.
 
-    >>> Sampler(greedy=True)(torch.tensor([1.0, 3.0, 2.0]), torch.Generator())
+    >>> Sampler(temperature=0)(torch.tensor([1.0, 3.0, 2.0]), torch.Generator())
     1
     >>> Sampler(top_k=2).probabilities(torch.tensor([0.5, 0.2, 0.3]).log())
     tensor([0.6250, 0.0000, 0.3750])
     """
 
-    temperature: float = 1.0  # below 1 surer, above 1 more varied
-    greedy: bool = False  # True: always the most likely; of equal ones, the lowest id
+    temperature: Temperature = 1.0  # below 1 surer, above 1 more varied; 0: greedy
     top_k: Count | None = None  # only the k most likely tokens
     top_p: TopP = 1.0  # only the most likely tokens that sum to p
     min_p: Fraction = 0.0  # only tokens at least p times as likely as the most likely one
-    repetition_penalty: RepetitionPenalty = 1.0  # scores of what occurred are divided by this
-    frequency_penalty: FrequencyPenalty = 0.0  # and lowered by this for each time
+    repetition_penalty: RepetitionPenalty = 1.0  # divides the scores of tokens that occurred
+    frequency_penalty: FrequencyPenalty = 0.0  # is subtracted from them for each time
 
     def __post_init__(self) -> None:
-        check_sampler(self)
+        check_fields(self)
 
-    def penalized(self, logits: Tensor, history: Sequence[int] = ()) -> Tensor:
-        """The scores (V,) of the model, lowered for what is in `history`, the text so far."""
-        check_scores(logits)
+    def probabilities(self, logits: Tensor, history: Sequence[int] = ()) -> Tensor:
+        """What the next token is drawn from: (V,), from the model's scores (V,) after `history`."""
+        _check_scores(logits)
         if self.repetition_penalty != 1:
             logits = penalize_repetition(logits, history, self.repetition_penalty)
         if self.frequency_penalty:
             logits = penalize_frequency(logits, history, self.frequency_penalty)
-        return logits
-
-    def probabilities(self, logits: Tensor, history: Sequence[int] = ()) -> Tensor:
-        """What the next token is drawn from: (V,), from the scores (V,) of the model."""
-        logits = self.penalized(logits, history)
-        if self.greedy:
+        if self.temperature == 0:  # of equal scores, the lowest id
             return one_hot(logits.argmax(), len(logits)).to(logits.dtype)
         logits = logits / self.temperature
         if self.top_k is not None:
@@ -81,34 +159,22 @@ class Sampler:
         self, logits: Tensor, generator: torch.Generator, history: Sequence[int] = ()
     ) -> int:
         """Choose from the scores (V,) of all tokens; `generator` supplies the randomness."""
-        if self.greedy:  # without probabilities, which would be 1 and zeros
-            return int(self.penalized(logits, history).argmax())
         probabilities = self.probabilities(logits, history)
+        if self.temperature == 0:  # 1 and zeros: no random number is needed
+            return int(probabilities.argmax())
         return int(torch.multinomial(probabilities, 1, generator=generator))
 
 
-def check_scores(logits: Tensor) -> None:
+def _check_scores(logits: Tensor) -> None:
     """Raise `LessonsError` for a NaN or an infinite score; -inf, "never", may be among others."""
     if not math.isfinite(logits.max()):  # the largest of numbers among which is a NaN is NaN
         remedy = "The model has diverged: train it again with a lower learning rate."
         raise LessonsError("the scores are not all finite", remedy=remedy)
 
 
-def check_sampler(sampler: Sampler) -> None:
-    """Raise `LessonsError` for the first impossible value, with field, value and range."""
-    # Below 0.001 the division can overflow; the choice is greedy long before that.
-    if not 0.001 <= sampler.temperature < math.inf:
-        raise LessonsError(
-            f"temperature = {sampler.temperature!r} is not at least 0.001 and finite",
-            where="Sampler.temperature",
-            remedy="Use 0.1 to 2, or ask for the most likely token with greedy.",
-        )
-    check_fields(sampler)
-
-
 # Named choices, from the surest to the most varied.
 SAMPLERS = {
-    "greedy": Sampler(greedy=True),
+    "greedy": Sampler(temperature=0),
     "sure": Sampler(0.2, top_p=0.95),  # for code: Chen et al. 2021, "Evaluating … Code"
     "balanced": Sampler(0.7, top_p=0.9),
     "varied": Sampler(1.0, min_p=0.05),

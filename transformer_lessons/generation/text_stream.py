@@ -1,12 +1,60 @@
-"""Text that ends where one of some strings comes, wherever the tokens were cut."""
+"""The text of tokens as they come, and where it ends. Lesson 17."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
 
 from transformer_lessons.errors import LessonsError
+from transformer_lessons.tokenizers.byte_tokenizer import decode_stream
+from transformer_lessons.tokenizers.tokenizer import Tokenizer
+
+# Special tokens with which models end a text, or begin the next message of a conversation.
+_ENDS = {"<|endoftext|>", "<|end_of_text|>", "</s>", "<|im_end|>", "<|im_start|>"}
+_ENDS |= {"<|eot_id|>", "<|eom_id|>", "<|start_header_id|>"}
 
 
-def until_stop(pieces: Iterable[str], stop_strings: Sequence[str]) -> Iterator[str]:
-    """The text of `pieces`, up to the first of `stop_strings` that is complete, and without it.
+def eos_token_ids(tokenizer: Tokenizer) -> dict[str, int]:
+    """The special tokens of `tokenizer` that end a text ("end of sequence"), and their ids."""
+    return {name: id for name, id in tokenizer.special_tokens.items() if name in _ENDS}
+
+
+@dataclass
+class TextStreamer:
+    """Iterate over it once for the text of `tokens`, in pieces, as soon as characters are complete.
+
+    The text ends before a token of `eos`, and before any of the strings `stop`.
+
+    >>> from transformer_lessons.tokenizers.byte_tokenizer import ByteTokenizer
+    >>> streamer = TextStreamer(ByteTokenizer(), tokens=b"one END two", stop=["END"])
+    >>> "".join(streamer), streamer.finish_reason, len(streamer.read_tokens)
+    ('one ', 'stop_string', 7)
+    """
+
+    tokenizer: Tokenizer
+    tokens: Iterable[int]
+    eos: Collection[int] = ()
+    stop: Sequence[str] = ()
+    read_tokens: list[int] = field(default_factory=list)  # so far, also the one that ended it
+    text: str = ""  # so far
+    finish_reason: str | None = None  # "length" (no more tokens), "end_of_text" or "stop_string"
+
+    def __iter__(self) -> Iterator[str]:
+        for piece in until_stop(decode_stream(self._token_bytes()), self.stop):
+            self.text += piece
+            yield piece
+        self.finish_reason = self.finish_reason or "stop_string"
+
+    def _token_bytes(self) -> Iterator[bytes]:
+        for token in self.tokens:
+            self.read_tokens.append(token)
+            if token in self.eos:
+                self.finish_reason = "end_of_text"
+                return
+            yield self.tokenizer.decode_bytes([token])
+        self.finish_reason = "length"
+
+
+def until_stop(pieces: Iterable[str], stop: Sequence[str]) -> Iterator[str]:
+    """The text of `pieces`, up to the first of the strings `stop` that is complete, without it.
 
     How the text is cut into pieces makes no difference. Text that may be the beginning of a stop
     string waits until the next piece tells; no piece is asked for once one is found. If two are
@@ -16,43 +64,23 @@ def until_stop(pieces: Iterable[str], stop_strings: Sequence[str]) -> Iterator[s
     >>> list(until_stop(["one ", "E", "N", "E", "ND", " two"], ["END"]))
     ['one ', 'EN']
     """
-    if not all(stop_strings):
+    if not all(stop):
         raise LessonsError("a stop string is empty", remedy="Give one character or more.")
     held = ""
     for piece in pieces:
         held += piece
-        if found := first_complete(held, stop_strings):
-            if held[: found[1]]:
-                yield held[: found[1]]
+        starts = [(held.find(string), string) for string in stop]
+        found = [(start + len(string), start) for start, string in starts if start >= 0]
+        if found:
+            _, start = min(found)  # what is complete first, not what begins first
+            if start:
+                yield held[:start]
             return
-        n_safe = len(held) - length_of_beginning(held, stop_strings)
+        # What may be the beginning of a stop string: the longest that `held` ends with.
+        beginnings = [string[:n] for string in stop for n in range(1, len(string))]
+        n_safe = len(held) - max((len(b) for b in beginnings if held.endswith(b)), default=0)
         if n_safe:
             yield held[:n_safe]
         held = held[n_safe:]
     if held:
         yield held
-
-
-def first_complete(text: str, strings: Sequence[str]) -> tuple[int, int] | None:
-    """(end, start) of the one of `strings` that is complete first in `text`, None without any.
-
-    >>> first_complete("abcd", ["abcd", "bc"])
-    (3, 1)
-    """
-    starts = [(text.find(string), string) for string in strings]
-    return min(
-        ((start + len(string), start) for start, string in starts if start >= 0), default=None
-    )
-
-
-def length_of_beginning(text: str, strings: Sequence[str]) -> int:
-    """How many characters at the end of `text` may be the beginning of one of `strings`.
-
-    >>> length_of_beginning("xENEN", ["END"])
-    2
-    """
-    longest = max(map(len, strings), default=1) - 1
-    for length in range(min(longest, len(text)), 0, -1):
-        if any(string.startswith(text[-length:]) for string in strings):
-            return length
-    return 0

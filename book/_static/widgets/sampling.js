@@ -60,11 +60,11 @@
 
   // ---- generation/sampling.py ---------------------------------------------------------------
 
-  const PLAIN = { temperature: 1, greedy: false, top_k: null, top_p: 1, min_p: 0,
+  const PLAIN = { temperature: 1, top_k: null, top_p: 1, min_p: 0,
     repetition_penalty: 1, frequency_penalty: 0 };
 
   const SAMPLERS = {
-    greedy: { ...PLAIN, greedy: true },
+    greedy: { ...PLAIN, temperature: 0 },
     sure: { ...PLAIN, temperature: 0.2, top_p: 0.95 },
     balanced: { ...PLAIN, temperature: 0.7, top_p: 0.9 },
     varied: { ...PLAIN, min_p: 0.05 },
@@ -76,7 +76,7 @@
     const { temperature, top_k, top_p, min_p, repetition_penalty, frequency_penalty } = sampler;
     if (repetition_penalty !== 1) logits = penalize_repetition(logits, history, repetition_penalty);
     if (frequency_penalty) logits = penalize_frequency(logits, history, frequency_penalty);
-    if (sampler.greedy) return keep_top_k(logits, 1);
+    if (temperature === 0) return keep_top_k(logits, 1);
     logits = logits.map((logit) => logit / temperature);
     if (top_k !== null) logits = keep_top_k(logits, top_k);
     if (top_p < 1) logits = keep_top_p(logits, top_p);

@@ -38,12 +38,15 @@
       const numbers = Object.entries(this.sliders).map(([name, made]) =>
         [name, made.input.valueAsNumber]);
       const top_k = this.top_k.value === this.vocab_size ? null : this.top_k.value;
-      return { ...Object.fromEntries(numbers), greedy: this.greedy.checked, top_k };
+      const sampler = { ...Object.fromEntries(numbers), top_k };
+      return this.greedy.checked ? { ...sampler, temperature: 0 } : sampler;
     }
 
     set(sampler) {
-      for (const [name, made] of Object.entries(this.sliders)) made.input.value = sampler[name];
-      this.greedy.checked = sampler.greedy;
+      this.greedy.checked = sampler.temperature === 0;
+      for (const [name, made] of Object.entries(this.sliders)) {
+        if (name !== "temperature" || !this.greedy.checked) made.input.value = sampler[name];
+      }
       this.top_k.set(sampler.top_k ?? this.vocab_size);
       this.show();
     }
@@ -53,9 +56,11 @@
       for (const [name, made] of Object.entries(this.sliders)) {
         const is_idle = sampler[name] === SLIDERS[name].idle;
         show_value(made, `${sampler[name].toFixed(2)}${is_idle ? " (off)" : ""}`);
-        made.input.disabled = sampler.greedy && !BEFORE_GREEDY.includes(name);
+        made.input.disabled = this.greedy.checked && !BEFORE_GREEDY.includes(name);
       }
-      for (const input of [this.top_k.field, this.top_k.slider]) input.disabled = sampler.greedy;
+      for (const input of [this.top_k.field, this.top_k.slider]) {
+        input.disabled = this.greedy.checked;
+      }
       for (const [name, made] of Object.entries(this.presets)) {
         made.setAttribute("aria-pressed", same(sampler, sampling.SAMPLERS[name]));
       }
