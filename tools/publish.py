@@ -8,6 +8,7 @@ scores that lesson 17 samples from become another.
 """
 
 import base64
+import json
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,7 +17,7 @@ from notebook_files import ROOT, notebook_paths, numbered_code_cells, read_noteb
 from page_scores import scores_script
 
 from transformer_lessons.support.files import replace_file
-from transformer_lessons.weights.export import export_page_script
+from transformer_lessons.weights.export import load_json
 
 TAG = "figure:"
 FIGURES = Path("book/_static/figures")
@@ -31,6 +32,18 @@ def tagged_figures(root: Path) -> Iterator[tuple[Path, bytes]]:
             for name in [tag.removeprefix(TAG) for tag in tags(cell) if tag.startswith(TAG)]:
                 [image] = [o.data["image/png"] for o in cell.outputs if "data" in o]
                 yield root / FIGURES / f"{name}.png", base64.b64decode(image)
+
+
+def export_page_script(json_path: Path | str, script_path: Path | str, name: str) -> None:
+    """Wrap an exported model as a script that a page can load: TransformerLessons.weights[name].
+
+    A page opened from a file may not fetch JSON, but it may run a script. The model is read and
+    checked first; `LessonsError` as in `load_json`.
+    """
+    load_json(json_path)
+    text = Path(json_path).read_text(encoding="utf-8").strip()
+    script = f"TransformerLessons.weights[{json.dumps(name)}] = {text};\n"
+    replace_file(Path(script_path), script)
 
 
 def main(root: Path = ROOT) -> int:

@@ -11,10 +11,10 @@ from transformer_lessons.model.accounting import count_parameters
 from transformer_lessons.model.decoder import Decoder
 from transformer_lessons.model.rope import to_split_layout
 from transformer_lessons.presets import preset
-from transformer_lessons.weights.chat_template import render_chat
-from transformer_lessons.weights.gguf import read_gguf
+from transformer_lessons.support.gguf_file import read_gguf
+from transformer_lessons.weights.chat_template import ChatTemplate
 from transformer_lessons.weights.gguf_blocks import dequantize
-from transformer_lessons.weights.gguf_model import gguf_names
+from transformer_lessons.weights.name_maps import gguf_names
 
 CHATML = (
     "{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\n' "

@@ -9,10 +9,10 @@ import time
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from transformer_lessons.errors import LessonsError
+from transformer_lessons.support.gguf_file import read_gguf
 from transformer_lessons.support.tokenizer_json import byte_characters
 from transformer_lessons.tokenizers.bpe import BPETokenizer
-from transformer_lessons.weights.gguf import read_gguf
-from transformer_lessons.weights.gguf_model import load_gguf
+from transformer_lessons.weights.pretrained import load_gguf
 
 from ..weights.gguf_writing import write_model
 

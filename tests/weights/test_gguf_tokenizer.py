@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 from tokenizers import decoders, models, normalizers, pre_tokenizers
 
 from transformer_lessons.errors import LessonsError
+from transformer_lessons.support.gguf_file import GGUFFile
 from transformer_lessons.support.tokenizer_json import HUGGINGFACE_PATTERNS, byte_characters
 from transformer_lessons.tokenizers.bpe import BPETokenizer
-from transformer_lessons.weights.gguf import GGUFFile
 from transformer_lessons.weights.gguf_tokenizer import gguf_tokenizer
 
 CHARACTERS = byte_characters()

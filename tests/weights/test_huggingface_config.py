@@ -5,8 +5,8 @@ import pytest
 from transformer_lessons.config import ModelConfig, RopeScaling
 from transformer_lessons.errors import LessonsError
 from transformer_lessons.presets import preset
-from transformer_lessons.weights.huggingface_config import config_from_huggingface
-from transformer_lessons.weights.huggingface_rope import read_rope, write_rope
+from transformer_lessons.support.huggingface_config import config_from_huggingface
+from transformer_lessons.support.huggingface_rope import read_rope, write_rope
 
 LLAMA = {
     "model_type": "llama",
@@ -113,16 +113,16 @@ REFUSED = {
     "no family": (LLAMA, {"model_type": None}, "the architecture 'None'"),
     "unknown word": (
         *(LLAMA, {"residual_multiplier": 0.2}),
-        "'residual_multiplier' = 0.2 asks for something that the book's decoder may not have",
+        "'residual_multiplier' = 0.2: the book's decoder may not have that",
     ),
-    "experts": (LLAMA, {"num_local_experts": 8}, "asks for a mixture of experts"),
-    "softcapping": (LLAMA, {"final_logit_softcapping": 30.0}, "asks for logits with a ceiling"),
-    "quantized": (LLAMA, {"quantization_config": {"bits": 4}}, "asks for quantized weights"),
-    "part of a head": (LLAMA, {"partial_rotary_factor": 0.5}, "asks for RoPE on a part of each"),
-    "interleaved": (LLAMA, {"rope_interleaved": True}, "RoPE's interleaved layout"),
-    "unscaled": (GPT2, {"scale_attn_weights": False}, "not divided by sqrt(d)"),
-    "by layer": (GPT2, {"scale_attn_by_inverse_layer_idx": True}, "by the number of the block"),
-    "cross": (GPT2, {"add_cross_attention": True}, "attention to another text"),
+    "experts": (LLAMA, {"num_local_experts": 8}, "'num_local_experts' = 8: the book"),
+    "softcapping": (LLAMA, {"final_logit_softcapping": 30.0}, "'final_logit_softcapping' = 30.0: "),
+    "quantized": (LLAMA, {"quantization_config": {"bits": 4}}, "'quantization_config' = "),
+    "part of a head": (LLAMA, {"partial_rotary_factor": 0.5}, "'partial_rotary_factor' = 0.5: "),
+    "interleaved": (LLAMA, {"rope_interleaved": True}, "'rope_interleaved' = True: "),
+    "unscaled": (GPT2, {"scale_attn_weights": False}, "'scale_attn_weights' = False: "),
+    "by layer": (GPT2, {"scale_attn_by_inverse_layer_idx": True}, "by_inverse_layer_idx' = True: "),
+    "cross": (GPT2, {"add_cross_attention": True}, "'add_cross_attention' = True: "),
     "exact gelu": (GPT2, {"activation_function": "gelu"}, "activation_function = 'gelu' is not"),
     "act": (LLAMA, {"hidden_act": "gelu"}, "hidden_act = 'gelu' is not silu or swish"),
     "some biases": (LLAMA, {"attention_bias": True}, "attention_bias = True with mlp_bias = False"),

@@ -19,7 +19,7 @@ from transformer_lessons.generation.sampling import Sampler
 from transformer_lessons.model.accounting import count_parameters
 from transformer_lessons.presets import preset
 from transformer_lessons.support.corpus import python_documentation
-from transformer_lessons.weights.gguf_model import load_gguf
+from transformer_lessons.weights.pretrained import load_gguf
 
 NAME = "smollm2-135m"
 PROMPTS = [

@@ -1,4 +1,4 @@
-"""A model as one JSON file, which any language can read: the book's pages run it in JavaScript.
+"""A model as one JSON file, which the book's pages run in JavaScript. Lesson 1.
 
     {"format": "transformer_lessons/1",
      "config": {"vocab_size": 256, ...},
@@ -20,8 +20,10 @@ from torch import Tensor
 from transformer_lessons.config import ModelConfig
 from transformer_lessons.errors import LessonsError
 from transformer_lessons.model.decoder import Decoder
-from transformer_lessons.model.state_dict import assign_tensors, check_tensors, own_tensors
+from transformer_lessons.model.state_dict import own_tensors
 from transformer_lessons.support.files import read_json, replace_file
+from transformer_lessons.weights.assemble import assemble
+from transformer_lessons.weights.name_maps import own_names
 
 FORMAT = "transformer_lessons/1"
 
@@ -55,46 +57,25 @@ def load_json(path: Path | str) -> Decoder:
     Everything must fit: a file that is not this format, a missing, unknown or misshapen tensor, or
     a number that float32 can't hold raises `LessonsError` and names the field.
     """
-    where = str(path)
-    document = read_json(path)
+    where, document = str(path), read_json(path)
     if not isinstance(document, dict) or set(document) != {"format", "config", "weights"}:
-        remedy = "Make it with export_json."
-        raise LessonsError(
-            "not a model with format, config and weights", where=where, remedy=remedy
-        )
+        what, remedy = "not a model with format, config and weights", "Make it with export_json."
+        raise LessonsError(what, where=where, remedy=remedy)
     if document["format"] != FORMAT:
         raise LessonsError(f"format {document['format']!r} is not {FORMAT!r}", where=where)
     config, weights = ModelConfig.from_dict(document["config"], where), document["weights"]
     if not isinstance(weights, dict):
         raise LessonsError("weights is not an object with a tensor a name", where=where)
     tensors = {name: _tensor(name, entry, where) for name, entry in weights.items()}
-    _check_sizes(config, sum(tensor.numel() for tensor in tensors.values()), where)
-    with torch.device("meta"):  # names and shapes only: every number comes from the file
-        model = Decoder(config)
-    check_tensors(model, {name: tensor.shape for name, tensor in tensors.items()}, where)
-    assign_tensors(model, tensors)
-    return model
-
-
-def export_page_script(json_path: Path | str, script_path: Path | str, name: str) -> None:
-    """Wrap an exported model as a script that a page can load: TransformerLessons.weights[name].
-
-    A page opened from a file may not fetch JSON, but it may run a script. The model is read and
-    checked first; `LessonsError` as in `load_json`.
-    """
-    load_json(json_path)
-    text = Path(json_path).read_text(encoding="utf-8").strip()
-    script = f"TransformerLessons.weights[{json.dumps(name)}] = {text};\n"
-    replace_file(Path(script_path), script)
+    shapes = {name: tensor.shape for name, tensor in tensors.items()}
+    return assemble(config, own_names, shapes, tensors.__getitem__, where=where)
 
 
 def _numbers(name: str, tensor: Tensor) -> list[float]:
     """The numbers of a float32 tensor, row by row, each as short as it can be written."""
     if tensor.dtype != torch.float32:
-        remedy = "Export model.float()."
-        raise LessonsError(
-            f"{tensor.dtype} is not float32", where=f"tensor {name!r}", remedy=remedy
-        )
+        what, remedy = f"{tensor.dtype} is not float32", "Export model.float()."
+        raise LessonsError(what, where=f"tensor {name!r}", remedy=remedy)
     if not tensor.isfinite().all():
         remedy = "Train again: the loss has probably become nan, try a lower learning rate."
         raise LessonsError("it holds inf or nan", where=f"tensor {name!r}", remedy=remedy)
@@ -117,21 +98,11 @@ def _tensor(name: str, entry: Any, where: str) -> Tensor:
     if not isinstance(shape, list) or not all(type(n) is int and n >= 1 for n in shape):
         raise LessonsError(f"shape = {shape!r} is not a list of sizes", where=where)
     if not isinstance(data, list) or len(data) != math.prod(shape):
-        raise LessonsError(
-            f"data does not hold the {math.prod(shape)} numbers of its shape", where=where
-        )
+        what = f"data does not hold the {math.prod(shape)} numbers of its shape"
+        raise LessonsError(what, where=where)
     too_large = 2.0**128 - 2.0**103  # from here on, float32 rounds to infinity
     for place, number in enumerate(data):
         if type(number) not in (int, float) or not -too_large < number < too_large:
             what = f"{str(number)[:40]} is not a number that float32 can hold"
             raise LessonsError(what, where=f"{where}, data[{place}]")
     return torch.tensor(data, dtype=torch.float64).float().reshape(shape)
-
-
-def _check_sizes(config: ModelConfig, n_numbers: int, where: str) -> None:
-    # Each of these sizes needs at least as many weights; a model built to a mistyped one could
-    # take minutes and all memory before anything is found missing.
-    for name in ("vocab_size", "d_model", "n_layers", "d_ff"):
-        if getattr(config, name) > n_numbers:
-            what = f"{name} = {getattr(config, name)}, but there are {n_numbers} weights in all"
-            raise LessonsError(what, where=f"{where}, config.{name}")

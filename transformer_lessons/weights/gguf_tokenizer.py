@@ -13,10 +13,10 @@ Source: llama.cpp's src/llama-vocab.cpp, where the names of `tokenizer.ggml.pre`
 from typing import Any
 
 from transformer_lessons.errors import LessonsError
+from transformer_lessons.support.gguf_file import GGUFFile
 from transformer_lessons.support.tokenizer_json import byte_characters
 from transformer_lessons.tokenizers.bpe import BPETokenizer
 from transformer_lessons.tokenizers.tiktoken_tokenizer import merges_of_ranks
-from transformer_lessons.weights.gguf import GGUFFile
 
 PATTERN_NAMES = {
     **{"gpt-2": "gpt2", "smollm": "smollm2", "qwen2": "qwen2"},

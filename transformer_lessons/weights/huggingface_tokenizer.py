@@ -14,11 +14,11 @@ from typing import Any
 
 from transformer_lessons.errors import LessonsError
 from transformer_lessons.support.bpe_files import is_id
+from transformer_lessons.support.safetensors_files import read_json_file
 from transformer_lessons.support.tokenizer_json import HUGGINGFACE_PATTERNS
 from transformer_lessons.tokenizers.bpe import BPETokenizer
 from transformer_lessons.tokenizers.tiktoken_tokenizer import merges_of_ranks
 from transformer_lessons.weights.gguf_tokenizer import bytes_by_character, read_merges, unspell
-from transformer_lessons.weights.safetensors_files import read_json_file
 
 LARGEST_TOKENIZER = 2**25  # bytes; Llama 3.2's has 17 million
 LONGEST_TOKEN = 512  # bytes; the longest of GPT-4 has 128

@@ -1,4 +1,4 @@
-"""A model of the book as a Hugging Face folder, which `transformers` opens."""
+"""A model of the book as a Hugging Face folder, which `transformers` opens. Lesson 20."""
 
 import json
 from pathlib import Path
@@ -12,37 +12,38 @@ from transformer_lessons.config import ModelConfig
 from transformer_lessons.errors import LessonsError
 from transformer_lessons.model.decoder import Decoder
 from transformer_lessons.model.state_dict import own_tensors
+from transformer_lessons.support.huggingface_config import GPT2_WORDS, LLAMA_WORDS
+from transformer_lessons.support.huggingface_rope import write_rope
 from transformer_lessons.support.output_folder import unfinished_folder
 from transformer_lessons.tokenizers.bpe import BPETokenizer
 from transformer_lessons.tokenizers.byte_tokenizer import ByteTokenizer
 from transformer_lessons.tokenizers.tiktoken_tokenizer import TiktokenTokenizer
 from transformer_lessons.tokenizers.tokenizer import Tokenizer
-from transformer_lessons.weights.huggingface_config import GPT2_WORDS, LLAMA_WORDS
-from transformer_lessons.weights.huggingface_rope import write_rope
 from transformer_lessons.weights.name_maps import gpt2_names, llama_names
 
 # The first that can express a model is taken. Each says what it can be, field by field; fields that
 # are not here are sizes, which all families have.
-ROPE_FAMILY = {"position": ("rope",), "norm": ("rms",), "ffn": ("swiglu",), "rope_v_scale": (0,)}
-EVERY = {
-    "norm_placement": ("pre",),
-    "head_bias": (False,),
-    "scale_embeddings": (False,),
-}
+# fmt: off
+EVERY = {"norm_placement": ("pre",), "head_bias": (False,), "scale_embeddings": (False,)}
+ROPE = EVERY | {"position": ("rope",), "norm": ("rms",), "ffn": ("swiglu",), "rope_v_scale": (0,)}
 FAMILIES = {
-    "llama": ROPE_FAMILY | {"qk_norm": (False,), "sliding_window": (None,), "bias": (False, True)},
-    "mistral": ROPE_FAMILY | {"qk_norm": (False,), "bias": (False,)},
-    "qwen2": ROPE_FAMILY | {"qk_norm": (False,), "bias": (False,)},
-    "qwen3": ROPE_FAMILY | {"qk_norm": (True,), "bias": (False,)},
-    "gpt2": {
-        **{"position": ("learned",), "norm": ("layer",), "ffn": ("gelu", "relu"), "bias": (True,)},
-        **{"qk_norm": (False,), "sliding_window": (None,)},
+    "llama": ROPE | {"qk_norm": (False,), "sliding_window": (None,), "bias": (False, True)},
+    "mistral": ROPE | {"qk_norm": (False,), "bias": (False,)},
+    "qwen2": ROPE | {"qk_norm": (False,), "bias": (False,)},
+    "qwen3": ROPE | {"qk_norm": (True,), "bias": (False,)},
+    "gpt2": EVERY | {
+        "position": ("learned",), "norm": ("layer",), "ffn": ("gelu", "relu"), "bias": (True,),
+        "qk_norm": (False,), "sliding_window": (None,),
     },
 }
 ARCHITECTURES = {
-    **{"llama": "LlamaForCausalLM", "mistral": "MistralForCausalLM"},
-    **{"qwen2": "Qwen2ForCausalLM", "qwen3": "Qwen3ForCausalLM", "gpt2": "GPT2LMHeadModel"},
+    "llama": "LlamaForCausalLM",
+    "mistral": "MistralForCausalLM",
+    "qwen2": "Qwen2ForCausalLM",
+    "qwen3": "Qwen3ForCausalLM",
+    "gpt2": "GPT2LMHeadModel",
 }
+# fmt: on
 
 
 def save_pretrained(model: Decoder, tokenizer: Tokenizer | None, folder: Path | str) -> None:
@@ -72,16 +73,21 @@ def save_pretrained(model: Decoder, tokenizer: Tokenizer | None, folder: Path | 
     document["dtype"] = str(tensors[next(iter(tensors))].dtype).removeprefix("torch.")
     with unfinished_folder(Path(folder), names) as unfinished:
         if tokenizer is not None:
-            as_bpe(tokenizer).to_huggingface(unfinished / "tokenizer.json")
-            write_json(unfinished / "tokenizer_config.json", tokenizer_facts(model, tokenizer))
+            _as_bpe(tokenizer).to_huggingface(unfinished / "tokenizer.json")
+            facts = {
+                "tokenizer_class": "PreTrainedTokenizerFast",
+                "model_max_length": model.config.context_length,
+                "clean_up_tokenization_spaces": False,  # decode gives the text that was encoded
+            }
+            _write_json(unfinished / "tokenizer_config.json", facts)
         try:
             save_file(tensors, unfinished / "model.safetensors", metadata={"format": "pt"})
         except SafetensorError as error:
             raise LessonsError(f"can't write the tensors: {error}", where=str(folder)) from None
-        write_json(unfinished / "config.json", document)
+        _write_json(unfinished / "config.json", document)
 
 
-def write_json(path: Path, document: dict[str, Any]) -> None:
+def _write_json(path: Path, document: dict[str, Any]) -> None:
     """Write a JSON file of an unfinished folder."""
     path.write_text(json.dumps(document, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
@@ -109,11 +115,11 @@ def config_to_huggingface(config: ModelConfig) -> tuple[str, dict[str, Any]]:
     if family == "mistral":
         document |= {"sliding_window": config.sliding_window}
     if family.startswith("qwen"):
-        document |= write_window(config)
+        document |= _window_words(config)
     return family, document
 
 
-def write_window(config: ModelConfig) -> dict[str, Any]:
+def _window_words(config: ModelConfig) -> dict[str, Any]:
     """Qwen's words for a window in all blocks, or in none."""
     window = config.sliding_window
     kind = "full_attention" if window is None else "sliding_attention"
@@ -132,7 +138,7 @@ def family_of(config: ModelConfig) -> str:
     >>> [family_of(preset(name)) for name in ("gpt2", "python-small")]
     ['gpt2', 'llama']
     """
-    misfits = {family: misfits_of(config, family) for family in FAMILIES}
+    misfits = {family: _misfits(config, family) for family in FAMILIES}
     for family, fields in misfits.items():
         if not fields:
             return family
@@ -143,10 +149,10 @@ def family_of(config: ModelConfig) -> str:
     raise LessonsError(what, where=f"ModelConfig.{field}", remedy=remedy)
 
 
-def misfits_of(config: ModelConfig, family: str) -> dict[str, tuple]:
+def _misfits(config: ModelConfig, family: str) -> dict[str, tuple]:
     """The fields of `config` that `family` can't express, with what it can."""
     qkv_bias = config.bias if config.qkv_bias is None else config.qkv_bias
-    allowed = EVERY | FAMILIES[family]
+    allowed = FAMILIES[family]
     fields = {name: some for name, some in allowed.items() if getattr(config, name) not in some}
     if qkv_bias != (config.bias or family == "qwen2"):
         fields["qkv_bias"] = (not qkv_bias,)
@@ -175,7 +181,7 @@ def huggingface_tensors(model: Decoder, family: str) -> dict[str, Tensor]:
     return theirs
 
 
-def as_bpe(tokenizer: Tokenizer) -> BPETokenizer:
+def _as_bpe(tokenizer: Tokenizer) -> BPETokenizer:
     """The same tokens and ids as byte-pair encoding; bytes are that without merges."""
     if isinstance(tokenizer, BPETokenizer):
         return tokenizer
@@ -185,12 +191,3 @@ def as_bpe(tokenizer: Tokenizer) -> BPETokenizer:
         return BPETokenizer({byte: bytes([byte]) for byte in range(256)}, [])
     what = f"a {type(tokenizer).__name__} can't be written as a tokenizer.json"
     raise LessonsError(what, where="tokenizer", remedy="Pass None, and save it by itself.")
-
-
-def tokenizer_facts(model: Decoder, tokenizer: Tokenizer) -> dict[str, Any]:
-    """What `tokenizer_config.json` says, beside `tokenizer.json`."""
-    return {
-        "tokenizer_class": "PreTrainedTokenizerFast",
-        "model_max_length": model.config.context_length,
-        "clean_up_tokenization_spaces": False,  # decode gives the text that was encoded
-    }

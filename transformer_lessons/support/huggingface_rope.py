@@ -12,12 +12,16 @@ SCALINGS = {
     "linear": {"factor": "factor"},
     "dynamic": {"factor": "factor"},
     "llama3": {
-        **{"factor": "factor", ORIGINAL: "original_context_length"},
-        **{"low_freq_factor": "beta_slow", "high_freq_factor": "beta_fast"},
+        "factor": "factor",
+        ORIGINAL: "original_context_length",
+        "low_freq_factor": "beta_slow",
+        "high_freq_factor": "beta_fast",
     },
     "yarn": {
-        **{"factor": "factor", ORIGINAL: "original_context_length"},
-        **{"beta_slow": "beta_slow", "beta_fast": "beta_fast"},
+        "factor": "factor",
+        ORIGINAL: "original_context_length",
+        "beta_slow": "beta_slow",
+        "beta_fast": "beta_fast",
         "attention_factor": "attention_factor",
     },
 }
@@ -47,10 +51,10 @@ def read_rope(document: dict[str, Any], where: str) -> dict[str, Any]:
         if unknown := sorted(parameters):
             raise LessonsError(f"{unknown[0][:40]!r} belongs to no scaling", where=where)
         return {"rope_theta": base}
-    return {"rope_theta": base} | read_scaling(kind, parameters, document, where)
+    return {"rope_theta": base} | _read_scaling(kind, parameters, document, where)
 
 
-def read_scaling(
+def _read_scaling(
     kind: Any, parameters: dict[str, Any], document: dict[str, Any], where: str
 ) -> dict[str, Any]:
     """`rope_scaling`, and for "dynamic" the `context_length`, which grows with it."""
