@@ -1,4 +1,4 @@
-"""Applying merges: one rule, four ways to carry it out; and the work grows with the length."""
+"""Applying merges: the same tokens as merge after merge; and the work grows with the length."""
 
 import heapq
 import random
@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from tiktoken._educational import bpe_encode
 
 from transformer_lessons.tokenizers import bpe_encoding
-from transformer_lessons.tokenizers.bpe_encoding import LONG, merge_chunk, merge_long_chunk
+from transformer_lessons.tokenizers.bpe_encoding import apply_merges, merges_of_ranks
 from transformer_lessons.tokenizers.bpe_training import join_pair, learn_merges
 
 CORPORA = st.dictionaries(
@@ -19,7 +19,7 @@ CORPORA = st.dictionaries(
     min_size=1,
     max_size=6,
 )
-CHUNKS = st.one_of(st.text("ab", max_size=30), st.text("abcd", max_size=30)).map(str.encode)
+PRETOKENS = st.one_of(st.text("ab", max_size=30), st.text("abcd", max_size=30)).map(str.encode)
 # Any byte strings as tokens, in any order: no training would learn most of these.
 RANKS = st.lists(st.text("ab", min_size=2, max_size=6).map(str.encode), unique=True, max_size=12)
 
@@ -28,17 +28,16 @@ def ranks_of(merges):
     return {left + right: rank for rank, (left, right) in enumerate(merges)}
 
 
-def merge_one_by_one(chunk, merges):
-    """The tokens of `chunk`: each merge, in the order learned, wherever it fits."""
-    word = [bytes([byte]) for byte in chunk]
+def merge_one_by_one(pretoken, merges):
+    """The tokens of `pretoken`: each merge, in the order learned, wherever it fits."""
+    word = [bytes([byte]) for byte in pretoken]
     for pair in merges:
         word = join_pair(word, pair)
     return word
 
 
-@pytest.mark.parametrize("merge", [merge_chunk, merge_long_chunk])
 @pytest.mark.parametrize(
-    ("chunk", "tokens", "merged"),
+    ("pretoken", "tokens", "merged"),
     [
         ("lowest", "st est ow low", "low est"),
         ("aaa", "aa", "aa a"),  # leftmost first
@@ -55,55 +54,50 @@ def merge_one_by_one(chunk, merges):
         ("", "aa", ""),
     ],
 )
-def test_tokens_by_hand(merge, chunk, tokens, merged):  # SPEC A1
+def test_tokens_by_hand(pretoken, tokens, merged):  # SPEC A1
     ranks = {token.encode(): rank for rank, token in enumerate(tokens.split())}
-    assert merge(chunk.encode(), ranks) == [part.encode() for part in merged.split()]
+    assert apply_merges(pretoken.encode(), ranks) == [part.encode() for part in merged.split()]
 
 
-@given(CORPORA, st.integers(0, 25), CHUNKS)
-@settings(max_examples=600)
-def test_learned_merges_by_rank_are_merges_one_by_one(corpus, n_merges, chunk):  # SPEC A1, G3
+@given(CORPORA, st.integers(0, 25), PRETOKENS)
+@settings(max_examples=300)
+def test_learned_merges_by_rank_are_merges_one_by_one(corpus, n_merges, pretoken):  # SPEC A1, G3
     merges = learn_merges(corpus, n_merges)
     ranks = ranks_of(merges)
-    expected = merge_one_by_one(chunk, merges)
-    assert merge_chunk(chunk, ranks) == expected
-    assert merge_long_chunk(chunk, ranks) == expected
+    expected = merge_one_by_one(pretoken, merges)
+    assert apply_merges(pretoken, ranks) == expected
     for word in corpus:
-        assert merge_chunk(word, ranks) == merge_one_by_one(word, merges)
+        assert apply_merges(word, ranks) == merge_one_by_one(word, merges)
 
 
-@given(RANKS, CHUNKS)
-@settings(max_examples=600)
+@given(RANKS, PRETOKENS)
+@settings(max_examples=300)
 @example([b"aa", b"aaaa", b"aaa"], b"a" * 30)
-def test_any_ranks_give_the_tokens_of_tiktokens_own_explanation(tokens, chunk):  # SPEC A1, A10
+def test_any_ranks_give_the_tokens_of_tiktokens_own_explanation(tokens, pretoken):  # SPEC A1, A10
     ranks = {token: rank for rank, token in enumerate(tokens)}
     all_ranks = {bytes([byte]): byte for byte in range(256)}
     all_ranks |= {token: 256 + rank for token, rank in ranks.items()}
     named = {id: token for token, id in all_ranks.items()}
-    expected = [named[id] for id in bpe_encode(all_ranks, chunk, visualise=None)] if chunk else []
-    assert merge_chunk(chunk, ranks) == expected
-    assert merge_long_chunk(chunk, ranks) == expected
+    expected = (
+        [named[id] for id in bpe_encode(all_ranks, pretoken, visualise=None)] if pretoken else []
+    )
+    assert apply_merges(pretoken, ranks) == expected
 
 
 @pytest.mark.parametrize("letters", ["a", "ab", "abc", " \n"])
-def test_chunks_about_as_long_as_the_switch(letters):  # SPEC A1, G3
+def test_long_pretokens(letters):  # SPEC A1, G3
     dice = random.Random(0)
     corpus = {"".join(dice.choices(letters, k=40)).encode(): 1 + i for i in range(8)}
     merges = learn_merges(corpus, 30)
-    ranks = ranks_of(merges)
-    for n in (LONG - 1, LONG, LONG + 1, 3 * LONG):
-        chunk = "".join(dice.choices(letters, k=n)).encode()
-        expected = merge_one_by_one(chunk, merges)
-        assert merge_chunk(chunk, ranks) == merge_long_chunk(chunk, ranks) == expected
+    pretoken = "".join(dice.choices(letters, k=400)).encode()
+    assert apply_merges(pretoken, ranks_of(merges)) == merge_one_by_one(pretoken, merges)
 
 
-def test_long_chunks_take_the_heap(monkeypatch):  # SPEC A1
-    taken = []
-    monkeypatch.setattr(bpe_encoding, "merge_long_chunk", lambda chunk, ranks: taken.append(chunk))
-    merge_chunk(b"a" * (LONG - 1), {b"aa": 0})
-    assert taken == []
-    merge_chunk(b"a" * LONG, {b"aa": 0})
-    assert taken == [b"a" * LONG]
+@given(CORPORA, st.integers(0, 25))
+@settings(max_examples=200)
+def test_learned_merges_follow_from_their_ranks(corpus, n_merges):  # SPEC A1
+    merges = learn_merges(corpus, n_merges)
+    assert merges_of_ranks(ranks_of(merges)) == merges
 
 
 class CountingRanks(dict):
@@ -117,8 +111,8 @@ class CountingRanks(dict):
         return super().get(token, default)
 
 
-def work(monkeypatch, chunk, merges):
-    """Heap operations, look-ups, and bytes looked up for one chunk, which must come back whole."""
+def work(monkeypatch, pretoken, merges):
+    """Heap operations, look-ups, and bytes looked up for one pre-token, which comes back whole."""
     n_heap = 0
 
     def counting(operation):
@@ -133,7 +127,7 @@ def work(monkeypatch, chunk, merges):
     counted = {name: counting(getattr(heapq, name)) for name in names}
     monkeypatch.setattr(bpe_encoding, "heapq", SimpleNamespace(heapify=heapq.heapify, **counted))
     ranks = CountingRanks(ranks_of(merges))
-    assert b"".join(merge_chunk(chunk, ranks)) == chunk
+    assert b"".join(apply_merges(pretoken, ranks)) == pretoken
     return n_heap, ranks.n_lookups, ranks.n_bytes
 
 

@@ -1,6 +1,7 @@
-"""Chunks: the same as tiktoken's own, and the same however the text arrives."""
+"""Pre-tokens: tiktoken's own, from two engines for regular expressions, wherever a text is cut."""
 
 import itertools
+import random
 import unicodedata
 
 import pytest
@@ -11,16 +12,22 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from transformer_lessons.errors import LessonsError
-from transformer_lessons.tokenizers import pretokenizer as splitting
+from transformer_lessons.support.corpus import python_documentation
+from transformer_lessons.tokenizers import pretokenizer
 from transformer_lessons.tokenizers.pretokenizer import (
     PATTERNS,
+    STRETCH,
+    ascii_pattern,
+    last_safe_cut,
+    pretokenize,
+    safe_blocks,
     special_pattern,
     split_pattern,
-    split_text,
-    stream_chunks,
+    split_special,
 )
 
 NAMES = sorted(PATTERNS)
+ALL = pytest.mark.parametrize("name", NAMES)
 # Characters that this Python knows. Newer letters are in the tables of `regex` before tiktoken's.
 ASSIGNED = st.text(st.characters(exclude_categories=["Cs", "Cn"]), max_size=20)
 # Every class that the patterns tell apart, contractions in both cases, and letters whose other case
@@ -28,8 +35,17 @@ ASSIGNED = st.text(st.characters(exclude_categories=["Cs", "Cn"]), max_size=20)
 TELLING = st.text("a'sSlLvVrRedtmſ1٣²! \t\n\r\x0b\x1c\u00a0\u2003\u0301é日😀_", max_size=14)
 
 
-def tiktoken_chunks(texts, name):
-    """How tiktoken cuts each of `texts`: every substring is a token, so a chunk is one token."""
+# What the patterns tell apart, and the control characters that programs disagree about.
+KINDS = "aslTV'1 \n\r\t-\x0b\x1c\x1f\x00"
+
+
+def findall(text, name="gpt4"):
+    """The pre-tokens by the pattern itself, in one go."""
+    return split_pattern(name).findall(text)
+
+
+def tiktoken_pretokens(texts, name):
+    """How tiktoken cuts each of `texts`: every substring is a token, so a pre-token is one."""
     parts = {text[i:j].encode() for text in texts for i, j in itertools.combinations(range(30), 2)}
     tokens = [bytes([byte]) for byte in range(256)]
     tokens += sorted(part for part in parts if len(part) > 1)
@@ -40,19 +56,18 @@ def tiktoken_chunks(texts, name):
     return [[tokens[id].decode() for id in encoding.encode_ordinary(text)] for text in texts]
 
 
-def chunks_of_whole(text, name, special_tokens):
-    """The chunks of a text that is all there, by looking at one place after the other."""
-    chunks, start, place = [], 0, 0
+def parts_of(text, name, special_tokens):
+    """The pre-tokens and special tokens of a text, by looking at one place after the other."""
+    parts, start, place = [], 0, 0
     while place < len(text):
         here = [token for token in special_tokens if text.startswith(token, place)]
         if not here:
             place += 1
             continue
         token = max(here, key=len)
-        chunks += [(chunk, False) for chunk in split_text(text[start:place], name)]
-        chunks.append((token, True))
+        parts += [*findall(text[start:place], name), token]
         start = place = place + len(token)
-    return chunks + [(chunk, False) for chunk in split_text(text[start:], name)]
+    return parts + findall(text[start:], name)
 
 
 def test_the_patterns_are_those_that_tiktoken_publishes(monkeypatch):  # SPEC A1
@@ -77,22 +92,22 @@ def test_the_patterns_are_those_that_tiktoken_publishes(monkeypatch):  # SPEC A1
         ("", [], []),
     ],
 )
-def test_chunks_by_hand(text, gpt2, gpt4):  # SPEC A1
-    assert split_text(text, "gpt2") == gpt2
-    assert split_text(text, "gpt4") == split_text(text) == gpt4
+def test_pretokens_by_hand(text, gpt2, gpt4):  # SPEC A1
+    assert pretokenize(text, "gpt2") == gpt2
+    assert pretokenize(text, "gpt4") == pretokenize(text) == gpt4
 
 
-@pytest.mark.parametrize("name", NAMES)
+@ALL
 @pytest.mark.parametrize("letters", ["a' \n\r1!", "'sSlLſ K", "\u00a0 \t\n a\u200b", "é\u0301 1①'"])
 def test_all_short_texts_are_cut_as_by_tiktoken(name, letters):  # SPEC A1, A10
     texts = ["".join(t) for n in range(5) for t in itertools.product(letters, repeat=n)]
-    assert [split_text(text, name) for text in texts] == tiktoken_chunks(texts, name)
+    assert [pretokenize(text, name) for text in texts] == tiktoken_pretokens(texts, name)
 
 
-@pytest.mark.parametrize("name", NAMES)
+@ALL
 @given(st.lists(st.one_of(TELLING, ASSIGNED), max_size=8))
 def test_random_texts_are_cut_as_by_tiktoken(name, texts):  # SPEC A1, A10
-    assert [split_text(text, name) for text in texts] == tiktoken_chunks(texts, name)
+    assert [pretokenize(text, name) for text in texts] == tiktoken_pretokens(texts, name)
 
 
 @pytest.mark.parametrize("kind", [r"\p{L}", r"\p{N}", r"\s"])
@@ -107,15 +122,15 @@ def test_every_character_is_of_the_same_kind_for_tiktoken(kind):  # SPEC A10
     assert len(theirs) >= 25
 
 
-@pytest.mark.parametrize("name", NAMES)
+@ALL
 @given(text=st.text())
-def test_joined_chunks_are_the_text(name, text):  # SPEC A1
-    chunks = split_text(text, name)
-    assert "".join(chunks) == text
-    assert all(chunks)
+def test_joined_pretokens_are_the_text(name, text):  # SPEC A1
+    pretokens = pretokenize(text, name)
+    assert "".join(pretokens) == text
+    assert all(pretokens)
 
 
-@pytest.mark.parametrize("ask", [split_pattern, lambda name: split_text("a", name)])
+@pytest.mark.parametrize("ask", [split_pattern, lambda name: pretokenize("a", name)])
 def test_an_unknown_pattern_is_refused(ask):  # SPEC S9
     with pytest.raises(LessonsError) as caught:
         ask("(a+)+b")
@@ -132,69 +147,172 @@ def test_special_tokens_are_plain_text_and_the_longest_wins():  # SPEC A1
     assert special_pattern([]) is None
 
 
+# Two engines
+
+
+@ALL
+def test_every_short_ascii_text_is_split_alike(name):  # SPEC A1
+    plain = ascii_pattern(name)
+    for n in range(1, 4):
+        for letters in itertools.product(KINDS, repeat=n):
+            text = "".join(letters)
+            assert plain.findall(text) == findall(text, name), repr(text)
+
+
+@ALL
+@given(text=st.text(st.characters(max_codepoint=127), max_size=40))
+@settings(max_examples=200)
+def test_every_ascii_text_is_split_alike(name, text):  # SPEC A1
+    assert ascii_pattern(name).findall(text) == findall(text, name)
+
+
+@ALL
+@given(pieces=st.lists(st.one_of(st.text(), st.sampled_from(["ab ", "é", " ", "1\n"]))))
+@example(["don't", " ", "caf", "é", "'LL", "ſ"])
+def test_text_is_split_alike_whatever_stretches_it_is_cut_into(name, pieces):  # SPEC A1
+    text = "".join(pieces)
+    for size in (1, 4, 9):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(pretokenizer, "STRETCH", size)
+            assert pretokenize(text, name) == findall(text, name)
+
+
+@ALL
+def test_a_long_text_with_a_few_other_letters_is_split_alike(name):  # SPEC A1
+    dice = random.Random(0)
+    letters = list(python_documentation()[: 5 * STRETCH])
+    for place in dice.sample(range(2 * STRETCH, 3 * STRETCH), k=20):
+        letters[place] = dice.choice("éß中😀²")
+    text = "".join(letters)
+    assert pretokenize(text, name) == findall(text, name)
+
+
+def test_only_stretches_with_other_letters_need_the_slower_engine(monkeypatch):  # SPEC A1
+    asked = []
+
+    class Watched:
+        def findall(self, text):
+            asked.append(text)
+            return findall(text)
+
+    text = "one two " * 10_000 + "é " + "three " * 10_000
+    expected = findall(text)
+    monkeypatch.setattr(pretokenizer, "split_pattern", lambda name: Watched())
+    assert pretokenize(text) == expected
+    assert 0 < sum(map(len, asked)) <= 2 * STRETCH
+    assert "é" in asked[0]
+
+
+# Special tokens
+
+
+def test_special_tokens_and_what_is_between_them():  # SPEC A1
+    found = list(split_special("x<a>y<a>bz", ["<a>", "<a>b"], "all"))
+    assert [part for part, is_special in found if is_special] == ["<a>", "<a>b"]
+    assert [part for part, is_special in found if not is_special] == ["x", "y", "z"]
+    with pytest.raises(LessonsError, match=r"special token '<a>b' \(character 105\)"):
+        list(split_special("x<a>y<a>bz", ["<a>", "<a>b"], ["<a>"], n_before=100))
+    with pytest.raises(LessonsError, match=r"'<b>' is not a special token \(allowed_special\)"):
+        list(split_special("x", ["<a>"], ["<b>"]))
+
+
+# Cutting a text into blocks
+
 # Special tokens that begin one another, overlap, and hold white space, quotes and letters.
 SPECIALS = st.lists(st.text("<|> \n'la", min_size=1, max_size=4), max_size=4, unique=True)
-STREAMED = st.lists(st.one_of(st.text("<|> \n'lLvrea1!", max_size=6), st.text(max_size=3)))
+PIECES = st.lists(st.one_of(st.text("<|> \n'lLvrea1!é", max_size=6), st.text(max_size=3)))
 
 
-@pytest.mark.parametrize("name", NAMES)
-@given(pieces=STREAMED, special_tokens=SPECIALS, look_again=st.integers(1, 10))
-@settings(max_examples=600)
-@example(["'l", "l"], [], 1)  # the apostrophe alone is a chunk, until the second l is there
-@example(["a'v", "e"], ["x"], 3)
-def test_a_stream_is_cut_like_the_whole(name, pieces, special_tokens, look_again):  # SPEC A1
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(splitting, "LOOK_AGAIN", look_again)
-        streamed = list(stream_chunks(pieces, name, special_tokens))
-    assert streamed == chunks_of_whole("".join(pieces), name, special_tokens)
+@ALL
+@given(pieces=PIECES, size=st.integers(1, 30), special_tokens=SPECIALS)
+@settings(max_examples=300)
+@example(["<xyzw a>bcdefghijk"], 18, ["<xyz", "w a>", "zw"])  # zw is not there: z is in <xyz
+@example(["'l", "l"], 1, [])  # the apostrophe alone is a pre-token, until the second l is there
+@example(["a'v", "e"], 3, ["x"])
+def test_blocks_are_cut_inside_no_pretoken(name, pieces, size, special_tokens):  # SPEC A1, A10
+    text, blocks = "".join(pieces), list(safe_blocks(pieces, special_tokens, size))
+    assert "".join(blocks) == text
+    assert all(blocks)
+    parts = [part for block in blocks for part in parts_of(block, name, special_tokens)]
+    assert parts == parts_of(text, name, special_tokens)
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_all_short_texts_are_cut_alike_letter_by_letter(name, monkeypatch):  # SPEC A1
-    monkeypatch.setattr(splitting, "LOOK_AGAIN", 1)
+@ALL
+def test_all_short_texts_are_cut_alike_letter_by_letter(name):  # SPEC A1
     for letters in ["'lver ", "a \n\r!1"]:
         for text in map("".join, itertools.product(letters, repeat=5)):
-            streamed = [chunk for chunk, _ in stream_chunks(list(text), name)]
-            assert streamed == split_text(text, name)
+            blocks = safe_blocks(text, size=1)
+            assert [p for block in blocks for p in findall(block, name)] == findall(text, name)
 
 
-def test_special_tokens_are_found_across_pieces(monkeypatch):  # SPEC A1
-    monkeypatch.setattr(splitting, "LOOK_AGAIN", 1)
-    special_tokens = ["<|end|>", "<|end|> of", "\n\n"]
-    for text in ["low<|end|> of low", "low<|end|> o", "a\n\n\nb", "<|end|", "<|end|><|end|> of"]:
-        expected = chunks_of_whole(text, "gpt4", special_tokens)
-        assert any(is_special for _, is_special in expected) or text == "<|end|"
-        assert list(stream_chunks(list(text), special_tokens=special_tokens)) == expected
+@pytest.mark.parametrize(
+    ("text", "special_tokens", "cut"),
+    [
+        ("one two three", [], 7),
+        ("one  two", [], 3),
+        ("one, two", [], 4),
+        ("1 2", [], 1),
+        ("1\t2", [], 1),
+        ("1\n2\r3", [], 3),
+        ("!\n-\r", [], 0),  # a sign takes the ends of lines behind it along
+        ("  1  ", [], 3),
+        ("1,234", [], 1),
+        ("-,-", [], 0),
+        ("one", [], 0),
+        ("don't", [], 3),
+        ("one1", [], 3),
+        ("1, 2 one", [], 4),
+        ("", [], 0),
+        ("one two three", ["two three"], 3),  # behind 7 a token could go on
+        ("one two three four five", ["two three"], 13),
+        ("a b c d", ["b c"], 1),  # 3 is inside a token, 5 too near the end
+        ("é ß", [], 1),
+        ("ab cd", ["b "], 0),
+    ],
+)
+def test_the_last_safe_cut_by_hand(text, special_tokens, cut):  # SPEC A1
+    longest = max(map(len, special_tokens), default=0)
+    assert last_safe_cut(text, special_pattern(special_tokens), longest) == cut
 
 
-@pytest.mark.parametrize("letter", ["a", " ", "!", "<"])
-@pytest.mark.parametrize("special_tokens", [[], ["<|end|>"]])
-def test_one_endless_chunk_is_not_scanned_again_and_again(monkeypatch, letter, special_tokens):
-    # SPEC A1
-    n, scanned, cut = 1_000_000, [], splitting._cut
+def test_text_in_pieces_comes_in_blocks_of_about_the_size_asked_for():  # SPEC A1
+    text = python_documentation()[:100_000]
+    pieces = [text[i : i + 500] for i in range(0, len(text), 500)]
+    sizes = [len(block) for block in safe_blocks(pieces, [], 10_000)]
+    assert sum(sizes) == 100_000
+    assert all(9_000 < size < 11_000 for size in sizes[:-1])
 
-    def counting(text, *rest, **named):
-        scanned.append(len(text))
-        return cut(text, *rest, **named)
 
-    monkeypatch.setattr(splitting, "_cut", counting)
-    pieces = (letter * 1_000 for _ in range(n // 1_000))
-    assert list(stream_chunks(pieces, special_tokens=special_tokens)) == [(letter * n, False)]
-    assert sum(scanned) < 4 * n  # looking at every piece would scan 500 n
+def test_a_single_string_comes_in_blocks_too():  # SPEC A1
+    text = python_documentation()[:100_000]
+    sizes = [len(block) for block in safe_blocks([text], [], 10_000)]
+    assert all(9_000 < size < 11_000 for size in sizes[:-1])
+
+
+def test_text_without_a_safe_cut_is_not_searched_again_and_again(monkeypatch):  # SPEC A1
+    searched = []
+
+    def counting_search(text, special, longest):
+        searched.append(len(text))
+        return last_safe_cut(text, special, longest)
+
+    monkeypatch.setattr(pretokenizer, "last_safe_cut", counting_search)
+    assert list(safe_blocks(("x" for _ in range(50_000)), size=100)) == ["x" * 50_000]
+    assert sum(searched) < 4 * 50_000
 
 
 def test_only_a_little_of_the_text_is_held():  # SPEC A1
-    taken, given_back, most = 0, 0, 0
+    taken = given_back = most = 0
 
     def pieces():
         nonlocal taken
         for number in range(20_000):
-            piece = f"line {number} of the text,\n "
+            piece = f"{number}, {number * 2}\n"
             taken += len(piece)
             yield piece
 
-    for chunk, _ in stream_chunks(pieces(), special_tokens=["<|end|>"]):
+    for block in safe_blocks(pieces(), ["<|end|>"], size=10_000):
         most = max(most, taken - given_back)
-        given_back += len(chunk)
-    assert taken == given_back > 5 * splitting.LOOK_AGAIN
-    assert most < splitting.LOOK_AGAIN + 100
+        given_back += len(block)
+    assert taken == given_back > 200_000
+    assert most < 10_100

@@ -3,43 +3,46 @@
 import base64
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Annotated, Literal
 
 import tyro
-from rich.table import Table
+from rich.progress import Progress
+from rich.table import Column, Table
 
 from transformer_lessons.cli import PlainConsole
-from transformer_lessons.cli.tokenizer_tables import (
-    export_table,
-    header_of,
-    longest_table,
-    progress,
-    sample_text,
-    size_of,
-    token_file_table,
-    tokenizer_table,
-)
+from transformer_lessons.cli.display import visible
 from transformer_lessons.data.encoding import read_parts
-from transformer_lessons.data.token_files import END_OF_TEXT, hash_source, tokenize_file
+from transformer_lessons.data.token_files import (
+    END_OF_TEXT,
+    MAGIC,
+    TokenHeader,
+    hash_source,
+    read_header,
+    tokenize_file,
+)
 from transformer_lessons.errors import LessonsError
 from transformer_lessons.support.corpus import python_documentation
 from transformer_lessons.support.files import replace_file
-from transformer_lessons.tokenizers.bpe import BPETokenizer
-from transformer_lessons.tokenizers.byte_tokenizer import ByteTokenizer
+from transformer_lessons.tokenizers import (
+    BPETokenizer,
+    TiktokenTokenizer,
+    Tokenizer,
+    fingerprint,
+    load_tokenizer,
+)
 from transformer_lessons.tokenizers.pretokenizer import PATTERNS
-from transformer_lessons.tokenizers.tiktoken_tokenizer import TiktokenTokenizer
-from transformer_lessons.tokenizers.tokenizer import Tokenizer, fingerprint, load_tokenizer
+
+SAMPLE = 1_000_000  # characters are enough to measure compression
+Where = Annotated[str, tyro.conf.Positional]  # a tokenizer's file, folder or name, say
 
 
 @dataclass(frozen=True)
 class Train:
-    """Learn byte-pair encoding from .txt and .jsonl files, or from Python's documentation.
-
-    It can't be resumed: it takes seconds, and more where there is much text to read, for which
-    --n-workers helps. What it has counted is in memory until the tokenizer is written.
-    """
+    """Learn byte-pair encoding from .txt and .jsonl files, or from Python's documentation."""
 
     texts: Annotated[tuple[Path, ...], tyro.conf.Positional] = ()
     """Files to learn from: .txt, or .jsonl with {"text": …} lines."""
@@ -61,29 +64,25 @@ class Train:
 class Encode:
     """Turn a .txt or .jsonl file into a token file, which training maps into memory.
 
-    A token file that is there already, of the same text and tokenizer, is kept.
+    It is written whole or not at all. One of the same text and tokenizer is kept.
     """
 
-    tokenizer: Annotated[str, tyro.conf.Positional]
-    """A tokenizer's .json file, or one of the names bytes, gpt2 and cl100k_base."""
+    tokenizer: Where
+    """A tokenizer's file or folder, or one of the names bytes, gpt2 and cl100k_base."""
     text: Annotated[Path, tyro.conf.Positional]
     """One document as .txt, or many as .jsonl with {"text": …} lines."""
     out: Path | None = None
-    """The token file; the text's name with .tokens at its end, unless said otherwise."""
+    """The token file; by default beside the text, with its name."""
     n_workers: int = 1
     """Processes that encode."""
-    resume: bool = False
-    """Go on where a run of the same text and tokenizer was interrupted, and end with the same file.
-
-    Without such a run, start. With --resume, Ctrl-C too leaves a run that can be resumed."""
 
 
 @dataclass(frozen=True)
 class Inspect:
     """Show what a tokenizer or a token file is made of."""
 
-    file: Annotated[str, tyro.conf.Positional]
-    """A tokenizer's .json file, one of the names bytes, gpt2 and cl100k_base, or a token file."""
+    file: Where
+    """A tokenizer's file or folder, one of the names bytes, gpt2, cl100k_base, or a token file."""
     text: Path | None = None
     """Measure compression on this .txt or .jsonl file, not on Python's documentation."""
     longest: int = 10
@@ -94,8 +93,8 @@ class Inspect:
 class Export:
     """Write a tokenizer in the format of another library; ids stay the same."""
 
-    tokenizer: Annotated[str, tyro.conf.Positional]
-    """A tokenizer's .json file, or one of the names gpt2 and cl100k_base."""
+    tokenizer: Where
+    """A tokenizer's file or folder, or one of the names bytes, gpt2 and cl100k_base."""
     out: Path
     """The file to write; there must be nothing yet."""
     format: Literal["tiktoken", "huggingface"] = "huggingface"
@@ -104,11 +103,11 @@ class Export:
 
 def run(arguments: Sequence[str]) -> int:
     """Run one of the four; returns the exit code."""
-    actions = {"train": train, "encode": encode, "inspect": show, "export": export}
-    kinds = {"train": Train, "encode": Encode, "inspect": Inspect, "export": Export}
+    actions = {Train: train, Encode: encode, Inspect: show, Export: export}
+    kinds = {kind.__name__.lower(): kind for kind in actions}
     prog = "python -m transformer_lessons tokenizer"
     options = tyro.extras.subcommand_cli_from_dict(kinds, prog=prog, args=list(arguments))
-    actions[type(options).__name__.lower()](options, PlainConsole())
+    actions[type(options)](options, PlainConsole())
     return 0
 
 
@@ -116,135 +115,156 @@ def train(options: Train, console: PlainConsole) -> None:
     """Learn merges and write the tokenizer."""
     if bool(options.texts) == options.corpus:
         raise LessonsError("give either files to learn from or --corpus")
-    check_workers(options.n_workers)
-    check_new(options.out)
-    special = options.special_tokens
-    apart = END_OF_TEXT if END_OF_TEXT in special else "\n"  # documents must not run together
-    n_merges = options.vocab_size - 256 - len(set(special))
+    check_start(options.out, options.n_workers)
     start = time.perf_counter()
-    with progress(console) as bars:
-        reading = bars.add_task("reading", total=sum(map(size_of, options.texts)))
+    with Progress(console=console, disable=not console.is_terminal) as bars:
+        n_bytes = sum(path.stat().st_size for path in options.texts if path.exists())
+        reading = bars.add_task("reading", total=n_bytes)
+        n_merges = options.vocab_size - 256 - len(set(options.special_tokens))
         learning = bars.add_task("learning merges", total=n_merges)
         tokenizer = BPETokenizer.train(
-            pieces(options.texts, apart, lambda n_read: bars.update(reading, completed=n_read)),
+            pieces(options, lambda n_read: bars.update(reading, completed=n_read)),
             options.vocab_size,
-            special,
+            options.special_tokens,
             options.pattern,
-            n_workers=options.n_workers,
+            options.n_workers,
             report=lambda n_done: bars.update(learning, completed=n_done),
         )
     tokenizer.save(options.out)
-    table = Table("after training", "", box=None)
     wanted = "" if tokenizer.n_vocab == options.vocab_size else ": no pair was left to join"
-    table.add_row("vocabulary", f"{tokenizer.n_vocab:,} of {options.vocab_size:,}{wanted}")
-    table.add_row("merges", f"{len(tokenizer.merges):,}")
-    table.add_row("special tokens", ", ".join(tokenizer.special_tokens) or "none")
-    table.add_row("time", f"{time.perf_counter() - start:.1f} s")
-    console.print(table)
+    rows = {"vocabulary": f"{tokenizer.n_vocab:,} of {options.vocab_size:,}{wanted}"}
+    rows = facts_of(tokenizer) | rows | {"time": f"{time.perf_counter() - start:.1f} s"}
+    print_table(console, "after training", rows)
     console.print(f"Saved: {options.out}", soft_wrap=True)
 
 
 def encode(options: Encode, console: PlainConsole) -> None:
     """Write the token file, unless it is there."""
-    check_workers(options.n_workers)
-    tokenizer, out = find_tokenizer(options.tokenizer), options.out
-    if out is None:
-        out = options.text.with_suffix(".tokens")
-    if out.exists():
-        header = header_of(out)
-        made_of = (fingerprint(tokenizer), hash_source(options.text))
-        if header is None or (header.tokenizer_sha256, header.source_sha256) != made_of:
-            check_new(out)
-        console.print(token_file_table(header))
-        console.print(f"There already, of the same text and tokenizer: {out}", soft_wrap=True)
-        return
-    check_new(out)
+    tokenizer, source = load_tokenizer(options.tokenizer), options.text
+    out = options.out or source.with_suffix(".tokens")
+    if (header := header_of(out)) is not None:
+        made_of = fingerprint(tokenizer), hash_source(source)
+        if (header.tokenizer_sha256, header.source_sha256) == made_of:
+            print_table(console, "token file", facts_of_tokens(header))
+            console.print(f"There already, of the same text and tokenizer: {out}", soft_wrap=True)
+            return
+    check_start(out, options.n_workers)
     start = time.perf_counter()
-    with progress(console) as bars:
-        task = bars.add_task("encoding", total=size_of(options.text))
-        tokens = tokenize_file(
-            options.text,
-            tokenizer,
-            out,
-            options.n_workers,
-            report=lambda n_read, n_tokens: bars.update(task, completed=n_read),
-            resume=options.resume,
-        )
-    seconds = time.perf_counter() - start
-    table = token_file_table(tokens.header)
-    # Of a resumed run, only a part was done in this time.
-    rate = "" if options.resume else f", {tokens.header.n_bytes / 1e6 / seconds:.1f} MB/s"
-    table.add_row("time", f"{seconds:.1f} s{rate}")
-    console.print(table)
+    with Progress(console=console, disable=not console.is_terminal) as bars:
+        task = bars.add_task("encoding", total=source.stat().st_size if source.exists() else 0)
+
+        def report(n_read: int, n_tokens: int) -> None:
+            bars.update(task, completed=n_read)
+
+        header = tokenize_file(source, tokenizer, out, options.n_workers, report).header
+    rows = facts_of_tokens(header) | {"time": f"{time.perf_counter() - start:.1f} s"}
+    print_table(console, "token file", rows)
     console.print(f"Saved: {out}", soft_wrap=True)
 
 
 def show(options: Inspect, console: PlainConsole) -> None:
     """Print what a file is made of."""
-    header = header_of(Path(options.file))
-    if header is not None:
-        console.print(token_file_table(header))
+    if (header := header_of(Path(options.file))) is not None:
+        print_table(console, "token file", facts_of_tokens(header))
         return
-    tokenizer = find_tokenizer(options.file)
-    console.print(tokenizer_table(tokenizer, *sample_text(options.text)))
-    console.print(longest_table(tokenizer, options.longest))
+    tokenizer = load_tokenizer(options.file)
+    name, text = options.text or "Python's documentation", sample_text(options.text)
+    ratio = len(text.encode()) / len(tokenizer.encode_ordinary(text))
+    rows = facts_of(tokenizer) | {f"bytes per token of {name}": f"{ratio:.2f}"}
+    print_table(console, type(tokenizer).__name__, rows)
+    tokens: dict[int, bytes] = {}
+    for id in set(range(tokenizer.n_vocab)) - set(tokenizer.special_tokens.values()):
+        with suppress(LessonsError):  # an id that no token has
+            tokens[id] = tokenizer.decode_bytes([id])
+    longest = sorted(tokens, key=lambda id: (-len(tokens[id]), id))[: max(options.longest, 0)]
+    rows = {f'"{visible(tokens[id])}"': f"{id} {len(tokens[id])}" for id in longest}
+    print_table(console, "longest tokens, with id and bytes", rows)
 
 
 def export(options: Export, console: PlainConsole) -> None:
     """Write the tokenizer in another library's format."""
-    check_new(options.out)
-    tokenizer = find_tokenizer(options.tokenizer)
+    check_start(options.out)
+    tokenizer = load_tokenizer(options.tokenizer)
     if isinstance(tokenizer, TiktokenTokenizer):
         tokenizer = BPETokenizer.from_tiktoken(tokenizer.encoding)
     if not isinstance(tokenizer, BPETokenizer):
         remedy = "Train one with `python -m transformer_lessons tokenizer train`."
         raise LessonsError("only byte-pair encoding can be exported", where="bytes", remedy=remedy)
+    opens = "tokenizers.Tokenizer.from_file"
     if options.format == "huggingface":
         tokenizer.to_huggingface(options.out)
-        opens = f"tokenizers.Tokenizer.from_file({str(options.out)!r})"
     else:
+        opens = "tiktoken.load.load_tiktoken_bpe"
         ranks = tokenizer.to_tiktoken()._mergeable_ranks
         lines = (f"{base64.b64encode(token).decode()} {rank}\n" for token, rank in ranks.items())
         replace_file(options.out, "".join(lines))
-        opens = f"tiktoken.load.load_tiktoken_bpe({str(options.out)!r})"
         console.print("This format holds neither the pattern nor the special tokens:")
         console.print(f"pat_str={PATTERNS[tokenizer.pattern]!r}", soft_wrap=True)
         console.print(f"special_tokens={tokenizer.special_tokens}", soft_wrap=True)
-    console.print(export_table(tokenizer, options.format, options.out))
-    console.print(f"Saved: {options.out}\nOpen it with {opens}", soft_wrap=True)
+    console.print(f"Saved: {options.out}", soft_wrap=True)
+    console.print(f"Open it with {opens}({str(options.out)!r})", soft_wrap=True)
 
 
-def find_tokenizer(name: str) -> Tokenizer:
-    """The tokenizer called bytes, gpt2 or cl100k_base, or the one in a file."""
-    if name == "bytes":
-        return ByteTokenizer()
-    return TiktokenTokenizer(name) if name in ("gpt2", "cl100k_base") else load_tokenizer(name)
-
-
-def pieces(texts: Sequence[Path], apart: str, report: Callable[[int], None]) -> Iterator[str]:
-    """All the text to learn from, with `apart` after each document."""
-    if not texts:
+def pieces(options: Train, report: Callable[[int], None]) -> Iterator[str]:
+    """All the text to learn from; what is between documents keeps them from running together."""
+    apart = END_OF_TEXT if END_OF_TEXT in options.special_tokens else "\n"
+    if not options.texts:
         yield python_documentation()
-    n_before = 0
-    for path in texts:
-        for part in read_parts(path):
-            yield part.text
-            if part.is_end:
-                yield apart
-            report(n_before + part.n_read)
-        n_before += size_of(path)
+    n_before = n_read = 0
+    for path in options.texts:
+        n_before += n_read
+        for text, is_end, n_read in read_parts(path):
+            yield text + (apart if is_end else "")
+            report(n_before + n_read)
 
 
-def check_new(path: Path) -> None:
-    """Raise `LessonsError` now, not after all the work, if `path` can't be written or is taken."""
-    if path.exists():
-        remedy = "Choose another --out, or remove it."
-        raise LessonsError("there is a file here already", where=str(path), remedy=remedy)
-    if not path.parent.is_dir():
-        raise LessonsError("no such folder", where=str(path.parent), remedy="Make it first.")
+def header_of(path: Path) -> TokenHeader | None:
+    """What a token file says about itself; None for a file that isn't one."""
+    if not path.is_file():
+        return None
+    with path.open("rb") as file:
+        return read_header(path) if file.read(len(MAGIC)) == MAGIC else None
 
 
-def check_workers(n_workers: int) -> None:
-    """Raise `LessonsError` for a number of processes that can't be started."""
+def sample_text(path: Path | None) -> str:
+    """Text to measure compression on: the first million characters of a file."""
+    if path is None:
+        return python_documentation()
+    if text := "".join(part.text for part in islice(read_parts(path), 100))[:SAMPLE]:
+        return text
+    raise LessonsError("no text to measure compression on", where=str(path))
+
+
+def facts_of_tokens(header: TokenHeader) -> dict[str, str]:
+    """What a token file says about itself."""
+    facts = {name: str(value) for name, value in asdict(header).items()}
+    return facts | {"bytes per token": f"{header.n_bytes / max(header.n_tokens, 1):.2f}"}
+
+
+def facts_of(tokenizer: Tokenizer) -> dict[str, str]:
+    """What a tokenizer is made of."""
+    facts = {"vocabulary": f"{tokenizer.n_vocab:,}"}
+    if isinstance(tokenizer, BPETokenizer):
+        facts |= {"merges": f"{len(tokenizer.merges):,}", "pattern": tokenizer.pattern}
+    special = [f"{text} {id}" for text, id in tokenizer.special_tokens.items()]
+    sha256 = f"{fingerprint(tokenizer)[:16]}…"
+    return facts | {"special tokens": ", ".join(special) or "none", "SHA-256": sha256}
+
+
+def print_table(console: PlainConsole, title: str, rows: dict[str, str]) -> None:
+    """Print names and values under a title."""
+    table = Table(Column(title, no_wrap=True), "", box=None)
+    for row in rows.items():
+        table.add_row(*row)
+    console.print(table)
+
+
+def check_start(out: Path, n_workers: int = 1) -> None:
+    """Raise `LessonsError` now, not after all the work, if `out` can't be written or is taken."""
     if not 1 <= n_workers <= 256:
         raise LessonsError(f"n_workers = {n_workers} is not from 1 to 256", where="--n-workers")
+    if out.exists():
+        remedy = "Choose another --out, or remove it."
+        raise LessonsError("there is a file here already", where=str(out), remedy=remedy)
+    if not out.parent.is_dir():
+        raise LessonsError("no such folder", where=str(out.parent), remedy="Make it first.")

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
 from transformer_lessons.errors import LessonsError
-from transformer_lessons.tokenizers.blocks import safe_blocks
 from transformer_lessons.tokenizers.byte_tokenizer import utf8_bytes
+from transformer_lessons.tokenizers.pretokenizer import safe_blocks
 from transformer_lessons.tokenizers.tokenizer import Tokenizer, load_tokenizer
 
 BLOCK = 1 << 20  # bytes read, and characters encoded, at a time

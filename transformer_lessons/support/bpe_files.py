@@ -1,4 +1,4 @@
-"""A BPE tokenizer as a JSON file:
+"""What a BPE tokenizer is made of, and the JSON file that the book keeps it in:
 
     {"format": "transformer_lessons/bpe-1",
      "pattern": "gpt4",
@@ -12,63 +12,129 @@ The pattern is a name: a regular expression from a file could take for ever.
 """
 
 import json
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from transformer_lessons.errors import LessonsError
 from transformer_lessons.support.files import read_json, replace_file
 
 FORMAT = "transformer_lessons/bpe-1"
+NAMES = {"format", "pattern", "bytes", "merges", "special_tokens"}
 OPTIONAL = {"missing_bytes", "normal_form"}
 # Bytes of all tokens; cl100k_base has 0.7 million, and some vocabularies are twice as large. Each
 # merge can double a token: without a limit, 30 lines of a hostile file would ask for a gigabyte.
 LARGEST = 2**21
 
 
-def write_bpe(
-    path: Path,
-    vocab: dict[int, bytes],
-    merges: list[tuple[bytes, bytes]],
-    special_tokens: dict[str, int],
-    pattern: str,
-    missing_bytes: Sequence[int] = (),
-    normal_form: str | None = None,
-) -> None:
+class BPEParts(NamedTuple):
+    """The arguments of `BPETokenizer`: what its files are written from and read into."""
+
+    vocab: dict[int, bytes]  # special tokens included
+    merges: list[tuple[bytes, bytes]] | None  # None: ids are in the order of merges
+    special_tokens: list[str]
+    pattern: str = "gpt4"
+    missing_bytes: Sequence[int] = ()
+    normal_form: str | None = None
+
+    @property
+    def ids(self) -> dict[bytes, int]:
+        """The id of each token."""
+        return {token: id for id, token in self.vocab.items()}
+
+    @property
+    def special_ids(self) -> dict[str, int]:
+        """The id of each special token."""
+        ids = self.ids
+        return {text: ids[text.encode("utf-8")] for text in self.special_tokens}
+
+
+@contextmanager
+def errors_in(where: Path | str) -> Iterator[None]:
+    """Name the file `where` in an error that names only a place in it."""
+    try:
+        yield
+    except LessonsError as error:
+        place = error.where if str(where) in error.where else f"{where}, {error.where}"
+        place = place.removesuffix(", ")
+        raise LessonsError(error.what, where=place, remedy=error.remedy) from None
+
+
+def add_special_tokens(vocab: dict[int, bytes], texts: Iterable[str]) -> dict[str, int]:
+    """The id of each special token; those that `vocab` lacks are added to it, with the next ids."""
+    if not all(type(id) is int and id >= 0 for id in vocab):
+        raise LessonsError("an id is not 0, 1, 2, …", where="vocab")
+    ids = {token: id for id, token in vocab.items()}
+    special: dict[str, int] = {}
+    for text in texts:
+        token = text.encode("utf-8", errors="ignore") if isinstance(text, str) else b""
+        if len(token) < 2 or text in special or token.decode() != text:
+            what = f"{text!r} is not a string of two bytes or more, or it is there twice"
+            raise LessonsError(what, where="special_tokens")
+        special[text] = ids.setdefault(token, max(vocab, default=-1) + 1)
+        vocab[special[text]] = token
+    return special
+
+
+def check_parts(parts: BPEParts) -> None:
+    """Raise `LessonsError` unless each token of `vocab` has exactly one reason to be there.
+
+    The reasons are to be a byte, all but `missing_bytes`; to be made by a merge; to be special.
+    """
+    for rank, pair in enumerate(parts.merges or ()):
+        if len(pair) != 2 or not all(isinstance(part, bytes) and part for part in pair):
+            raise LessonsError(f"{pair!r} is not two tokens", where=f"merges[{rank}]")
+    reasons = Counter(bytes([byte]) for byte in range(256) if byte not in parts.missing_bytes)
+    reasons.update(left + right for left, right in parts.merges or ())
+    reasons.update(text.encode("utf-8") for text in parts.special_tokens)
+    tokens = Counter(parts.vocab.values())
+    if odd := (reasons - tokens) + (tokens - reasons):
+        what = f"{min(odd)!r} must be one token, as a byte, made by one merge, or special"
+        raise LessonsError(what, where="vocab", remedy="A vocabulary holds all 256 bytes.")
+    if not tokens:
+        raise LessonsError("it is empty", where="vocab")
+    if parts.normal_form not in (None, "NFC"):
+        raise LessonsError(f"{str(parts.normal_form)[:40]!r} is not NFC", where="normal_form")
+
+
+def lacking_bytes(vocab: dict[int, bytes]) -> list[int]:
+    """The bytes that are not among the tokens of `vocab`."""
+    tokens = set(vocab.values())
+    return [byte for byte in range(256) if bytes([byte]) not in tokens]
+
+
+def write_bpe(path: Path, parts: BPEParts) -> None:
     """Write a tokenizer to the JSON file `path`; one that `read_bpe` would refuse raises."""
+    merges = parts.merges or []
     if (n_bytes := sum(len(left + right) for left, right in merges)) > LARGEST:
         what = f"the tokens take {n_bytes:,} bytes, more than {LARGEST:,}"
         raise LessonsError(what, where=str(path), remedy="Train it with a smaller vocabulary.")
-    special = set(special_tokens.values())
-    ids = {token: id for id, token in vocab.items() if id not in special}
+    ids = parts.ids
     document = {
         "format": FORMAT,
-        "pattern": pattern,
+        "pattern": parts.pattern,
         "bytes": [ids.get(bytes([byte])) for byte in range(256)],
         "merges": [[ids[left], ids[right], ids[left + right]] for left, right in merges],
-        "special_tokens": special_tokens,
+        "special_tokens": parts.special_ids,
     }
-    document |= {"missing_bytes": list(missing_bytes)} if missing_bytes else {}
-    document |= {"normal_form": normal_form} if normal_form else {}
+    document |= {"missing_bytes": list(parts.missing_bytes)} if parts.missing_bytes else {}
+    document |= {"normal_form": parts.normal_form} if parts.normal_form else {}
     replace_file(path, json.dumps(document, ensure_ascii=False) + "\n")
 
 
-def read_bpe(path: Path) -> dict[str, Any]:
-    """The arguments of `BPETokenizer` for the file `path`; `LessonsError` if it doesn't fit."""
+def read_bpe(path: Path) -> BPEParts:
+    """The tokenizer in the file `path`; `LessonsError` if it doesn't fit."""
     where, document = str(path), read_json(path)
-    names = {"format", "pattern", "bytes", "merges", "special_tokens"}
-    if not isinstance(document, dict) or set(document) - OPTIONAL != names:
-        raise LessonsError(f"a tokenizer has {', '.join(sorted(names))}", where=where)
+    if not isinstance(document, dict) or set(document) - OPTIONAL != NAMES:
+        raise LessonsError(f"a tokenizer has {', '.join(sorted(NAMES))}", where=where)
     if document["format"] != FORMAT:
         raise LessonsError(f"format {document['format']!r} is not {FORMAT!r}", where=where)
-    if not isinstance(document["pattern"], str):
+    pattern, ids, special = (document[name] for name in ("pattern", "bytes", "special_tokens"))
+    if not isinstance(pattern, str):
         raise LessonsError("pattern is not a name", where=where)
-    ids, special = document["bytes"], document["special_tokens"]
-    if (
-        not isinstance(ids, list)
-        or len(ids) != 256
-        or not all(id is None or is_id(id) for id in ids)
-    ):
+    if not isinstance(ids, list) or [id is None or is_id(id) for id in ids] != [True] * 256:
         raise LessonsError("bytes is not a list of 256 ids", where=where)
     if not isinstance(special, dict) or not all(is_id(id) for id in special.values()):
         raise LessonsError("special_tokens does not give each string an id", where=where)
@@ -83,14 +149,8 @@ def read_bpe(path: Path) -> dict[str, Any]:
         if id in vocab:
             raise LessonsError(f"id {id} is taken", where=f"{where}, special_tokens {text!r}")
         vocab[id] = text.encode("utf-8", errors="surrogatepass")
-    return {
-        "vocab": vocab,
-        "merges": merges,
-        "special_tokens": list(special),
-        "pattern": document["pattern"],
-        "missing_bytes": missing_bytes,
-        "normal_form": document.get("normal_form"),
-    }
+    normal_form = document.get("normal_form")
+    return BPEParts(vocab, merges, list(special), pattern, missing_bytes, normal_form)
 
 
 def read_merges(vocab: dict[int, bytes], entries: Any, where: str) -> list[tuple[bytes, bytes]]:

@@ -1,7 +1,7 @@
-"""Learning the merges of byte-pair encoding: again and again, join the most frequent pair.
+"""Learning merges for byte-pair encoding: join the most frequent pair, again and again. Lesson 3.
 
-A chunk of text (a word, say) starts as its bytes. The pair of neighbours that is most frequent over
-all chunks becomes a new token, everywhere; then the next. Of pairs that are equally frequent, the
+A pre-token (a word, say) starts as its bytes. The pair of neighbours that is most frequent over all
+pre-tokens becomes a new token, everywhere; then the next. Of pairs that are equally frequent, the
 lexicographically greater is taken: compare the left tokens' bytes, then the right ones'.
 Sources: Gage 1994, "A New Algorithm for Data Compression"; Sennrich et al. 2016, "Neural Machine
 Translation of Rare Words with Subword Units".
@@ -9,25 +9,64 @@ Translation of Rare Words with Subword Units".
 
 import heapq
 from collections import Counter, defaultdict
-from collections.abc import Callable, Mapping
-from itertools import pairwise
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import nullcontext
+from functools import partial
+from itertools import islice, pairwise
+from multiprocessing import Pool
+
+from transformer_lessons.tokenizers.byte_tokenizer import utf8_bytes
+from transformer_lessons.tokenizers.pretokenizer import pretokenize, safe_blocks, special_pattern
 
 Pair = tuple[bytes, bytes]
 IdPair = tuple[int, int]
-EDGE = -1  # what stands between chunks
+EDGE = -1  # what stands between pre-tokens
 INSIDE = -2  # where a token began that is now the second half of another
 
 
-def learn_merges_naively(chunks: Mapping[bytes, int], n_merges: int) -> list[Pair]:
-    """The merges, by counting all pairs anew for each of them: chunks x merges steps.
+def count_pretokens(
+    pieces: Iterable[str],
+    pattern: str = "gpt4",
+    special_tokens: Sequence[str] = (),
+    n_workers: int = 1,
+) -> dict[bytes, int]:
+    """How often each pre-token of the joined `pieces` occurs; special tokens are boundaries only.
 
-    `chunks` says how often each chunk occurs. Fewer merges come back when no pair is left.
+    The same for any way of cutting the text into pieces, and for any number of worker processes. A
+    few blocks of the text are in memory at a time.
+
+    >>> count_pretokens(["lo", "w low<|end|>low"], special_tokens=["<|end|>"])
+    {b'low': 2, b' low': 1}
+    """
+    blocks = safe_blocks(pieces, special_tokens)
+    count = partial(count_block, pattern=pattern, special_tokens=special_tokens)
+    total: Counter[bytes] = Counter()
+    with Pool(n_workers) if n_workers > 1 else nullcontext() as pool:
+        while some := list(islice(blocks, 4 * n_workers if pool else 1)):
+            for counts in pool.map(count, some, chunksize=1) if pool else map(count, some):
+                total.update(counts)
+    return dict(total)
+
+
+def count_block(text: str, pattern: str, special_tokens: Sequence[str]) -> dict[bytes, int]:
+    """How often each pre-token of `text` occurs, a block that no pre-token goes beyond."""
+    special = special_pattern(special_tokens)
+    counts: Counter[str] = Counter()
+    for part in special.split(text) if special else [text]:
+        counts.update(pretokenize(part, pattern))
+    return {utf8_bytes(pretoken): n for pretoken, n in counts.items()}
+
+
+def learn_merges_naively(pretokens: Mapping[bytes, int], n_merges: int) -> list[Pair]:
+    """The merges, by counting all pairs anew for each of them: pre-tokens x merges steps.
+
+    `pretokens` says how often each occurs. Fewer merges come back when no pair is left.
 
     >>> learn_merges_naively({b"low": 5, b"lower": 2, b"newest": 6, b"widest": 3}, n_merges=3)
     [(b's', b't'), (b'e', b'st'), (b'o', b'w')]
     """
-    words = [([bytes([byte]) for byte in chunk], n) for chunk, n in chunks.items() if n > 0]
-    merges = []
+    words = [([bytes([byte]) for byte in word], n) for word, n in pretokens.items() if n > 0]
+    merges: list[Pair] = []
     while len(merges) < n_merges:
         counts: Counter[Pair] = Counter()
         for word, count in words:
@@ -49,17 +88,14 @@ def join_pair(word: list[bytes], pair: Pair) -> list[bytes]:
     """
     joined, i = [], 0
     while i < len(word):
-        if tuple(word[i : i + 2]) == pair:
-            joined.append(pair[0] + pair[1])
-            i += 2
-        else:
-            joined.append(word[i])
-            i += 1
+        found = tuple(word[i : i + 2]) == pair
+        joined.append(pair[0] + pair[1] if found else word[i])
+        i += 2 if found else 1
     return joined
 
 
 def learn_merges(
-    chunks: Mapping[bytes, int],
+    pretokens: Mapping[bytes, int],
     n_merges: int,
     report: Callable[[int], None] = lambda n_done: None,
 ) -> list[Pair]:
@@ -76,8 +112,9 @@ def learn_merges(
     """
     tokens = [bytes([byte]) for byte in range(256)]
     keys = [descending_key(token) for token in tokens]
-    ids, weights = lay_out(chunks)
-    counts, places = find_pairs(ids, weights)
+    ids, weights = lay_out(pretokens)
+    places = find_pairs(ids)
+    counts = {pair: sum([weights[start] for start in starts]) for pair, starts in places.items()}
     heap = [(-n, keys[left], keys[right], (left, right)) for (left, right), n in counts.items()]
     heapq.heapify(heap)
     merges: list[Pair] = []
@@ -95,44 +132,37 @@ def learn_merges(
         for lost, made, starts in join_everywhere(ids, places.pop(pair), pair, tokens):
             n = sum([weights[start] for start in starts])
             counts[lost] -= n
-            counts[made] += n
+            counts[made] = counts.get(made, 0) + n
             places[made] = starts
             heapq.heappush(heap, (-counts[made], keys[made[0]], keys[made[1]], made))
         report(len(merges))
     return merges
 
 
-def lay_out(chunks: Mapping[bytes, int]) -> tuple[list[int], list[int]]:
-    """All chunks in one list of ids, with an edge before and behind each, and each place's count.
+def lay_out(pretokens: Mapping[bytes, int]) -> tuple[list[int], list[int]]:
+    """All pre-tokens in one list of ids, an edge before and behind each, and each place's count.
 
     >>> lay_out({b"ab": 5, b"c": 2})
     ([-1, 97, 98, -1, 99, -1], [0, 5, 5, 5, 2, 2])
     """
     ids, weights = [EDGE], [0]
-    for chunk, n in chunks.items():
+    for pretoken, n in pretokens.items():
         if n > 0:
-            ids += [*chunk, EDGE]
-            weights += [n] * (len(chunk) + 1)
+            ids += [*pretoken, EDGE]
+            weights += [n] * (len(pretoken) + 1)
     return ids, weights
 
 
-def find_pairs(
-    ids: list[int], weights: list[int]
-) -> tuple[dict[IdPair, int], dict[IdPair, list[int]]]:
-    """How often each pair of neighbours occurs, and at which places of `ids` it begins.
+def find_pairs(ids: list[int]) -> dict[IdPair, list[int]]:
+    """The places of `ids` at which each pair of neighbours begins.
 
-    >>> counts, places = find_pairs(*lay_out({b"ab": 5, b"bab": 2}))
-    >>> counts[97, 98], places[97, 98]
-    (7, [1, 5])
+    >>> find_pairs([EDGE, 97, 98, 97, 98, EDGE])
+    {(97, 98): [1, 3], (98, 97): [2]}
     """
     places: dict[IdPair, list[int]] = defaultdict(list)
     for start, pair in enumerate(pairwise(ids)):
         places[pair].append(start)
-    places = {pair: starts for pair, starts in places.items() if EDGE not in pair}
-    counts: dict[IdPair, int] = defaultdict(int)
-    for pair, starts in places.items():
-        counts[pair] = sum([weights[start] for start in starts])
-    return counts, places
+    return {pair: starts for pair, starts in places.items() if EDGE not in pair}
 
 
 def join_everywhere(

@@ -1,4 +1,4 @@
-"""What every tokenizer of the book can do, and how any of them is read back from its file."""
+"""What every tokenizer of the book can do, and how any of them is found again. Lesson 3."""
 
 import tempfile
 from collections.abc import Iterable, Mapping
@@ -8,8 +8,8 @@ from typing import Protocol, Self, runtime_checkable
 from transformer_lessons.errors import LessonsError
 from transformer_lessons.support import bpe_files
 from transformer_lessons.support.files import read_json, sha256
-from transformer_lessons.tokenizers import byte_tokenizer
-from transformer_lessons.tokenizers import tiktoken_tokenizer as tiktoken_bridge
+from transformer_lessons.support.tiktoken_files import SPECIAL_TOKENS
+from transformer_lessons.tokenizers import byte_tokenizer, tiktoken_tokenizer
 from transformer_lessons.tokenizers.bpe import BPETokenizer
 from transformer_lessons.tokenizers.byte_tokenizer import ByteTokenizer
 from transformer_lessons.tokenizers.tiktoken_tokenizer import TiktokenTokenizer
@@ -53,19 +53,36 @@ class Tokenizer(Protocol):
         """The tokenizer that `save` wrote; what doesn't fit in the file raises `LessonsError`."""
 
 
-def load_tokenizer(path: Path | str) -> Tokenizer:
-    """The tokenizer in a JSON file, of the kind that the file's "format" names."""
-    kinds: dict[str, type[Tokenizer]] = {
-        byte_tokenizer.FORMAT: ByteTokenizer,
-        bpe_files.FORMAT: BPETokenizer,
-        tiktoken_bridge.FORMAT: TiktokenTokenizer,
-    }
+def load_tokenizer(path_or_name: Path | str) -> Tokenizer:
+    """The tokenizer that a name, a file or a folder stands for.
+
+    The names are bytes, cl100k_base and gpt2. A file is one that `save` wrote, or Hugging Face's
+    `tokenizer.json`. A folder is a run's, one of its checkpoints, or any with a `tokenizer.json`.
+
+    >>> load_tokenizer("bytes").n_vocab
+    256
+    """
+    if path_or_name == "bytes":
+        return ByteTokenizer()
+    if path_or_name in SPECIAL_TOKENS:
+        return TiktokenTokenizer(str(path_or_name))
+    path = Path(path_or_name)
+    if path.is_dir():
+        files = [folder / "tokenizer.json" for folder in (path, path.resolve().parent)]
+        path = next((file for file in files if file.is_file()), files[0])
     document = read_json(path)
-    name = document.get("format") if isinstance(document, dict) else None
-    if not isinstance(name, str) or name not in kinds:
-        remedy = f"Its format must be one of {', '.join(kinds)}."
+    document = document if isinstance(document, dict) else {}
+    kinds = {
+        byte_tokenizer.FORMAT: ByteTokenizer.load,
+        bpe_files.FORMAT: BPETokenizer.load,
+        tiktoken_tokenizer.FORMAT: TiktokenTokenizer.load,
+    }
+    kind = "model" in document and BPETokenizer.from_huggingface
+    kind = kinds.get(str(document.get("format")), kind)
+    if not kind:
+        remedy = f"Its format must be one of {', '.join(kinds)}, or Hugging Face's."
         raise LessonsError("not a tokenizer of this book", where=str(path), remedy=remedy)
-    return kinds[name].load(path)
+    return kind(path)
 
 
 def fingerprint(tokenizer: Tokenizer) -> str:

@@ -11,15 +11,21 @@ from transformer_lessons.config import ModelConfig
 from transformer_lessons.errors import LessonsError
 from transformer_lessons.model.decoder import Decoder
 from transformer_lessons.model.rope_scaling import rope_frequencies
+from transformer_lessons.support.bpe_files import errors_in
 from transformer_lessons.support.gguf_config import ROPE_FACTORS, gguf_config, rope_factors
 from transformer_lessons.support.gguf_file import GGUFFile, read_gguf
+from transformer_lessons.support.gguf_tokenizer import read_gguf_tokenizer
 from transformer_lessons.support.huggingface_config import read_config
-from transformer_lessons.support.safetensors_files import StoredTensor, find_tensors, read_tensor
+from transformer_lessons.support.safetensors_files import (
+    StoredTensor,
+    file_in_folder,
+    find_tensors,
+    read_tensor,
+)
+from transformer_lessons.support.tokenizer_json import find_huggingface
 from transformer_lessons.tokenizers.bpe import BPETokenizer
 from transformer_lessons.weights.assemble import assemble
 from transformer_lessons.weights.gguf_blocks import gguf_tensor
-from transformer_lessons.weights.gguf_tokenizer import gguf_tokenizer
-from transformer_lessons.weights.huggingface_tokenizer import folder_tokenizer
 from transformer_lessons.weights.name_maps import gguf_names, gpt2_names, llama_names
 
 HEAD = "lm_head.weight"
@@ -60,6 +66,13 @@ def load_gguf(
     return gguf_decoder(file, dtype, device), tokenizer
 
 
+def gguf_tokenizer(file: GGUFFile) -> BPETokenizer | None:
+    """The tokenizer in a GGUF file, with the file's ids; None if it has none."""
+    with errors_in(file.path):
+        parts = read_gguf_tokenizer(file.metadata)
+        return None if parts is None else BPETokenizer(*parts)
+
+
 def gguf_decoder(
     file: GGUFFile, dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu"
 ) -> Decoder:
@@ -83,7 +96,9 @@ def load_huggingface(
     """
     folder = Path(folder)
     family, config = read_config(folder)
-    tokenizer = folder_tokenizer(folder)  # first: it takes a second, the weights may take a minute
+    tokenizer = None
+    if path := find_huggingface(folder):  # first: it takes a second, the weights may take a minute
+        tokenizer = BPETokenizer.from_huggingface(file_in_folder(folder, path.name))
     if tokenizer is not None and tokenizer.n_vocab > config.vocab_size:
         what = f"the tokenizer has ids up to {tokenizer.n_vocab - 1}"
         remedy = f"The model knows {config.vocab_size:,} tokens. Do the files belong together?"

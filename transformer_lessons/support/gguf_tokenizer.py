@@ -1,0 +1,79 @@
+"""The tokenizer in the metadata of a GGUF file.
+
+    tokenizer.ggml.model        "gpt2": byte-pair encoding on bytes
+    tokenizer.ggml.pre          how text is cut into pre-tokens, by name: "smollm"
+    tokenizer.ggml.tokens       the tokens by id, spelled with GPT-2's characters: "Ġthe"
+    tokenizer.ggml.token_type   1 ordinary, 3 control (special), 4 defined by users, 5 unused
+    tokenizer.ggml.merges       "Ġ t", "Ġ a", ...: two tokens and a space between
+
+Other models of tokenizers, SentencePiece's say, raise `LessonsError`.
+Source: llama.cpp's src/llama-vocab.cpp, where the names of `tokenizer.ggml.pre` are defined.
+"""
+
+from typing import Any
+
+from transformer_lessons.errors import LessonsError
+from transformer_lessons.support.bpe_files import BPEParts, lacking_bytes
+from transformer_lessons.support.tokenizer_json import spelled_merges, unspell
+
+PATTERN_NAMES = {
+    "gpt-2": "gpt2",
+    "smollm": "smollm2",
+    "qwen2": "qwen2",
+    "llama-bpe": "llama3",
+    "llama-v3": "llama3",
+    "llama3": "llama3",
+}
+ORDINARY, CONTROL, USER_DEFINED, UNUSED = 1, 3, 4, 5
+
+
+def read_gguf_tokenizer(metadata: dict[str, Any]) -> BPEParts | None:
+    """The tokenizer in the metadata of a file, with the file's ids; None if it has none.
+
+    Control tokens and those that users defined are special tokens; ids of unused ones stay free.
+    What doesn't fit raises `LessonsError`.
+    """
+    if (model := metadata.get("tokenizer.ggml.model")) is None:
+        return None
+    if model != "gpt2":
+        what = f"{str(model)[:40]!r} is not gpt2, byte-pair encoding on bytes"
+        remedy = "The model alone can be read: gguf_decoder(read_gguf(path))."
+        raise LessonsError(what, where="tokenizer.ggml.model", remedy=remedy)
+    pre = metadata.get("tokenizer.ggml.pre")
+    if not isinstance(pre, str) or pre not in PATTERN_NAMES:
+        what = f"{str(pre)[:40]!r} is no way of splitting text that can be read"
+        remedy = f"Known: {', '.join(PATTERN_NAMES)}."
+        raise LessonsError(what, where="tokenizer.ggml.pre", remedy=remedy)
+    vocab, special = read_tokens(metadata)
+    lines = strings(metadata, "tokenizer.ggml.merges")
+    merges = spelled_merges(lines, vocab, "tokenizer.ggml.merges")
+    normal_form = "NFC" if pre == "qwen2" else None  # as its tokenizer.json says; GGUF doesn't
+    return BPEParts(vocab, merges, special, PATTERN_NAMES[pre], lacking_bytes(vocab), normal_form)
+
+
+def read_tokens(metadata: dict[str, Any]) -> tuple[dict[int, bytes], list[str]]:
+    """The bytes of each token by id, and those that are special."""
+    spelled = strings(metadata, "tokenizer.ggml.tokens")
+    types = metadata.get("tokenizer.ggml.token_type")
+    if not isinstance(types, list) or len(types) != len(spelled):
+        raise LessonsError("not a type for each token", where="tokenizer.ggml.token_type")
+    vocab, special = {}, []
+    for id, (text, kind) in enumerate(zip(spelled, types, strict=True)):
+        at = f"tokenizer.ggml.tokens[{id}]"
+        if kind == ORDINARY:
+            vocab[id] = unspell(text, at)
+        elif kind in (CONTROL, USER_DEFINED):
+            vocab[id] = text.encode("utf-8")
+            special.append(text)
+        elif kind != UNUSED:
+            what = f"{text[:40]!r} has the type {str(kind)[:40]}, which is not 1, 3, 4 or 5"
+            raise LessonsError(what, where=at)
+    return vocab, special
+
+
+def strings(metadata: dict[str, Any], key: str) -> list[str]:
+    """A list of strings in the metadata."""
+    values = metadata.get(key)
+    if not isinstance(values, list) or not all(isinstance(value, str) for value in values):
+        raise LessonsError("not a list of strings", where=key)
+    return values
