@@ -15,8 +15,8 @@ from transformer_lessons.config import ModelConfig, RopeScaling
 from transformer_lessons.errors import LessonsError
 from transformer_lessons.support.gguf_file import GGUFFile
 
-GPT2 = {"position": "learned", "norm": "layer", "ffn": "gelu", "bias": True}
-LLAMA = {"position": "rope", "norm": "rms", "ffn": "swiglu", "bias": False}
+GPT2: dict[str, Any] = {"position": "learned", "norm": "layer", "ffn": "gelu", "bias": True}
+LLAMA: dict[str, Any] = {"position": "rope", "norm": "rms", "ffn": "swiglu", "bias": False}
 ARCHITECTURES = {"llama": LLAMA, "qwen2": LLAMA, "qwen3": LLAMA, "gpt2": GPT2}
 # Settings for what the decoder doesn't have: they must be absent, or off.
 OFF = {
@@ -39,7 +39,7 @@ def gguf_config(file: GGUFFile) -> ModelConfig:
     settings, tensors = _Settings(file), file.tensors
     if "token_embd.weight" not in tensors:
         raise LessonsError("tensor 'token_embd.weight' is missing", where=str(file.path))
-    values = ARCHITECTURES[settings.architecture] | {
+    values: dict[str, Any] = ARCHITECTURES[settings.architecture] | {
         "vocab_size": tensors["token_embd.weight"].shape[0],
         "context_length": settings.get("context_length"),
         "d_model": settings.get("embedding_length"),
@@ -104,12 +104,8 @@ class _Settings:
     def check_all_known(self) -> None:
         """Raise `LessonsError` for a setting that nobody has asked for, unless it is off."""
         prefix = f"{self.architecture}."
-        names = {
-            key.removeprefix(prefix): value
-            for key, value in self.file.metadata.items()
-            if key.startswith(prefix)
-        }
-        for name, value in names.items():
+        for key in [key for key in self.file.metadata if key.startswith(prefix)]:
+            name, value = key.removeprefix(prefix), self.file.metadata[key]
             if name not in self.asked and (name not in OFF or value):
                 raise self.fail("it is not known what this means for the model", name)
 

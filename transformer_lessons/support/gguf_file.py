@@ -161,7 +161,11 @@ class _Reader:
             return [self.string(field) for _ in range(n_values)]
         if depth == DEEPEST:
             raise self.fail(f"arrays are nested deeper than {DEEPEST}", field)
-        return [self.values(*self.numbers("IQ", field), field, depth + 1) for _ in range(n_values)]
+        arrays = []
+        for _ in range(n_values):
+            inner, n_inner = self.numbers("IQ", field)
+            arrays.append(self.values(inner, n_inner, field, depth + 1))
+        return arrays
 
 
 def _read_contents(reader: _Reader, path: Path) -> GGUFFile:

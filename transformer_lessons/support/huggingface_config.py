@@ -40,8 +40,8 @@ GPT2_WORDS = {
 }
 # fmt: off
 # What a file means that leaves a word out: transformers 5.23, configuration_*.py.
-LLAMA = {"rms_norm_eps": 1e-6, "tie_word_embeddings": False, "hidden_act": "silu"}
-DEFAULTS = {
+LLAMA: dict[str, Any] = {"rms_norm_eps": 1e-6, "tie_word_embeddings": False, "hidden_act": "silu"}
+DEFAULTS: dict[str, dict[str, Any]] = {
     "gpt2": {"layer_norm_epsilon": 1e-5, "tie_word_embeddings": True, "n_inner": None,
              "activation_function": "gelu_new"},
     "llama": LLAMA,
@@ -113,9 +113,12 @@ def config_from_huggingface(
 
 def plainest(config: ModelConfig) -> ModelConfig:
     """The same model with None for the numbers of heads and the width that follow from others."""
-    follows = {"n_kv_heads": config.n_heads, "head_dim": config.d_model / config.n_heads}
-    heads = config.heads._asdict()
-    return replace(config, **{name: None for name in follows if heads[name] == follows[name]})
+    _, n_kv_heads, head_dim = config.heads
+    if n_kv_heads == config.n_heads:
+        config = replace(config, n_kv_heads=None)
+    if head_dim * config.n_heads == config.d_model:
+        config = replace(config, head_dim=None)
+    return config
 
 
 def _check_words(document: dict[str, Any], words: dict[str, str], where: str) -> None:

@@ -90,7 +90,7 @@ def write_rope(config: ModelConfig) -> dict[str, Any]:
         parameters = {"rope_type": "default", "rope_theta": config.rope_theta}
         return {"max_position_embeddings": length, "rope_parameters": parameters}
     if scaling.kind == "dynamic":
-        length = scaling.original_context_length
+        length = scaling.original_context_length or 0  # which dynamic scaling always has
         if int(scaling.factor * length) != config.context_length:
             what = f"context_length = {config.context_length} with dynamic scaling"
             remedy = f"Make it factor * original_context_length, {int(scaling.factor * length)}."

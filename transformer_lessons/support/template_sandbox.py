@@ -18,7 +18,7 @@ import functools
 import heapq
 import json
 import math
-from collections.abc import Callable, ItemsView, Iterable, Iterator, KeysView, ValuesView
+from collections.abc import ItemsView, Iterable, Iterator, KeysView, ValuesView
 from datetime import datetime
 from typing import Any
 
@@ -78,7 +78,7 @@ class _Sandbox(ImmutableSandboxedEnvironment):
             finalize=jinja2.pass_context(lambda context, value: self.weighed(value)),
         )
         self.left, self.call_price = MOST_WORK, 0
-        filters: dict[str, Callable] = {name: self.filters[name] for name in FILTERS.split()}
+        filters: dict[str, Any] = {name: self.filters[name] for name in FILTERS.split()}
         filters |= {"tojson": _to_json, "weighed": lambda value: value}
         filters |= {"concatenated": lambda values: "".join(map(str, values))}
         self.filters = {name: self.charged(function) for name, function in filters.items()}
@@ -105,7 +105,7 @@ class _Sandbox(ImmutableSandboxedEnvironment):
         self.pay(_weight(value))
         return value
 
-    def charged(self, function: Callable) -> Callable:
+    def charged(self, function: Any) -> Any:
         """The function, its arguments and its result paid for."""
 
         @functools.wraps(function)  # with what Jinja has noted on it
@@ -180,7 +180,7 @@ class _Pricing(NodeTransformer):
     visit_Operand = visit_Compare
 
 
-def _filtered(node: nodes.Expr, name: str, *args: nodes.Expr) -> nodes.Filter:
+def _filtered(node: Any, name: str, *args: nodes.Expr) -> nodes.Filter:
     return nodes.Filter(node, name, list(args), [], None, None)
 
 

@@ -1,7 +1,7 @@
 """Real models: reading the files of others, quantization, and writing ours for others."""
 
 from transformer_lessons.weights.chat_template import ChatTemplate, load_chat_template
-from transformer_lessons.weights.export import export_json, load_json
+from transformer_lessons.weights.export import export_json
 from transformer_lessons.weights.gguf_blocks import dequantize
 from transformer_lessons.weights.pretrained import load_pretrained
 from transformer_lessons.weights.quantize import Int8Linear, round_to_int8
@@ -14,7 +14,6 @@ __all__ = [
     "dequantize",
     "export_json",
     "load_chat_template",
-    "load_json",
     "load_pretrained",
     "load_shipped",
     "round_to_int8",

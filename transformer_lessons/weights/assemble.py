@@ -64,7 +64,7 @@ def assemble(
     with torch.device("meta"):  # names and shapes only: every number comes from the file
         model = Decoder(config, fused_attend)
     expected = {name: tensor.shape for name, tensor in own_tensors(model).items()}
-    _check_shapes(sources, shapes, expected, model.blocks[0].attention.widths, where)
+    _check_shapes(sources, shapes, expected, _qkv_widths(config), where)
     tensors = {}
     for name, shape in expected.items():
         tensors[name] = stack_rows(sources[name], read, shape, dtype, device)
@@ -102,6 +102,12 @@ def check_names(sources: NameMap, shapes: Shapes, where: str) -> None:
         what = f"tensor {unknown[0]!r} is not part of this model"
         remedy = "It belongs to something that the book's decoder doesn't have."
         raise LessonsError(what, where=where, remedy=remedy)
+
+
+def _qkv_widths(config: ModelConfig) -> tuple[int, int, int]:
+    """How many rows of our matrix make queries, keys and values."""
+    n_heads, n_kv_heads, head_dim = config.heads
+    return n_heads * head_dim, n_kv_heads * head_dim, n_kv_heads * head_dim
 
 
 def _check_size(config: ModelConfig, shapes: Shapes, where: str) -> None:

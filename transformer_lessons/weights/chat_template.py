@@ -36,12 +36,14 @@ class ChatTemplate:
         '<|user|>Hello<|answer|>'
         """
         for place, message in enumerate(messages):
-            if not isinstance(message, dict) or not all(
-                isinstance(message.get(key), str) for key in ("role", "content")
-            ):
+            known = message if isinstance(message, dict) else {}
+            if not all(isinstance(known.get(key), str) for key in ("role", "content")):
                 remedy = 'A message is {"role": "user", "content": "…"}.'
                 raise LessonsError("no role and content", where=f"messages[{place}]", remedy=remedy)
-        variables = {"messages": messages, "add_generation_prompt": add_generation_prompt}
+        variables: dict[str, Any] = {
+            "messages": messages,
+            "add_generation_prompt": add_generation_prompt,
+        }
         variables |= {"tools": None, "documents": None} | self.special_tokens
         try:
             if len(self.template) > LARGEST_TEMPLATE:

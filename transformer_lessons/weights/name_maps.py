@@ -10,6 +10,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
+from typing import Any
 
 import torch
 
@@ -62,18 +63,20 @@ GGUF = {
 }
 
 
-def own_names(config: ModelConfig) -> NameMap:
-    """The names of the decoder's own tensors, each made of itself."""
-    sizes = {"vocab_size": 1, "context_length": 1, "d_model": 2, "d_ff": 1, "rope_scaling": None}
-    sizes |= {"n_heads": 1, "n_kv_heads": 1, "head_dim": 2}  # names don't depend on sizes
-    with torch.device("meta"):
-        return {name: [Source(name)] for name in own_tensors(Decoder(replace(config, **sizes)))}
-
-
 def map_names(config: ModelConfig, modules: Mapping[str, Sequence[str]]) -> NameMap:
     """Which tensors make each of ours, from a table of modules like `LLAMA`."""
+    sizes: dict[str, Any] = {
+        "vocab_size": 1,
+        "context_length": 1,
+        "d_model": 2,
+        "d_ff": 1,
+        "rope_scaling": None,
+    }
+    sizes |= {"n_heads": 1, "n_kv_heads": 1, "head_dim": 2}  # names don't depend on sizes
+    with torch.device("meta"):
+        ours = own_tensors(Decoder(replace(config, **sizes)))
     names = {}
-    for name in own_names(config):
+    for name in ours:
         module, kind = name.rsplit(".", 1)  # "blocks.7.attention.out", "weight"
         number = re.sub(r"\D", "", module)
         theirs = modules[module.replace(f".{number}.", ".N.")]

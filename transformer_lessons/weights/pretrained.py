@@ -29,7 +29,7 @@ from transformer_lessons.weights.gguf_blocks import gguf_tensor
 from transformer_lessons.weights.name_maps import gguf_names, gpt2_names, llama_names
 
 HEAD = "lm_head.weight"
-EMBEDDINGS = {"model.embed_tokens.weight", "transformer.wte.weight", "wte.weight"}
+EMBEDDINGS = ("model.embed_tokens.weight", "transformer.wte.weight", "wte.weight")
 # Tensors that hold no weights: GPT-2's causal masks, and the speeds of RoPE, which are computed.
 NO_WEIGHTS = re.compile(
     r"(transformer\.)?h\.\d+\.attn\.(masked_)?bias|model\.layers\.\d+\.self_attn\.rotary_emb\.inv_freq"
@@ -110,8 +110,7 @@ def load_huggingface(
         del tensors[HEAD]
     names = llama_names
     if family == "gpt2":
-        has_prefix = any(name.startswith("transformer.") for name in tensors)
-        names = partial(gpt2_names, prefix="transformer." if has_prefix else "")
+        names = partial(gpt2_names, prefix="" if "wte.weight" in tensors else "transformer.")
 
     def read(name: str) -> Tensor:
         return read_tensor(tensors[name].path, name, dtype)
@@ -122,15 +121,12 @@ def load_huggingface(
 
 def _check_tied(tensors: dict[str, StoredTensor]) -> None:
     """Raise `LessonsError` unless a head that is stored all the same is the embedding."""
-    head = tensors[HEAD]
-    for name in EMBEDDINGS & tensors.keys():
-        if tensors[name].shape == head.shape:
-            embedding = read_tensor(tensors[name].path, name)
-            if torch.equal(read_tensor(head.path, HEAD), embedding):
-                return
-    what = f"tie_word_embeddings is true, but {HEAD!r} is not the embedding"
-    remedy = "Set it to false in config.json, if the model was trained so."
-    raise LessonsError(what, where=str(head.path), remedy=remedy)
+    both = [(tensors[name], name) for name in (HEAD, *EMBEDDINGS) if name in tensors]
+    is_one = len(both) == 2 and both[0][0].shape == both[1][0].shape
+    if not is_one or not torch.equal(*(read_tensor(place.path, name) for place, name in both)):
+        what = f"tie_word_embeddings is true, but {HEAD!r} is not the embedding"
+        remedy = "Set it to false in config.json, if the model was trained so."
+        raise LessonsError(what, where=str(tensors[HEAD].path), remedy=remedy)
 
 
 def _check_factors(config: ModelConfig, factors: Tensor, path: str) -> None:

@@ -19,12 +19,15 @@ from transformer_lessons.tokenizers.bpe import BPETokenizer
 from transformer_lessons.tokenizers.byte_tokenizer import ByteTokenizer
 from transformer_lessons.tokenizers.tiktoken_tokenizer import TiktokenTokenizer
 from transformer_lessons.tokenizers.tokenizer import Tokenizer
+from transformer_lessons.weights.assemble import _qkv_widths
 from transformer_lessons.weights.name_maps import gpt2_names, llama_names
 
 # The first that can express a model is taken. Each says what it can be, field by field; fields that
 # are not here are sizes, which all families have.
 # fmt: off
-EVERY = {"norm_placement": ("pre",), "head_bias": (False,), "scale_embeddings": (False,)}
+EVERY: dict[str, tuple] = {
+    "norm_placement": ("pre",), "head_bias": (False,), "scale_embeddings": (False,),
+}
 ROPE = EVERY | {"position": ("rope",), "norm": ("rms",), "ffn": ("swiglu",), "rope_v_scale": (0,)}
 FAMILIES = {
     "llama": ROPE | {"qk_norm": (False,), "sliding_window": (None,), "bias": (False, True)},
@@ -35,13 +38,6 @@ FAMILIES = {
         "position": ("learned",), "norm": ("layer",), "ffn": ("gelu", "relu"), "bias": (True,),
         "qk_norm": (False,), "sliding_window": (None,),
     },
-}
-ARCHITECTURES = {
-    "llama": "LlamaForCausalLM",
-    "mistral": "MistralForCausalLM",
-    "qwen2": "Qwen2ForCausalLM",
-    "qwen3": "Qwen3ForCausalLM",
-    "gpt2": "GPT2LMHeadModel",
 }
 # fmt: on
 
@@ -88,7 +84,6 @@ def save_pretrained(model: Decoder, tokenizer: Tokenizer | None, folder: Path | 
 
 
 def _write_json(path: Path, document: dict[str, Any]) -> None:
-    """Write a JSON file of an unfinished folder."""
     path.write_text(json.dumps(document, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
@@ -102,7 +97,8 @@ def config_to_huggingface(config: ModelConfig) -> tuple[str, dict[str, Any]]:
     """
     family = family_of(config)
     words = GPT2_WORDS if family == "gpt2" else LLAMA_WORDS
-    document = {"model_type": family, "architectures": [ARCHITECTURES[family]]}
+    name = "GPT2LMHeadModel" if family == "gpt2" else f"{family.capitalize()}ForCausalLM"
+    document: dict[str, Any] = {"model_type": family, "architectures": [name]}
     document |= {theirs: getattr(config, ours) for theirs, ours in words.items()}
     document |= {"bos_token_id": None, "eos_token_id": None}  # unknown here; not the family's own
     if family == "gpt2":
@@ -112,23 +108,14 @@ def config_to_huggingface(config: ModelConfig) -> tuple[str, dict[str, Any]]:
     document |= {"hidden_act": "silu"} | write_rope(config)
     if family == "llama":
         document |= {"attention_bias": config.bias, "mlp_bias": config.bias}
-    if family == "mistral":
+    else:
         document |= {"sliding_window": config.sliding_window}
-    if family.startswith("qwen"):
-        document |= _window_words(config)
+    if family.startswith("qwen"):  # in all blocks, or in none
+        is_used = config.sliding_window is not None
+        kind = "sliding_attention" if is_used else "full_attention"
+        document |= {"use_sliding_window": is_used, "layer_types": [kind] * config.n_layers}
+        document |= {"max_window_layers": 0 if is_used else config.n_layers}
     return family, document
-
-
-def _window_words(config: ModelConfig) -> dict[str, Any]:
-    """Qwen's words for a window in all blocks, or in none."""
-    window = config.sliding_window
-    kind = "full_attention" if window is None else "sliding_attention"
-    return {
-        "use_sliding_window": window is not None,
-        "sliding_window": window,
-        "max_window_layers": config.n_layers if window is None else 0,
-        "layer_types": [kind] * config.n_layers,
-    }
 
 
 def family_of(config: ModelConfig) -> str:
@@ -171,7 +158,7 @@ def _misfits(config: ModelConfig, family: str) -> dict[str, tuple]:
 def huggingface_tensors(model: Decoder, family: str) -> dict[str, Tensor]:
     """The tensors of `model` under the family's names: the name map, read from right to left."""
     names = gpt2_names(model.config) if family == "gpt2" else llama_names(model.config)
-    ours, widths = own_tensors(model), model.blocks[0].attention.widths
+    ours, widths = own_tensors(model), _qkv_widths(model.config)
     theirs = {}
     for name, sources in names.items():
         parts = [ours[name]] if len(sources) == 1 else ours[name].split(widths)
@@ -183,11 +170,11 @@ def huggingface_tensors(model: Decoder, family: str) -> dict[str, Tensor]:
 
 def _as_bpe(tokenizer: Tokenizer) -> BPETokenizer:
     """The same tokens and ids as byte-pair encoding; bytes are that without merges."""
-    if isinstance(tokenizer, BPETokenizer):
-        return tokenizer
     if isinstance(tokenizer, TiktokenTokenizer):
         return BPETokenizer.from_tiktoken(tokenizer.encoding)
     if isinstance(tokenizer, ByteTokenizer):
         return BPETokenizer({byte: bytes([byte]) for byte in range(256)}, [])
-    what = f"a {type(tokenizer).__name__} can't be written as a tokenizer.json"
-    raise LessonsError(what, where="tokenizer", remedy="Pass None, and save it by itself.")
+    if not isinstance(tokenizer, BPETokenizer):
+        what = f"a {type(tokenizer).__name__} can't be written as a tokenizer.json"
+        raise LessonsError(what, where="tokenizer", remedy="Pass None, and save it by itself.")
+    return tokenizer
