@@ -124,8 +124,7 @@ def _check_shapes(
 ) -> None:
     """Raise `LessonsError` unless the tensors of the file, once changed, have the shapes of ours.
 
-    Where several make one of ours, they are queries, keys and values, of `widths` rows each. The
-    changes are tried on tensors without numbers.
+    Where several make one of ours, they are queries, keys and values, of `widths` rows each.
     """
     for name, parts in sources.items():
         rows = widths if len(parts) > 1 else expected[name][:1]

@@ -11,7 +11,6 @@ from transformer_lessons.support.template_sandbox import render_template
 
 LARGEST_TEMPLATE = 2**16  # characters; published ones have up to 20,000
 LARGEST_CONFIG = 2**24  # bytes: a tokenizer_config.json may list all added tokens
-SPECIAL = ("bos_token", "eos_token", "unk_token", "pad_token")
 
 
 @dataclass(frozen=True)
@@ -62,10 +61,10 @@ def load_chat_template(path: Path | str) -> ChatTemplate | None:
 
 def _folder_template(folder: Path) -> ChatTemplate | None:
     """The template in `chat_template.jinja`, or in `tokenizer_config.json`."""
-    document: dict[str, Any] = {}
+    facts: dict[str, Any] = {}
     if (folder / "tokenizer_config.json").exists():
-        document = read_json_file(folder, "tokenizer_config.json", LARGEST_CONFIG)
-    template = document.get("chat_template")
+        facts = read_json_file(folder, "tokenizer_config.json", LARGEST_CONFIG)
+    template = facts.get("chat_template")
     if isinstance(template, list):  # several, by name
         named = {entry.get("name"): entry for entry in template if isinstance(entry, dict)}
         template = named.get("default", {}).get("template")
@@ -76,24 +75,23 @@ def _folder_template(folder: Path) -> ChatTemplate | None:
                 template = file.read(4 * LARGEST_TEMPLATE + 4).decode("utf-8")
         except (OSError, UnicodeDecodeError) as error:
             raise LessonsError(f"can't read it: {error}", where=str(path)) from None
-    if template is None:
-        return None
-    if not isinstance(template, str):
+    if not isinstance(template, str | None):
         raise LessonsError("chat_template is no text", where=str(folder / "tokenizer_config.json"))
-    tokens = {name: document.get(name) for name in SPECIAL}
+    tokens = {
+        name: facts.get(name) for name in ("bos_token", "eos_token", "unk_token", "pad_token")
+    }
     tokens |= {name: t.get("content") for name, t in tokens.items() if isinstance(t, dict)}
-    return ChatTemplate(template, {name: t for name, t in tokens.items() if isinstance(t, str)})
+    special = {name: t for name, t in tokens.items() if isinstance(t, str)}
+    return None if template is None else ChatTemplate(template, special)
 
 
 def _gguf_template(path: Path) -> ChatTemplate | None:
     """The template in the metadata of a GGUF file."""
     metadata = read_gguf(path).metadata
     template, tokens = (metadata.get(f"tokenizer.{x}") for x in ("chat_template", "ggml.tokens"))
-    if not isinstance(template, str):
-        return None
     special = {}
     for ours, theirs in {"bos_token": "bos", "eos_token": "eos", "pad_token": "padding"}.items():
         id = metadata.get(f"tokenizer.ggml.{theirs}_token_id")
         if isinstance(tokens, list) and type(id) is int and 0 <= id < len(tokens):
             special[ours] = tokens[id]
-    return ChatTemplate(template, special)
+    return ChatTemplate(template, special) if isinstance(template, str) else None

@@ -64,7 +64,13 @@ GGUF = {
 
 
 def map_names(config: ModelConfig, modules: Mapping[str, Sequence[str]]) -> NameMap:
-    """Which tensors make each of ours, from a table of modules like `LLAMA`."""
+    """Which tensors make each of ours, from a table of modules like `LLAMA`.
+
+    >>> from transformer_lessons.presets import preset
+    >>> names = map_names(preset("llama"), LLAMA)
+    >>> [source.name for source in names["blocks.0.attention.qkv.weight"]][:2]
+    ['model.layers.0.self_attn.q_proj.weight', 'model.layers.0.self_attn.k_proj.weight']
+    """
     sizes: dict[str, Any] = {
         "vocab_size": 1,
         "context_length": 1,
@@ -82,17 +88,6 @@ def map_names(config: ModelConfig, modules: Mapping[str, Sequence[str]]) -> Name
         theirs = modules[module.replace(f".{number}.", ".N.")]
         names[name] = [Source(f"{one.replace('N', number)}.{kind}") for one in theirs]
     return names
-
-
-def llama_names(config: ModelConfig) -> NameMap:
-    """The names of Llama, Mistral, Qwen2 and Qwen3; queries, keys and values are stacked.
-
-    >>> from transformer_lessons.presets import preset
-    >>> [source.name for source in llama_names(preset("llama"))["blocks.0.attention.qkv.weight"]]
-    ['model.layers.0.self_attn.q_proj.weight', 'model.layers.0.self_attn.k_proj.weight', \
-'model.layers.0.self_attn.v_proj.weight']
-    """
-    return map_names(config, LLAMA)
 
 
 def gpt2_names(config: ModelConfig, prefix: str = "transformer.") -> NameMap:

@@ -26,7 +26,7 @@ from transformer_lessons.support.tokenizer_json import find_huggingface
 from transformer_lessons.tokenizers.bpe import BPETokenizer
 from transformer_lessons.weights.assemble import assemble
 from transformer_lessons.weights.gguf_blocks import gguf_tensor
-from transformer_lessons.weights.name_maps import gguf_names, gpt2_names, llama_names
+from transformer_lessons.weights.name_maps import LLAMA, gguf_names, gpt2_names, map_names
 
 HEAD = "lm_head.weight"
 EMBEDDINGS = ("model.embed_tokens.weight", "transformer.wte.weight", "wte.weight")
@@ -89,11 +89,7 @@ def gguf_decoder(
 def load_huggingface(
     folder: Path | str, dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu"
 ) -> tuple[Decoder, BPETokenizer | None]:
-    """The model in a Hugging Face folder, in `dtype` on `device`, and its tokenizer, or None.
-
-    `config.json` says what the model is, `model.safetensors` (or several such files and an index)
-    holds its tensors, and `tokenizer.json` its tokenizer.
-    """
+    """The model in a Hugging Face folder, in `dtype` on `device`, and its tokenizer, or None."""
     folder = Path(folder)
     family, config = read_config(folder)
     tokenizer = None
@@ -108,7 +104,7 @@ def load_huggingface(
     if config.tie_embeddings and HEAD in tensors:
         _check_tied(tensors)
         del tensors[HEAD]
-    names = llama_names
+    names = partial(map_names, modules=LLAMA)
     if family == "gpt2":
         names = partial(gpt2_names, prefix="" if "wte.weight" in tensors else "transformer.")
 
