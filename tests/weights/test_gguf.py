@@ -72,11 +72,25 @@ def test_every_kind_of_metadata_is_read(path):  # SPEC G5
     assert file.version == 3
     assert file.tensors == {}
     expected = {
-        **{"general.architecture": "llama", "u8": 255, "i8": -128, "u16": 65_535},
-        **{"i16": -32_768, "u32": 2**32 - 1, "i32": -(2**31), "u64": 2**64 - 1, "i64": -(2**63)},
-        **{"f32": float(np.float32(0.1)), "f64": 0.1, "yes": True, "no": False, "text": "é 日\n"},
-        **{"ints": [1, -2, 3], "floats": [0.5, -1.5], "bools": [True, False]},
-        **{"texts": ["a", "", "ü"], "arrays": [[1, 2], [3]]},
+        "general.architecture": "llama",
+        "u8": 255,
+        "i8": -128,
+        "u16": 65_535,
+        "i16": -32_768,
+        "u32": 2**32 - 1,
+        "i32": -(2**31),
+        "u64": 2**64 - 1,
+        "i64": -(2**63),
+        "f32": float(np.float32(0.1)),
+        "f64": 0.1,
+        "yes": True,
+        "no": False,
+        "text": "é 日\n",
+        "ints": [1, -2, 3],
+        "floats": [0.5, -1.5],
+        "bools": [True, False],
+        "texts": ["a", "", "ü"],
+        "arrays": [[1, 2], [3]],
     }
     assert file.metadata == expected
     assert list(file.metadata) == list(expected)

@@ -29,15 +29,24 @@ from transformer_lessons.weights.pretrained import gguf_decoder, load_gguf
 from .gguf_writing import permute, write_model
 
 SIZES = {
-    **{"vocab_size": 70, "hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 2},
-    **{"num_attention_heads": 4, "num_key_value_heads": 2, "max_position_embeddings": 40},
-    **{"attn_implementation": "eager", "use_cache": False},
+    "vocab_size": 70,
+    "hidden_size": 64,
+    "intermediate_size": 96,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "max_position_embeddings": 40,
+    "attn_implementation": "eager",
+    "use_cache": False,
 }
 ROPE = {"rope_parameters": {"rope_type": "default", "rope_theta": 500.0}}
 LLAMA3 = {
     "rope_parameters": {
-        **{"rope_type": "llama3", "rope_theta": 500_000.0, "factor": 8.0},
-        **{"low_freq_factor": 1.0, "high_freq_factor": 4.0},
+        "rope_type": "llama3",
+        "rope_theta": 500_000.0,
+        "factor": 8.0,
+        "low_freq_factor": 1.0,
+        "high_freq_factor": 4.0,
         "original_max_position_embeddings": 8192,
     }
 }

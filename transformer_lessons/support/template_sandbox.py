@@ -134,7 +134,7 @@ class _Sandbox(ImmutableSandboxedEnvironment):
         return self.weighed(super().call_binop(context, operator, left, right))
 
     def wrap_str_format(self, value: Any) -> None:
-        """Treat `str.format` like the other methods: it isn't one of `METHODS`."""
+        """Let `is_safe_attribute` decide on `str.format` too."""
 
     def is_safe_attribute(self, owner: Any, name: str, value: Any) -> bool:
         allowed = (names for kind, names in METHODS.items() if isinstance(owner, kind))
