@@ -18,8 +18,8 @@ PIECE = 100_000  # characters: how training text is handed to peers, which share
 
 
 def pieces_of(text: str) -> list[str]:
-    """`text` in pieces, for programs that work on several texts at once; no chunk is cut."""
-    from transformer_lessons.tokenizers.blocks import safe_blocks
+    """`text` in pieces, for programs that work on several texts at once; no pre-token is cut."""
+    from transformer_lessons.tokenizers.pretokenizer import safe_blocks
 
     return list(safe_blocks([text], size=PIECE))
 
@@ -29,17 +29,23 @@ def digest(ids: Iterable[int]) -> str:
     return hashlib.sha256(array("I", ids).tobytes()).hexdigest()[:16]
 
 
-def train_ours(
-    n_bytes: int, vocab_size: int, n_workers: int = 1, method: str = "heap", accented: bool = False
-) -> Work:
+def train_ours(n_bytes: int, vocab_size: int, n_workers: int = 1, accented: bool = False) -> Work:
     """`BPETokenizer.train`."""
     from transformer_lessons.tokenizers.bpe import BPETokenizer
 
     text = python_text(n_bytes, accented)
     return Work(
-        lambda: BPETokenizer.train(text, vocab_size, n_workers=n_workers, method=method),
+        lambda: BPETokenizer.train(text, vocab_size, n_workers=n_workers),
         lambda tokenizer: len(tokenizer.merges),
     )
+
+
+def train_naively(n_bytes: int, vocab_size: int) -> Work:
+    """`learn_merges_naively`, counting included."""
+    from transformer_lessons.tokenizers.bpe_training import count_pretokens, learn_merges_naively
+
+    text = python_text(n_bytes)
+    return Work(lambda: learn_merges_naively(count_pretokens([text]), vocab_size - 256), len)
 
 
 def train_rustbpe(n_bytes: int, vocab_size: int) -> Work:
@@ -84,7 +90,7 @@ def train_huggingface(n_bytes: int, vocab_size: int) -> Work:
 
 
 def encode_ours(n_bytes: int, vocab: Vocab, remember: bool = False, accented: bool = False) -> Work:
-    """`BPETokenizer.encode_ordinary`; without `remember`, every run has seen no chunk before."""
+    """`BPETokenizer.encode_ordinary`; without `remember`, no pre-token was seen before."""
     tokenizer, text = load(vocab), python_text(n_bytes, accented)
     forget = (lambda: None) if remember else tokenizer.encode_cached.cache_clear
     return Work(lambda: tokenizer.encode_ordinary(text), digest, forget)
@@ -101,11 +107,11 @@ def encode_tiktoken(n_bytes: int, vocab: Vocab, accented: bool = False) -> Work:
     import tiktoken
 
     from transformer_lessons.tokenizers.pretokenizer import PATTERNS
-    from transformer_lessons.tokenizers.tiktoken_tokenizer import cl100k_base
+    from transformer_lessons.tokenizers.tiktoken_tokenizer import TiktokenTokenizer
 
     text = python_text(n_bytes, accented)
     if vocab == "cl100k_base":
-        encoding = cl100k_base()
+        encoding = TiktokenTokenizer("cl100k_base").encoding
     else:
         ranks = dict(rust_tokenizer(vocab).get_mergeable_ranks())
         ranks = {bytes(token): rank for token, rank in ranks.items()}
@@ -122,10 +128,10 @@ def encode_rustbpe(n_bytes: int, vocab: Vocab) -> Work:
 
 
 def encode_huggingface(n_bytes: int, vocab: Vocab, in_pieces: bool, accented: bool = False) -> Work:
-    """Hugging Face's `tokenizers`: the text at once, or in pieces that no chunk goes across."""
+    """Hugging Face's `tokenizers`: the text at once, or in pieces that no pre-token goes across."""
     import tokenizers
 
-    from transformer_lessons.tokenizers.blocks import safe_blocks
+    from transformer_lessons.tokenizers.pretokenizer import safe_blocks
 
     text = python_text(n_bytes, accented)
     with tempfile.TemporaryDirectory() as folder:
@@ -142,9 +148,9 @@ def hostile(program: str, kind: str, sizes: Sequence[int]) -> Work:
     """Encode, or learn from, `sizes` characters of hostile text; the result: seconds for each."""
     import time
 
-    from transformer_lessons.tokenizers.tiktoken_tokenizer import cl100k_base
+    from transformer_lessons.tokenizers.tiktoken_tokenizer import TiktokenTokenizer
 
-    encoding = cl100k_base()
+    encoding = TiktokenTokenizer("cl100k_base").encoding
     if program == "ours":
         from transformer_lessons.tokenizers.bpe import BPETokenizer
 
@@ -191,10 +197,10 @@ def rust_tokenizer(vocab: Sequence[int]) -> Any:
 def load(vocab: Vocab) -> Any:
     """The book's tokenizer with the vocabulary of `cl100k_base` or of `rust_tokenizer`."""
     from transformer_lessons.tokenizers.bpe import BPETokenizer
-    from transformer_lessons.tokenizers.tiktoken_tokenizer import cl100k_base, merges_of_ranks
+    from transformer_lessons.tokenizers.tiktoken_tokenizer import TiktokenTokenizer
 
     if vocab == "cl100k_base":
-        return BPETokenizer.from_tiktoken(cl100k_base())
+        return BPETokenizer.from_tiktoken(TiktokenTokenizer("cl100k_base").encoding)
     ranks = {bytes(token): rank for token, rank in rust_tokenizer(vocab).get_mergeable_ranks()}
     by_rank = {rank: token for token, rank in ranks.items()}
-    return BPETokenizer(by_rank, merges_of_ranks(ranks))
+    return BPETokenizer(by_rank, None)

@@ -57,7 +57,7 @@ def naive_contest(n_bytes: int, vocab_size: int) -> list[Contestant]:
     """Counting anew for each merge, as minbpe does, and keeping counts."""
     work = {"n_bytes": n_bytes, "vocab_size": vocab_size}
     return [
-        task("ours, naive: all pairs counted for each merge", "train_ours", method="naive", **work),
+        task("ours, naive: all pairs counted for each merge", "train_naively", **work),
         task("ours, heap", "train_ours", **work),
     ]
 
@@ -70,8 +70,8 @@ def encoding_contest(
     contestants = [
         task("tiktoken", "encode_tiktoken", **work),
         task("ours, `to_tiktoken()`", "encode_to_tiktoken", **work),
-        task("ours, no chunk seen before", "encode_ours", **work),
-        task("ours, chunks remembered", "encode_ours", remember=True, **work),
+        task("ours, no pre-token seen before", "encode_ours", **work),
+        task("ours, pre-tokens remembered", "encode_ours", remember=True, **work),
         task("tokenizers, in pieces", "encode_huggingface", in_pieces=True, **work),
     ]
     if not accented:
@@ -121,9 +121,9 @@ def contest_table(contestants: Sequence[Contestant], n_rounds: int, n_bytes: int
 
 def ties_text(n_bytes: int, vocab_size: int) -> str:
     """Where each peer's merges part from ours, which must be at a tie."""
-    from transformer_lessons.tokenizers.counting import count_chunks
+    from transformer_lessons.tokenizers.bpe_training import count_pretokens
 
-    chunks = count_chunks([python_text(n_bytes)], n_workers=2)
+    pretokens = count_pretokens([python_text(n_bytes)], n_workers=2)
     ours = bpe.train_ours(n_bytes, vocab_size).run().merges
     sentences = []
     for name, train, merges_of in (
@@ -131,7 +131,7 @@ def ties_text(n_bytes: int, vocab_size: int) -> str:
         ("Hugging Face's", bpe.train_huggingface, bpe_ties.merges_of_huggingface),
     ):
         theirs = merges_of(train(n_bytes, vocab_size).run())
-        place = bpe_ties.agree_until_a_tie(chunks, ours, theirs)
+        place = bpe_ties.agree_until_a_tie(pretokens, ours, theirs)
         shared = len({a + b for a, b in ours} & {a + b for a, b in theirs})
         sentences.append(
             f"{name} merges are ours up to merge {place:,}, where two pairs are equally frequent; "

@@ -6,9 +6,8 @@ from itertools import pairwise
 from typing import Any
 
 from transformer_lessons.support.tokenizer_json import byte_characters
-from transformer_lessons.tokenizers.bpe_encoding import merge_chunk
+from transformer_lessons.tokenizers.bpe_encoding import apply_merges, merges_of_ranks
 from transformer_lessons.tokenizers.bpe_training import Pair
-from transformer_lessons.tokenizers.tiktoken_tokenizer import merges_of_ranks
 
 
 def merges_of_rustbpe(tokenizer: Any) -> list[Pair]:
@@ -23,18 +22,18 @@ def merges_of_huggingface(tokenizer: Any) -> list[Pair]:
     return [tuple(bytes(byte_of[c] for c in half) for half in pair) for pair in merges]
 
 
-def pair_count(chunks: Mapping[bytes, int], merges: Sequence[Pair], pair: Pair) -> int:
-    """How often `pair` occurs in the chunks once `merges` are applied.
+def pair_count(pretokens: Mapping[bytes, int], merges: Sequence[Pair], pair: Pair) -> int:
+    """How often `pair` occurs in the pre-tokens once `merges` are applied.
 
     >>> pair_count({b"lowlow": 3}, [(b"l", b"o")], (b"lo", b"w"))
     6
     """
     ranks = {left + right: rank for rank, (left, right) in enumerate(merges)}
-    return sum(n * list(pairwise(merge_chunk(c, ranks))).count(pair) for c, n in chunks.items())
+    return sum(n * list(pairwise(apply_merges(p, ranks))).count(pair) for p, n in pretokens.items())
 
 
 def agree_until_a_tie(
-    chunks: Mapping[bytes, int], ours: Sequence[Pair], theirs: Sequence[Pair]
+    pretokens: Mapping[bytes, int], ours: Sequence[Pair], theirs: Sequence[Pair]
 ) -> int:
     """At which merge the two lists part; `ValueError` unless both choices are equally frequent.
 
@@ -44,7 +43,7 @@ def agree_until_a_tie(
     both = list(zip(ours, theirs, strict=True))
     place = next((i for i, (a, b) in enumerate(both) if a != b), len(both))
     if place < len(both):
-        counts = [pair_count(chunks, ours[:place], pair) for pair in both[place]]
+        counts = [pair_count(pretokens, ours[:place], pair) for pair in both[place]]
         if counts[0] != counts[1]:
             what = f"merge {place} is {both[place]}, {counts} times"
             raise ValueError(f"the programs part where nothing is tied: {what}")

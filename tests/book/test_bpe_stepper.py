@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from transformer_lessons.tokenizers.bpe_encoding import merge_chunk
+from transformer_lessons.tokenizers.bpe_encoding import apply_merges
 from transformer_lessons.tokenizers.bpe_training import learn_merges, learn_merges_naively
-from transformer_lessons.tokenizers.pretokenizer import split_text
+from transformer_lessons.tokenizers.pretokenizer import pretokenize
 
 from .explorer_page import (
     check_picture_gives_way,
@@ -39,7 +39,7 @@ def random_texts(alphabet: str) -> list[str]:
 
 
 def counts_of(text: str) -> Counter[bytes]:
-    return Counter(chunk.encode() for chunk in split_text(text, "gpt2"))
+    return Counter(chunk.encode() for chunk in pretokenize(text, "gpt2"))
 
 
 def write(folder: Path, theme: str = "light") -> str:
@@ -92,7 +92,7 @@ def written(token: bytes) -> str:
 def test_chunks_are_the_packages(widget, kind):  # SPEC E11
     texts = random_texts(ALPHABETS[kind])
     run = "texts => texts.map(text => TransformerLessons.bpe.split_text(text))"
-    assert widget.evaluate(run, texts) == [split_text(text, "gpt2") for text in texts]
+    assert widget.evaluate(run, texts) == [pretokenize(text, "gpt2") for text in texts]
 
 
 @pytest.mark.parametrize("kind", ALPHABETS)
@@ -126,8 +126,8 @@ def test_tokens_and_ids_are_the_packages(widget, kind):  # SPEC E11, A1
         ids |= {token: 256 + rank for token, rank in ranks.items()}
         expected = [
             [
-                [[token.decode("latin-1"), ids[token]] for token in merge_chunk(chunk, ranks)]
-                for chunk in (chunk.encode() for chunk in split_text(other, "gpt2"))
+                [[token.decode("latin-1"), ids[token]] for token in apply_merges(chunk, ranks)]
+                for chunk in (chunk.encode() for chunk in pretokenize(other, "gpt2"))
             ]
             for other in (*others, text)
         ]
@@ -225,7 +225,7 @@ def test_steps_are_the_packages_merges(widget):  # SPEC E11, A1
 def tokens_after(merges) -> int:
     """How many tokens the starting text has with `merges`."""
     ranks = {left + right: rank for rank, (left, right) in enumerate(merges)}
-    return sum(n * len(merge_chunk(chunk, ranks)) for chunk, n in counts_of(TEXT).items())
+    return sum(n * len(apply_merges(chunk, ranks)) for chunk, n in counts_of(TEXT).items())
 
 
 def test_the_table_has_the_most_frequent_pairs(widget):  # SPEC E11

@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from transformer_lessons.data import encoding
 from transformer_lessons.data.encoding import Part, encode_file, group_parts, read_parts
 from transformer_lessons.errors import LessonsError
-from transformer_lessons.tokenizers.blocks import safe_blocks
 from transformer_lessons.tokenizers.bpe import BPETokenizer
 from transformer_lessons.tokenizers.byte_tokenizer import ByteTokenizer
+from transformer_lessons.tokenizers.pretokenizer import safe_blocks
 
 TEXT = "One and two and three.\n\nThen 1,234 and é€😀 and\r\n  more   words\tand words.\n" * 40
 

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from transformer_lessons.errors import LessonsError
-from transformer_lessons.support.bpe_files import write_bpe
+from transformer_lessons.support.bpe_files import BPEParts, write_bpe
 from transformer_lessons.tokenizers import bpe
 from transformer_lessons.tokenizers.bpe import BPETokenizer
 
@@ -132,7 +132,7 @@ CHANGES = [
     ("merges", [[97, 256, 256]], "[97, 256, 256]: both parts must be known", ", merges[0]"),
     ("merges", [[97, 98, 99]], "[97, 98, 99]: both parts must be known", ", merges[0]"),
     ("merges", [[97, 98, 256], [97, 99, 256]], "and the new id must not be", ", merges[1]"),
-    ("merges", [[97, 98, 256], [97, 98, 257]], "two ids have the same token", None),
+    ("merges", [[97, 98, 256], [97, 98, 257]], "b'ab' must be one token", None),
     ("special_tokens", [], "special_tokens does not give each string an id", ""),
     ("special_tokens", {"<a>": "300"}, "special_tokens does not give each string an id", ""),
     ("special_tokens", {"<a>": -1}, "special_tokens does not give each string an id", ""),
@@ -141,7 +141,7 @@ CHANGES = [
     ("special_tokens", {"<a>": 900, "<b>": 900}, "id 900 is taken", ", special_tokens '<b>'"),
     ("special_tokens", {"": 900}, "'' is not a string of two bytes or more", None),
     ("special_tokens", {"a": 900}, "'a' is not a string of two bytes or more", None),
-    ("special_tokens", {"\udcff": 900}, r"'\udcff' is not a character", None),
+    ("special_tokens", {"\udcff": 900}, "is not a string of two bytes or more", None),
 ]
 
 
@@ -185,7 +185,7 @@ def test_a_missing_file_and_a_folder_are_named(tmp_path):  # SPEC S9
 @pytest.mark.parametrize("n_lines", [12, 16, 22, 27, 1_000])
 def test_tokens_that_double_with_each_line_are_bounded(path, good, n_lines, monkeypatch):
     # SPEC S9
-    n_bytes, plain = 0, bpe.merge_chunk
+    n_bytes, plain = 0, bpe.apply_merges
 
     def bounded(chunk, ranks):
         nonlocal n_bytes
@@ -194,7 +194,7 @@ def test_tokens_that_double_with_each_line_are_bounded(path, good, n_lines, monk
             pytest.fail("a file of a few lines asks for seconds of work", pytrace=False)
         return plain(chunk, ranks)
 
-    monkeypatch.setattr(bpe, "merge_chunk", bounded)
+    monkeypatch.setattr(bpe, "apply_merges", bounded)
     merges = [[97, 97, 256]] + [[id, id, id + 1] for id in range(256, 255 + n_lines)]
     good |= {"merges": merges, "special_tokens": {}}
     if n_lines > 20:
@@ -265,7 +265,7 @@ def outcome_of_loading(path):
 def test_a_damaged_file_gives_a_tokenizer_or_an_error(path, good, kind):  # SPEC A1, S2, S9
     dice, n_loaded = random.Random(0), 0
     encoded = path.read_bytes()
-    for _ in range(5_000):
+    for _ in range(1_000):
         if kind == "values":
             path.write_text(json.dumps(damaged_value(good, dice)), encoding="utf-8")
         else:
@@ -278,7 +278,7 @@ def test_a_damaged_file_gives_a_tokenizer_or_an_error(path, good, kind):  # SPEC
         n_loaded += 1
         assert outcome.decode(outcome.encode(TEXT, "all")) == TEXT
         assert set(outcome.vocab.values()) >= set(BYTES.values())
-    assert 100 < n_loaded < 2_500  # both ends were reached
+    assert 20 < n_loaded < 500  # both ends were reached
     assert os.listdir(path.parent) == [path.name]
 
 
@@ -299,5 +299,5 @@ def test_a_write_that_fails_leaves_the_old_file(path, monkeypatch):  # SPEC S9
 def test_what_could_not_be_read_is_not_written(tmp_path):
     merges = [(b"a" * 2**i, b"a" * 2**i) for i in range(21)]
     with pytest.raises(LessonsError, match="the tokens take 4,194,302 bytes, more than 2,097,152"):
-        write_bpe(tmp_path / "t.json", {}, merges, {}, "gpt4")
+        write_bpe(tmp_path / "t.json", BPEParts({}, merges, []))
     assert list(tmp_path.iterdir()) == []

@@ -4,6 +4,7 @@ import json
 import os
 import random
 import unicodedata
+from functools import partial
 
 import pytest
 import tiktoken
@@ -12,20 +13,20 @@ from hypothesis import strategies as st
 
 from transformer_lessons.errors import LessonsError
 from transformer_lessons.support.corpus import python_documentation
+from transformer_lessons.support.tiktoken_files import SPECIAL_TOKENS, published_encoding
 from transformer_lessons.tokenizers.bpe import BPETokenizer
+from transformer_lessons.tokenizers.bpe_encoding import merges_of_ranks
 from transformer_lessons.tokenizers.pretokenizer import PATTERNS
-from transformer_lessons.tokenizers.tiktoken_tokenizer import (
-    CL100K_SPECIAL,
-    TiktokenTokenizer,
-    cl100k_base,
-    gpt2,
-    merges_of_ranks,
-)
+from transformer_lessons.tokenizers.tiktoken_tokenizer import TiktokenTokenizer
 
 BYTES = {byte: bytes([byte]) for byte in range(256)}
 BYTE_RANKS = {token: byte for byte, token in BYTES.items()}
 # Characters that this Python knows: newer letters are in the tables of `regex` before tiktoken's.
 ASSIGNED = st.characters(exclude_categories=["Cs", "Cn"])
+CL100K_SPECIAL = SPECIAL_TOKENS["cl100k_base"]
+N_TEXTS = 10_000 if os.environ.get("FAULTS") == "full" else 300
+cl100k_base = partial(published_encoding, "cl100k_base", PATTERNS)
+gpt2 = partial(published_encoding, "gpt2", PATTERNS)
 
 
 def published_by_tiktoken(make):
@@ -33,7 +34,7 @@ def published_by_tiktoken(make):
     try:
         return make()
     except LessonsError as error:
-        (pytest.fail if os.environ.get("CI") else pytest.skip)(f"no {make.__name__}: {error}")
+        (pytest.fail if os.environ.get("CI") else pytest.skip)(f"no published encoding: {error}")
 
 
 @pytest.fixture(scope="module")
@@ -46,7 +47,7 @@ def ours(theirs):
     return BPETokenizer.from_tiktoken(theirs)
 
 
-@pytest.fixture(scope="module", params=[cl100k_base, gpt2], ids=lambda make: make.__name__)
+@pytest.fixture(scope="module", params=[cl100k_base, gpt2], ids=["cl100k_base", "gpt2"])
 def both(request):
     """Our tokenizer with the ranks of a published one, and the published one."""
     published = published_by_tiktoken(request.param)
@@ -81,10 +82,10 @@ def random_texts(n, seed):
 # Import: cl100k_base and gpt2
 
 
-def test_ids_of_10_000_texts_are_the_published_ones(both):  # SPEC A1, A10
+def test_ids_of_generated_texts_are_the_published_ones(both):  # SPEC A1, A10; TARGETS
     ours, theirs = both
-    texts = random_texts(10_000, seed=0)
-    assert len(set(texts)) == 10_000
+    texts = random_texts(N_TEXTS, seed=0)
+    assert len(set(texts)) == N_TEXTS
     expected = theirs.encode_ordinary_batch(texts, num_threads=1)
     different = [
         (text, ids)
@@ -95,7 +96,7 @@ def test_ids_of_10_000_texts_are_the_published_ones(both):  # SPEC A1, A10
 
 
 @given(text=st.text(ASSIGNED))
-@settings(max_examples=500)
+@settings(max_examples=300)
 def test_ids_of_any_text_are_the_published_ones(both, text):  # SPEC A1, A10
     ours, theirs = both
     assert ours.encode_ordinary(text) == theirs.encode_ordinary(text)
@@ -158,7 +159,7 @@ def test_what_others_left_in_a_shared_folder_is_not_trusted(monkeypatch, tmp_pat
     monkeypatch.setenv("TIKTOKEN_CACHE_DIR", str(tmp_path))
     make()
     copies = list(tmp_path.iterdir())
-    assert len(copies) == {"cl100k_base": 1, "gpt2": 2}[make.__name__]
+    assert len(copies) == (1 if make is cl100k_base else 2)
     for copy in copies:
         copy.write_bytes(b"#version: 0.2\n")
     assert make()._mergeable_ranks == expected
@@ -192,7 +193,7 @@ def trained(request):
 
 def test_exported_ids_are_our_own(trained):  # SPEC A1, A10
     encoding = trained.to_tiktoken()
-    texts = random_texts(1_000, seed=1)
+    texts = random_texts(300, seed=1)
     texts += ["low<|end|> of<|begin of text|>", "日本語", "\n\n\n\n", "<|end|><|end|>"]
     for text in texts:
         ids = trained.encode(text, allowed_special="all")
@@ -323,7 +324,7 @@ def test_an_encoding_that_lacks_a_byte_is_refused():  # SPEC S9
     encoding = tiktoken.Encoding(
         "own", pat_str=PATTERNS["gpt4"], mergeable_ranks=ranks, special_tokens={}
     )
-    with pytest.raises(LessonsError, match="the byte 97 is not in the vocabulary"):
+    with pytest.raises(LessonsError, match="b'a' must be one token, as a byte"):
         BPETokenizer.from_tiktoken(encoding)
 
 

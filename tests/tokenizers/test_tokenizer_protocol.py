@@ -138,6 +138,29 @@ def test_a_tiktoken_file_names_a_known_encoding(tmp_path, name):
         load_tokenizer(path)
 
 
+@pytest.mark.parametrize("name", ["bytes", "cl100k_base", "gpt2"])
+def test_names_are_loaded(name):  # SPEC A2
+    try:
+        assert load_tokenizer(name).n_vocab == {"bytes": 256, "gpt2": 50_257}.get(name, 100_277)
+    except LessonsError as error:
+        (pytest.fail if os.environ.get("CI") else pytest.skip)(str(error))
+
+
+def test_a_run_folder_its_checkpoints_and_a_hugging_face_file_are_loaded(tmp_path, monkeypatch):
+    # SPEC A2
+    tokenizer, checkpoint = BPETokenizer.train(TEXT, 270), tmp_path / "step-00000400"
+    checkpoint.mkdir()
+    for path in (tmp_path, checkpoint):
+        with pytest.raises(LessonsError, match=r"No such file .*tokenizer\.json"):
+            load_tokenizer(path)
+    for save in (tokenizer.save, tokenizer.to_huggingface):
+        save(tmp_path / "tokenizer.json")
+        for path in (tmp_path, str(checkpoint), tmp_path / "tokenizer.json"):
+            assert load_tokenizer(path).merges == tokenizer.merges
+    monkeypatch.chdir(checkpoint)
+    assert load_tokenizer(".").merges == tokenizer.merges
+
+
 def test_fingerprints_tell_tokenizers_apart():
     tokenizers = [
         ByteTokenizer(),

@@ -1,13 +1,12 @@
 """`tokenizer`: learn a vocabulary, turn text into token files, look at both, hand them on."""
 
 import base64
-import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import tyro
 from rich.progress import Progress
@@ -19,7 +18,6 @@ from transformer_lessons.data.encoding import read_parts
 from transformer_lessons.data.token_files import (
     END_OF_TEXT,
     MAGIC,
-    TokenHeader,
     hash_source,
     read_header,
     tokenize_file,
@@ -103,10 +101,10 @@ class Export:
 
 def run(arguments: Sequence[str]) -> int:
     """Run one of the four; returns the exit code."""
-    actions = {Train: train, Encode: encode, Inspect: show, Export: export}
-    kinds = {kind.__name__.lower(): kind for kind in actions}
+    actions: dict[type, Callable] = {Train: train, Encode: encode, Inspect: show, Export: export}
+    kinds: dict[str, Callable] = {kind.__name__.lower(): kind for kind in actions}
     prog = "python -m transformer_lessons tokenizer"
-    options = tyro.extras.subcommand_cli_from_dict(kinds, prog=prog, args=list(arguments))
+    options: Any = tyro.extras.subcommand_cli_from_dict(kinds, prog=prog, args=list(arguments))
     actions[type(options)](options, PlainConsole())
     return 0
 
@@ -116,7 +114,6 @@ def train(options: Train, console: PlainConsole) -> None:
     if bool(options.texts) == options.corpus:
         raise LessonsError("give either files to learn from or --corpus")
     check_start(options.out, options.n_workers)
-    start = time.perf_counter()
     with Progress(console=console, disable=not console.is_terminal) as bars:
         n_bytes = sum(path.stat().st_size for path in options.texts if path.exists())
         reading = bars.add_task("reading", total=n_bytes)
@@ -133,8 +130,7 @@ def train(options: Train, console: PlainConsole) -> None:
     tokenizer.save(options.out)
     wanted = "" if tokenizer.n_vocab == options.vocab_size else ": no pair was left to join"
     rows = {"vocabulary": f"{tokenizer.n_vocab:,} of {options.vocab_size:,}{wanted}"}
-    rows = facts_of(tokenizer) | rows | {"time": f"{time.perf_counter() - start:.1f} s"}
-    print_table(console, "after training", rows)
+    print_table(console, "after training", facts_of(tokenizer) | rows)
     console.print(f"Saved: {options.out}", soft_wrap=True)
 
 
@@ -142,30 +138,26 @@ def encode(options: Encode, console: PlainConsole) -> None:
     """Write the token file, unless it is there."""
     tokenizer, source = load_tokenizer(options.tokenizer), options.text
     out = options.out or source.with_suffix(".tokens")
-    if (header := header_of(out)) is not None:
-        made_of = fingerprint(tokenizer), hash_source(source)
-        if (header.tokenizer_sha256, header.source_sha256) == made_of:
-            print_table(console, "token file", facts_of_tokens(header))
+    if facts := token_facts(out):
+        made_of = {fingerprint(tokenizer), hash_source(source)}
+        if made_of == {facts["tokenizer_sha256"], facts["source_sha256"]}:
+            print_table(console, "token file", facts)
             console.print(f"There already, of the same text and tokenizer: {out}", soft_wrap=True)
             return
     check_start(out, options.n_workers)
-    start = time.perf_counter()
     with Progress(console=console, disable=not console.is_terminal) as bars:
         task = bars.add_task("encoding", total=source.stat().st_size if source.exists() else 0)
-
-        def report(n_read: int, n_tokens: int) -> None:
-            bars.update(task, completed=n_read)
-
-        header = tokenize_file(source, tokenizer, out, options.n_workers, report).header
-    rows = facts_of_tokens(header) | {"time": f"{time.perf_counter() - start:.1f} s"}
-    print_table(console, "token file", rows)
+        tokenize_file(
+            source, tokenizer, out, options.n_workers, lambda n, _: bars.update(task, completed=n)
+        )
+    print_table(console, "token file", token_facts(out) or {})
     console.print(f"Saved: {out}", soft_wrap=True)
 
 
 def show(options: Inspect, console: PlainConsole) -> None:
     """Print what a file is made of."""
-    if (header := header_of(Path(options.file))) is not None:
-        print_table(console, "token file", facts_of_tokens(header))
+    if facts := token_facts(Path(options.file)):
+        print_table(console, "token file", facts)
         return
     tokenizer = load_tokenizer(options.file)
     name, text = options.text or "Python's documentation", sample_text(options.text)
@@ -218,12 +210,16 @@ def pieces(options: Train, report: Callable[[int], None]) -> Iterator[str]:
             report(n_before + n_read)
 
 
-def header_of(path: Path) -> TokenHeader | None:
+def token_facts(path: Path) -> dict[str, str] | None:
     """What a token file says about itself; None for a file that isn't one."""
     if not path.is_file():
         return None
     with path.open("rb") as file:
-        return read_header(path) if file.read(len(MAGIC)) == MAGIC else None
+        if file.read(len(MAGIC)) != MAGIC:
+            return None
+    header = read_header(path)
+    facts = {name: str(value) for name, value in asdict(header).items()}
+    return facts | {"bytes per token": f"{header.n_bytes / max(header.n_tokens, 1):.2f}"}
 
 
 def sample_text(path: Path | None) -> str:
@@ -233,12 +229,6 @@ def sample_text(path: Path | None) -> str:
     if text := "".join(part.text for part in islice(read_parts(path), 100))[:SAMPLE]:
         return text
     raise LessonsError("no text to measure compression on", where=str(path))
-
-
-def facts_of_tokens(header: TokenHeader) -> dict[str, str]:
-    """What a token file says about itself."""
-    facts = {name: str(value) for name, value in asdict(header).items()}
-    return facts | {"bytes per token": f"{header.n_bytes / max(header.n_tokens, 1):.2f}"}
 
 
 def facts_of(tokenizer: Tokenizer) -> dict[str, str]:

@@ -186,24 +186,24 @@ JOIN_PAIR = Exercise(
 )
 
 
-def _encode_by_rank(chunk: bytes, merges: dict[IdPair, int]) -> list[int]:
-    """The ids of `chunk`: join the pair of the lowest new id, as long as there is one."""
-    return _encode(chunk, merges, lambda ids, known: min(known, key=lambda pair: merges[pair]))
+def _encode_by_rank(pretoken: bytes, merges: dict[IdPair, int]) -> list[int]:
+    """The ids of `pretoken`: join the pair of the lowest new id, as long as there is one."""
+    return _encode(pretoken, merges, lambda ids, known: min(known, key=lambda pair: merges[pair]))
 
 
-def _encode(chunk, merges, choose) -> list[int]:
-    ids = list(chunk)
+def _encode(pretoken, merges, choose) -> list[int]:
+    ids = list(pretoken)
     while known := [pair for pair in pairwise(ids) if pair in merges]:
         pair = choose(ids, known)
         ids = _join_pair(ids, pair, merges[pair])
     return ids
 
 
-def _encode_longest(chunk: bytes, merges: dict[IdPair, int]) -> list[int]:
+def _encode_longest(pretoken: bytes, merges: dict[IdPair, int]) -> list[int]:
     tokens = {id: bytes([id]) for id in range(256)}
     for (left, right), new in merges.items():
         tokens[new] = tokens[left] + tokens[right]
-    ids, rest = [], chunk
+    ids, rest = [], pretoken
     while rest:
         best = max(
             (id for id in tokens if rest.startswith(tokens[id])), key=lambda i: len(tokens[i])
@@ -213,9 +213,9 @@ def _encode_longest(chunk: bytes, merges: dict[IdPair, int]) -> list[int]:
     return ids
 
 
-def _encode_one_pass(chunk: bytes, merges: dict[IdPair, int]) -> list[int]:
+def _encode_one_pass(pretoken: bytes, merges: dict[IdPair, int]) -> list[int]:
     """Each place once, from the left: a join is never joined again."""
-    ids, i, word = [], 0, list(chunk)
+    ids, i, word = [], 0, list(pretoken)
     while i < len(word):
         new = merges.get(tuple(word[i : i + 2]))
         ids.append(word[i] if new is None else new)
@@ -241,7 +241,7 @@ ENCODE_BY_RANK = Exercise(
     reference=_encode_by_rank,
     wrong_answers=(
         WrongAnswer(
-            lambda chunk, merges: _encode(chunk, merges, lambda ids, known: known[0]),
+            lambda pretoken, merges: _encode(pretoken, merges, lambda ids, known: known[0]),
             "This joins the first pair that has a token: the earliest merge goes first, wherever "
             "it stands.",
         ),
@@ -251,8 +251,8 @@ ENCODE_BY_RANK = Exercise(
             "decides, not the length.",
         ),
         WrongAnswer(
-            lambda chunk, merges: _encode(
-                chunk, merges, lambda ids, known: max(known, key=lambda pair: merges[pair])
+            lambda pretoken, merges: _encode(
+                pretoken, merges, lambda ids, known: max(known, key=lambda pair: merges[pair])
             ),
             "The latest merge goes first: the smallest new id was learned first.",
         ),
@@ -261,7 +261,7 @@ ENCODE_BY_RANK = Exercise(
             "One pass from the left: what a join makes can be part of another join.",
         ),
         WrongAnswer(
-            lambda chunk, merges: list(chunk),
+            lambda pretoken, merges: list(pretoken),
             "These are the bytes: no merge has been applied.",
         ),
     ),

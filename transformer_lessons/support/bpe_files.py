@@ -13,7 +13,7 @@ The pattern is a name: a regular expression from a file could take for ever.
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -83,6 +83,8 @@ def check_parts(parts: BPEParts) -> None:
 
     The reasons are to be a byte, all but `missing_bytes`; to be made by a merge; to be special.
     """
+    if parts.normal_form not in (None, "NFC"):
+        raise LessonsError(f"{str(parts.normal_form)[:40]!r} is not NFC", where="normal_form")
     for rank, pair in enumerate(parts.merges or ()):
         if len(pair) != 2 or not all(isinstance(part, bytes) and part for part in pair):
             raise LessonsError(f"{pair!r} is not two tokens", where=f"merges[{rank}]")
@@ -90,13 +92,23 @@ def check_parts(parts: BPEParts) -> None:
     reasons.update(left + right for left, right in parts.merges or ())
     reasons.update(text.encode("utf-8") for text in parts.special_tokens)
     tokens = Counter(parts.vocab.values())
-    if odd := (reasons - tokens) + (tokens - reasons):
+    if odd := [token for token in reasons | tokens if not reasons[token] == tokens[token] == 1]:
         what = f"{min(odd)!r} must be one token, as a byte, made by one merge, or special"
         raise LessonsError(what, where="vocab", remedy="A vocabulary holds all 256 bytes.")
     if not tokens:
         raise LessonsError("it is empty", where="vocab")
-    if parts.normal_form not in (None, "NFC"):
-        raise LessonsError(f"{str(parts.normal_form)[:40]!r} is not NFC", where="normal_form")
+
+
+def join_tokens(ids: Iterable[int], token_of: Callable[[int], bytes]) -> bytes:
+    """The tokens of `ids`, one after another; an id without a token raises `LessonsError`."""
+    tokens = []
+    for place, id in enumerate(ids):
+        try:
+            tokens.append(token_of(id))
+        except (KeyError, OverflowError):
+            what, where = f"token {id} is not in the vocabulary", f"position {place}"
+            raise LessonsError(what, where=where, remedy="Is it another tokenizer's?") from None
+    return b"".join(tokens)
 
 
 def lacking_bytes(vocab: dict[int, bytes]) -> list[int]:

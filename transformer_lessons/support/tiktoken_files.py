@@ -27,16 +27,18 @@ def published_encoding(name: str, patterns: Mapping[str, str]) -> tiktoken.Encod
     if not isinstance(name, str) or name not in SPECIAL_TOKENS:
         remedy = f"Known: {', '.join(SPECIAL_TOKENS)}."
         raise LessonsError(f"unknown encoding {name!r}", remedy=remedy)
-    is_gpt2 = name == "gpt2"
-    files = ["gpt2_merges", "gpt2_ids"] if is_gpt2 else [name]
+    files = ["gpt2_merges", "gpt2_ids"] if name == "gpt2" else [name]
     paths = [str(fetch(file)) for file in files]
     # tiktoken keeps copies in a folder that all users share: the hashes are for them.
     hashes = [ASSETS[file].sha256 for file in files]
-    read_ranks = data_gym_to_mergeable_bpe_ranks if is_gpt2 else load_tiktoken_bpe
+    if name == "gpt2":
+        ranks = data_gym_to_mergeable_bpe_ranks(paths[0], paths[1], hashes[0], hashes[1])
+    else:
+        ranks = load_tiktoken_bpe(paths[0], hashes[0])
     return tiktoken.Encoding(
         name,
-        pat_str=patterns["gpt2" if is_gpt2 else "gpt4"],
-        mergeable_ranks=read_ranks(*paths, *hashes),
+        pat_str=patterns["gpt2" if name == "gpt2" else "gpt4"],
+        mergeable_ranks=ranks,
         special_tokens=SPECIAL_TOKENS[name],
     )
 

@@ -30,15 +30,14 @@ HUGGINGFACE_PATTERNS = {
     "qwen2": r"'(?i:[sdmt]|ll|ve|re)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}|"
     r" ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+",
 }
-# The patterns of Llama 3 and Qwen2 as their files have them; those above match the same.
+# As the files of Llama 3 and Qwen2 have them; those above match the same.
 ENDINGS = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|"
 SIGNS = r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 PUBLISHED = {"llama3": ENDINGS + r"\p{N}{1,3}" + SIGNS, "qwen2": ENDINGS + r"\p{N}" + SIGNS}
 PATTERN_NAMES = {text: name for name, text in HUGGINGFACE_PATTERNS.items()}
 PATTERN_NAMES |= {text: name for name, text in PUBLISHED.items()}
 DIGITS = {"type": "Digits", "individual_digits": True}
-LARGEST = 2**25  # bytes of a file; Llama 3.2's has 17 million
-LONGEST_TOKEN = 512  # bytes; the longest of GPT-4 has 128
+LARGEST, LONGEST_TOKEN = 2**25, 512  # bytes; Llama 3.2's file has 17 million, its tokens 128
 OTHER_FILES = ("tokenizer.model", "vocab.json", "vocab.txt", "merges.txt")
 
 
@@ -58,12 +57,13 @@ def byte_characters() -> list[str]:
     return [characters[byte] for byte in range(256)]
 
 
-BYTE_OF = {character: byte for byte, character in enumerate(byte_characters())}
+CHARACTERS = byte_characters()
+BYTE_OF = {character: byte for byte, character in enumerate(CHARACTERS)}
 
 
-def spell(token: bytes, characters: list[str]) -> str:
+def spell(token: bytes) -> str:
     """A token, spelled with GPT-2's characters."""
-    return "".join([characters[byte] for byte in token])
+    return "".join([CHARACTERS[byte] for byte in token])
 
 
 def unspell(text: str, where: str) -> bytes:
@@ -85,18 +85,16 @@ def write_huggingface(path: Path, parts: BPEParts) -> None:
     Special tokens stand in the vocabulary too, or `tokenizers` would number them itself. One that
     is already the spelling of an ordinary token raises `LessonsError`.
     """
-    characters, special = byte_characters(), parts.special_ids
+    special = parts.special_ids
     ordinary = parts.vocab.keys() - special.values()
-    spelled = {spell(parts.vocab[id], characters): id for id in parts.vocab if id in ordinary}
-    if taken := [text for text in special if text in spelled]:
-        what = (
-            f"the special token {taken[0]!r} is also how the token {spelled[taken[0]]} is spelled"
-        )
+    spelled = {spell(token): id for id, token in parts.vocab.items() if id in ordinary}
+    for text in special.keys() & spelled.keys():
+        what = f"the special token {text!r} is also how the token {spelled[text]} is spelled"
         raise LessonsError(what, where="special_tokens", remedy="Use another special token.")
     pattern = {"Regex": HUGGINGFACE_PATTERNS[parts.pattern]}
     split = {"type": "Split", "pattern": pattern, "behavior": "Isolated", "invert": False}
-    byte_level = {"type": "ByteLevel", "add_prefix_space": False, "use_regex": False}
-    byte_level |= {"trim_offsets": True}
+    level = {"type": "ByteLevel", "add_prefix_space": False, "use_regex": False}
+    level |= {"trim_offsets": True}
     flags = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False}
     document = {
         "version": "1.0",
@@ -104,13 +102,13 @@ def write_huggingface(path: Path, parts: BPEParts) -> None:
             {"id": id, "content": text, **flags, "special": True} for text, id in special.items()
         ],
         "normalizer": parts.normal_form and {"type": parts.normal_form},
-        "pre_tokenizer": {"type": "Sequence", "pretokenizers": [split, byte_level]},
+        "pre_tokenizer": {"type": "Sequence", "pretokenizers": [split, level]},
         "post_processor": None,
-        "decoder": byte_level,
+        "decoder": level,
         "model": {
             "type": "BPE",
             "vocab": spelled | special,
-            "merges": [[spell(half, characters) for half in pair] for pair in parts.merges or ()],
+            "merges": [[spell(left), spell(right)] for left, right in parts.merges or ()],
         },
     }
     replace_file(path, json.dumps(document, ensure_ascii=False) + "\n")
@@ -153,8 +151,7 @@ def read_huggingface(path: Path) -> BPEParts:
     vocab = read_vocab(model.get("vocab"), special, "vocab")
     if not isinstance(entries := model.get("merges"), list):
         raise LessonsError("not a list", where="merges")
-    lines = [" ".join(entry) if is_pair(entry) else entry for entry in entries]
-    merges = spelled_merges(lines, vocab, "merges")
+    merges = spelled_merges(entries, vocab, "merges")
     normal_form = normalizer and normalizer["type"]
     return BPEParts(vocab, merges, list(special), pattern, lacking_bytes(vocab), normal_form)
 
@@ -192,9 +189,9 @@ def read_added_tokens(entries: Any, where: str) -> dict[str, int]:
         at = f"{where}[{place}]"
         if not isinstance(entry, dict) or not isinstance(entry.get("content"), str):
             raise LessonsError("not a token with a content", where=at)
-        text, id = entry["content"], entry.get("id")
-        if not is_id(id):
+        if not is_id(entry.get("id")):
             raise LessonsError("id is not 0, 1, 2, …", where=at)
+        text, id = entry["content"], entry["id"]
         for name in ("single_word", "lstrip", "rstrip"):
             if entry.get(name, False) is not False:
                 raise LessonsError(f"{name} of {text[:40]!r} is not known", where=at)
@@ -223,25 +220,20 @@ def read_vocab(entries: Any, special: dict[str, int], where: str) -> dict[int, b
     return vocab
 
 
-def is_pair(entry: Any) -> bool:
-    """Whether a merge is spelled the newer way, ["a", "b"]."""
-    return isinstance(entry, list) and [type(half) for half in entry] == [str, str]
-
-
 def spelled_merges(
-    lines: list[Any], vocab: dict[int, bytes], where: str
+    entries: list[Any], vocab: dict[int, bytes], where: str
 ) -> list[tuple[bytes, bytes]] | None:
-    """The merges, spelled "a b"; None if the ids of the tokens say all that there is to know.
+    """The merges, spelled "a b" or ["a", "b"]; None if the ids of the tokens say all about them.
 
     Llama 3's file lists every pair of tokens that joins to a third, in the order of the ids, and so
     means: join two whenever the result is a token, the smallest id first. A list with some of those
     pairs, or in another order, would mean something else, and raises `LessonsError`.
     """
     merges = []
-    for rank, line in enumerate(lines):
-        halves = line.split(" ") if isinstance(line, str) else ()
-        if len(halves) != 2:
-            what = f"{str(line)[:40]!r} is not two tokens and a space"
+    for rank, entry in enumerate(entries):
+        halves = entry.split(" ") if isinstance(entry, str) else entry
+        if not isinstance(halves, list) or [type(half) for half in halves] != [str, str]:
+            what = f"{str(entry)[:40]!r} is not two tokens and a space"
             raise LessonsError(what, where=f"{where}[{rank}]")
         merges.append((unspell(halves[0], where), unspell(halves[1], where)))
     ids = {token: id for id, token in vocab.items()}

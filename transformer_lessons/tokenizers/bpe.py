@@ -14,6 +14,7 @@ from transformer_lessons.support.bpe_files import (
     add_special_tokens,
     check_parts,
     errors_in,
+    join_tokens,
     read_bpe,
     write_bpe,
 )
@@ -21,7 +22,7 @@ from transformer_lessons.support.tiktoken_files import make_encoding, read_encod
 from transformer_lessons.support.tokenizer_json import read_huggingface, write_huggingface
 from transformer_lessons.tokenizers.bpe_encoding import apply_merges, merges_of_ranks
 from transformer_lessons.tokenizers.bpe_training import count_pretokens, learn_merges
-from transformer_lessons.tokenizers.byte_tokenizer import _join_tokens, utf8_bytes
+from transformer_lessons.tokenizers.byte_tokenizer import utf8_bytes
 from transformer_lessons.tokenizers.pretokenizer import (
     PATTERNS,
     pretokenize,
@@ -65,11 +66,12 @@ class BPETokenizer:
         self.missing_bytes, self.normal_form = sorted(missing_bytes), normal_form
         special = set(self.special_tokens.values())
         self.ids = {token: id for id, token in self.vocab.items() if id not in special}
-        self.merges = merges_of_ranks(self.ids) if merges is None else list(map(tuple, merges))
+        self.merges = merges_of_ranks(self.ids) if merges is None else list(merges)
         check_parts(self.parts)
         self.ranks = {left + right: rank for rank, (left, right) in enumerate(self.merges)}
-        if wrong := set(self.merges).difference(merges_of_ranks(self.ranks)):
-            what = f"{min(wrong)} is a merge whose two parts never meet after the merges before"
+        possible = set(merges_of_ranks(self.ranks))
+        if wrong := [pair for pair in map(tuple, self.merges) if pair not in possible]:
+            what = f"{wrong[0]} is a merge whose two parts never meet after the merges before"
             raise LessonsError(what, where="merges")
         split_pattern(pattern)  # an unknown one is refused here, not when it is first used
         self.encode_cached = lru_cache(N_CACHED)(self.encode_pretoken)
@@ -82,8 +84,9 @@ class BPETokenizer:
     @property
     def parts(self) -> BPEParts:
         """The arguments that make the same tokenizer."""
-        parts = self.vocab, self.merges, list(self.special_tokens), self.pattern
-        return BPEParts(*parts, self.missing_bytes, self.normal_form)
+        special_tokens = list(self.special_tokens)
+        rest = self.pattern, self.missing_bytes, self.normal_form
+        return BPEParts(self.vocab, self.merges, special_tokens, *rest)
 
     def __reduce__(self) -> tuple:
         return BPETokenizer, tuple(self.parts)  # the cache can't be pickled
@@ -137,7 +140,7 @@ class BPETokenizer:
         """The ids of `text`, in which special tokens have no special meaning."""
         utf8_bytes(text)
         if self.normal_form is not None:
-            text = unicodedata.normalize(self.normal_form, text)
+            text = unicodedata.normalize("NFC", text)  # the only form that is known
         pretokens = pretokenize(text, self.pattern)
         all_short = max(map(len, pretokens), default=0) <= LONGEST_CACHED
         encode = self.encode_cached if all_short else self.encode_any
@@ -170,7 +173,7 @@ class BPETokenizer:
 
     def decode_bytes(self, ids: Iterable[int]) -> bytes:
         """The bytes of `ids`; an id that is not in the vocabulary raises `LessonsError`."""
-        return _join_tokens(ids, self.vocab.__getitem__)
+        return join_tokens(ids, self.vocab.__getitem__)
 
     def decode(self, ids: Iterable[int]) -> str:
         """The text of `ids`; bytes that are not UTF-8 become the replacement character U+FFFD."""

@@ -55,7 +55,8 @@ def merges_of_ranks(ranks: Mapping[bytes, int]) -> list[tuple[bytes, bytes]]:
     >>> merges_of_ranks({b"a": 0, b"b": 1, b"ab": 2, b"abab": 3})
     [(b'a', b'b'), (b'ab', b'ab')]
     """
-    merges, earlier = [], {}
+    merges: list[tuple[bytes, bytes]] = []
+    earlier: dict[bytes, int] = {}
     for token, rank in sorted(ranks.items(), key=lambda item: item[1]):
         if len(token) > 1:
             halves = apply_merges(token, earlier)

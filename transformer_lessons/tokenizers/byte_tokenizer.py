@@ -2,7 +2,7 @@
 
 import codecs
 import json
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from transformer_lessons.errors import LessonsError
@@ -92,15 +92,3 @@ def decode_stream(pieces: Iterable[bytes]) -> Iterator[str]:
             yield text
     if text := decoder.decode(b"", final=True):
         yield text
-
-
-def _join_tokens(ids: Iterable[int], token_of: Callable[[int], bytes]) -> bytes:
-    """The tokens of `ids`, one after another; an id without a token raises `LessonsError`."""
-    tokens = []
-    for place, id in enumerate(ids):
-        try:
-            tokens.append(token_of(id))
-        except (KeyError, OverflowError):
-            what, where = f"token {id} is not in the vocabulary", f"position {place}"
-            raise LessonsError(what, where=where, remedy="Is it another tokenizer's?") from None
-    return b"".join(tokens)

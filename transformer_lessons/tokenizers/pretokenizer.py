@@ -144,8 +144,8 @@ def last_safe_cut(text: str, special: regex.Pattern | None, longest: int) -> int
         cut = match.start()
         if cut + longest > len(text):
             continue
-        starts = range(max(cut - longest + 1, 0), cut) if special else ()
-        found = (special.match(text, start) for start in starts)
+        starts = range(max(cut - longest + 1, 0), cut)
+        found = [special.match(text, start) for start in starts] if special else []
         if not any(token and token.end() > cut for token in found):
             return cut
     return 0

@@ -5,9 +5,10 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from transformer_lessons.errors import LessonsError
+from transformer_lessons.support.bpe_files import join_tokens
 from transformer_lessons.support.files import read_json, replace_file
 from transformer_lessons.support.tiktoken_files import published_encoding
-from transformer_lessons.tokenizers.byte_tokenizer import _join_tokens, utf8_bytes
+from transformer_lessons.tokenizers.byte_tokenizer import utf8_bytes
 from transformer_lessons.tokenizers.pretokenizer import PATTERNS, split_special
 
 FORMAT = "transformer_lessons/tiktoken-1"
@@ -46,7 +47,7 @@ class TiktokenTokenizer:
 
     def decode_bytes(self, ids: Iterable[int]) -> bytes:
         """The bytes of `ids`; an id that is not in the vocabulary raises `LessonsError`."""
-        return _join_tokens(ids, self.encoding.decode_single_token_bytes)
+        return join_tokens(ids, self.encoding.decode_single_token_bytes)
 
     def decode(self, ids: Iterable[int]) -> str:
         """The text of `ids`; bytes that are not UTF-8 become the replacement character U+FFFD."""

@@ -14,14 +14,13 @@ from tokenizers import decoders, models, normalizers, pre_tokenizers, trainers
 
 from transformer_lessons.errors import LessonsError
 from transformer_lessons.support.corpus import python_documentation
-from transformer_lessons.support.tokenizer_json import HUGGINGFACE_PATTERNS
-from transformer_lessons.tokenizers.bpe import BPETokenizer
-from transformer_lessons.weights.huggingface_tokenizer import (
+from transformer_lessons.support.tokenizer_json import (
+    HUGGINGFACE_PATTERNS,
     PUBLISHED,
-    folder_tokenizer,
     pattern_of,
-    read_huggingface_tokenizer,
 )
+from transformer_lessons.tokenizers.bpe import BPETokenizer
+from transformer_lessons.weights.huggingface import folder_tokenizer
 
 SPECIAL = ["<|endoftext|>", "<|im_start|>", "<|im_end|>", "<think>"]
 TEXT = python_documentation()[:60_000] + " don't I'LL 12345 日本語 😀 é ſ \n\n \t\r\n" * 60
@@ -61,7 +60,7 @@ def trained(name):
 
 def read(document, folder):
     (folder / "tokenizer.json").write_text(json.dumps(document), encoding="utf-8")
-    return read_huggingface_tokenizer(folder / "tokenizer.json")
+    return BPETokenizer.from_huggingface(folder / "tokenizer.json")
 
 
 @lru_cache
@@ -81,7 +80,7 @@ PIECES = st.one_of(
 
 @pytest.mark.parametrize("name", WAYS)
 @given(text=st.lists(PIECES, max_size=12).map("".join))
-@settings(max_examples=500)
+@settings(max_examples=100)
 def test_ids_are_those_of_tokenizers(name, text):  # SPEC A1, G5
     theirs, ours = both(name)
     ids = ours.encode(text, allowed_special="all")
@@ -110,7 +109,7 @@ def test_accents_are_joined_where_the_file_asks_for_it(tmp_path):  # SPEC A1
     qwen2.to_huggingface(tmp_path / "tokenizer.json")
     for again in (
         BPETokenizer.load(tmp_path / "own.json"),
-        read_huggingface_tokenizer(tmp_path / "tokenizer.json"),
+        BPETokenizer.from_huggingface(tmp_path / "tokenizer.json"),
         pickle.loads(pickle.dumps(qwen2)),
     ):
         assert again.encode(text, "all") == theirs.encode(text).ids
@@ -136,7 +135,7 @@ def cut(name, text):
 def test_our_own_file_comes_back(tmp_path):  # SPEC A1
     tokenizer = BPETokenizer.train("low lower lowest" * 9, 262, ["<|end|>"], pattern="gpt4")
     tokenizer.to_huggingface(tmp_path / "tokenizer.json")
-    again = read_huggingface_tokenizer(tmp_path / "tokenizer.json")
+    again = BPETokenizer.from_huggingface(tmp_path / "tokenizer.json")
     assert (again.vocab, again.merges) == (tokenizer.vocab, tokenizer.merges)
     assert (again.special_tokens, again.pattern) == (tokenizer.special_tokens, "gpt4")
 
@@ -146,7 +145,7 @@ def test_every_pattern_that_is_written_is_read(name, tmp_path):  # SPEC A1
     BPETokenizer({b: bytes([b]) for b in range(256)}, [], pattern=name).to_huggingface(
         tmp_path / "tokenizer.json"
     )
-    assert read_huggingface_tokenizer(tmp_path / "tokenizer.json").pattern == name
+    assert BPETokenizer.from_huggingface(tmp_path / "tokenizer.json").pattern == name
 
 
 def test_merges_spelled_the_older_way(tmp_path):  # SPEC A1
@@ -238,12 +237,12 @@ WRONG = {
     "taken": (changed(["added_tokens", 1, "id"], 300), "'<|im_start|>' has two ids"),
     "vocab": (changed(["model", "vocab"], [1]), "not an object with an id for each token"),
     "vocab id": (changed(["model", "vocab", "the"], "7"), "not an object with an id"),
-    "vocab twice": (changed(["model", "vocab", "the"], 300), "the id 300 is there twice"),
+    "vocab twice": (changed(["model", "vocab", "the"], 300), "the id 300 of "),
     "no byte": (changed(["model", "vocab", "日"], 5000), "a character that stands for no byte"),
     "long": (changed(["model", "vocab", "a" * 513], 5000), "has over 512 bytes"),
-    "idle": (changed(["model", "vocab", "qqqq"], 5000), "must be in the vocabulary, and made by"),
+    "idle": (changed(["model", "vocab", "qqqq"], 5000), "must be one token, as a byte, made by"),
     "merges": (changed(["model", "merges"], {}), "not a list"),
-    "merge": (changed(["model", "merges", 3], ["a"]), "not a list of pairs of tokens"),
+    "merge": (changed(["model", "merges", 3], ["a"]), "is not two tokens and a space"),
     "merge of three": (changed(["model", "merges", 3], "a b c"), "is not two tokens and a space"),
     "merge unknown": (changed(["model", "merges", 3], "q q"), "is not in the vocabulary"),
     "half a character": (
