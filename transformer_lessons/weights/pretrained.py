@@ -92,9 +92,7 @@ def load_huggingface(
     """The model in a Hugging Face folder, in `dtype` on `device`, and its tokenizer, or None."""
     folder = Path(folder)
     family, config = read_config(folder)
-    tokenizer = None
-    if path := find_huggingface(folder):  # first: it takes a second, the weights may take a minute
-        tokenizer = BPETokenizer.from_huggingface(file_in_folder(folder, path.name))
+    tokenizer = _folder_tokenizer(folder)  # first: it takes a second, the weights a minute
     if tokenizer is not None and tokenizer.n_vocab > config.vocab_size:
         what = f"the tokenizer has ids up to {tokenizer.n_vocab - 1}"
         remedy = f"The model knows {config.vocab_size:,} tokens. Do the files belong together?"
@@ -113,6 +111,13 @@ def load_huggingface(
 
     shapes = {name: place.shape for name, place in tensors.items()}
     return assemble(config, names, shapes, read, dtype, device, where=str(folder)), tokenizer
+
+
+def _folder_tokenizer(folder: Path) -> BPETokenizer | None:
+    """The tokenizer of a folder: None if there is no file, `LessonsError` for an unknown kind."""
+    if (found := find_huggingface(folder)) is None:
+        return None
+    return BPETokenizer.from_huggingface(file_in_folder(folder, found.name))
 
 
 def _check_tied(tensors: dict[str, StoredTensor]) -> None:

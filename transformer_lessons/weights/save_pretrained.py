@@ -60,9 +60,9 @@ def save_pretrained(model: Decoder, tokenizer: Tokenizer | None, folder: Path | 
     with unfinished_folder(Path(folder), names) as unfinished:
         if tokenizer is not None:
             _as_bpe(tokenizer).to_huggingface(unfinished / "tokenizer.json")
-            facts = {"tokenizer_class": "PreTrainedTokenizerFast"}
-            facts |= {"model_max_length": model.config.context_length}
-            facts |= {"clean_up_tokenization_spaces": False}  # decode gives what was encoded
+            facts: dict[str, Any] = {"tokenizer_class": "PreTrainedTokenizerFast"}
+            facts["model_max_length"] = model.config.context_length
+            facts["clean_up_tokenization_spaces"] = False  # decode gives what was encoded
             _write_json(unfinished / "tokenizer_config.json", facts)
         try:
             save_file(tensors, unfinished / "model.safetensors", metadata={"format": "pt"})
