@@ -48,8 +48,8 @@ def ours(
 def huggingface(dtype: str = "float32", compiled: bool = False, n_new: int = N_NEW) -> Work:
     """`generate` of transformers, with a cache that grows, or compiled, with a static one."""
     from transformer_lessons.support.assets import fetch
-    from transformer_lessons.weights.gguf import read_gguf
-    from transformer_lessons.weights.gguf_model import gguf_tokenizer
+    from transformer_lessons.support.gguf_file import read_gguf
+    from transformer_lessons.weights.pretrained import gguf_tokenizer
 
     tokenizer = gguf_tokenizer(read_gguf(fetch(NAME)))
     prompt = torch.tensor([tokenizer.encode(PROMPT)])

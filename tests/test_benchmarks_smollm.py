@@ -14,8 +14,8 @@ from benchmarks.decoding import same_texts
 from benchmarks.worker import Run, measure
 from transformer_lessons.model.accounting import parameter_counts
 from transformer_lessons.presets import preset
-from transformer_lessons.weights.gguf import read_gguf
-from transformer_lessons.weights.gguf_model import gguf_tokenizer
+from transformer_lessons.support.gguf_file import read_gguf
+from transformer_lessons.weights.pretrained import gguf_tokenizer
 
 PAGE = Path(__file__).resolve().parents[1] / "book" / "benchmarks.md"
 

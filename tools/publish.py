@@ -8,6 +8,7 @@ scores that lesson 17 samples from become another.
 """
 
 import base64
+import json
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,8 +16,9 @@ from pathlib import Path
 from notebook_files import ROOT, notebook_paths, numbered_code_cells, read_notebook, tags
 from page_scores import scores_script
 
-from transformer_lessons.support.files import replace_file
-from transformer_lessons.weights.export import export_page_script
+from transformer_lessons.errors import LessonsError
+from transformer_lessons.support.files import read_json, replace_file
+from transformer_lessons.weights.export import FORMAT
 
 TAG = "figure:"
 FIGURES = Path("book/_static/figures")
@@ -31,6 +33,19 @@ def tagged_figures(root: Path) -> Iterator[tuple[Path, bytes]]:
             for name in [tag.removeprefix(TAG) for tag in tags(cell) if tag.startswith(TAG)]:
                 [image] = [o.data["image/png"] for o in cell.outputs if "data" in o]
                 yield root / FIGURES / f"{name}.png", base64.b64decode(image)
+
+
+def export_page_script(json_path: Path | str, script_path: Path | str, name: str) -> None:
+    """Wrap an exported model as a script that a page can load: TransformerLessons.weights[name].
+
+    A page opened from a file may not fetch JSON, but it may run a script.
+    """
+    document = read_json(json_path)
+    if not isinstance(document, dict) or document.get("format") != FORMAT:
+        raise LessonsError("not a model of export_json", where=str(json_path))
+    text = Path(json_path).read_text(encoding="utf-8").strip()
+    script = f"TransformerLessons.weights[{json.dumps(name)}] = {text};\n"
+    replace_file(Path(script_path), script)
 
 
 def main(root: Path = ROOT) -> int:

@@ -9,6 +9,7 @@ import pydata_sphinx_theme
 import pytest
 import torch
 from axe_playwright_python.sync_playwright import Axe
+from publish import export_page_script
 
 from transformer_lessons.analysis.attention_patterns import attention_patterns
 from transformer_lessons.config import ModelConfig
@@ -16,7 +17,9 @@ from transformer_lessons.generation.generate import generate
 from transformer_lessons.generation.sampling import Sampler, temperature_softmax
 from transformer_lessons.model.decoder import Decoder
 from transformer_lessons.presets import preset
-from transformer_lessons.weights.export import export_json, export_page_script, load_json
+from transformer_lessons.weights.export import export_json
+
+from ..weights.json_model import load_json
 
 WIDGETS = Path(__file__).parents[2] / "book" / "_static" / "widgets"
 SHIPPED = WIDGETS / "first_model_weights.js"

@@ -11,10 +11,10 @@ from transformer_lessons.model.accounting import count_parameters
 from transformer_lessons.model.decoder import Decoder
 from transformer_lessons.model.rope import to_split_layout
 from transformer_lessons.presets import preset
-from transformer_lessons.weights.chat_template import render_chat
-from transformer_lessons.weights.gguf import read_gguf
+from transformer_lessons.support.gguf_file import read_gguf
+from transformer_lessons.weights.chat_template import ChatTemplate
 from transformer_lessons.weights.gguf_blocks import dequantize
-from transformer_lessons.weights.gguf_model import gguf_names
+from transformer_lessons.weights.name_maps import gguf_names
 
 CHATML = (
     "{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\n' "
@@ -102,7 +102,7 @@ def test_the_names_by_hand():  # SPEC G4, G5
 
 @pytest.mark.parametrize("case", exercise("chat_text").cases)
 def test_the_conversation_is_the_templates(case):  # SPEC G4, G5
-    assert reference("chat_text")(*case) == render_chat(CHATML, *case)
+    assert reference("chat_text")(*case) == ChatTemplate(CHATML).render(*case)
 
 
 def test_the_conversation_by_hand():  # SPEC G4, G5

@@ -9,10 +9,10 @@ import time
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from transformer_lessons.errors import LessonsError
+from transformer_lessons.support.gguf_file import read_gguf
 from transformer_lessons.support.tokenizer_json import byte_characters
 from transformer_lessons.tokenizers.bpe import BPETokenizer
-from transformer_lessons.weights.gguf import read_gguf
-from transformer_lessons.weights.gguf_model import load_gguf
+from transformer_lessons.weights.pretrained import load_gguf
 
 from ..weights.gguf_writing import write_model
 
@@ -76,7 +76,7 @@ def refusal(path):
 
 
 def test_a_mutated_gguf_loads_or_is_refused(tmp_path, tries):  # SPEC S9
-    path, n_tries, dice = tmp_path / "a.gguf", tries(1_000, 10_000), random.Random(0)
+    path, n_tries, dice = tmp_path / "a.gguf", tries(200, 10_000), random.Random(0)
     write_small_model(path)
     good, file = path.read_bytes(), read_gguf(path)
     n_head = min(tensor.offset for tensor in file.tensors.values())

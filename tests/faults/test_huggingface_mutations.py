@@ -45,7 +45,7 @@ def mutate(dice, name, data):
 
 
 def test_a_mutated_folder_loads_or_is_refused(saved, tries):  # SPEC S9, S2
-    n_tries, dice, outcomes, slowest = tries(1_000, 40_000), random.Random(0), {}, 0.0
+    n_tries, dice, outcomes, slowest = tries(200, 40_000), random.Random(0), {}, 0.0
     shards = sorted(path.name for path in saved.glob("model-*"))
     files = {path.name: path.read_bytes() for path in saved.iterdir()}
     load_pretrained(saved)

@@ -9,10 +9,10 @@ from hypothesis import strategies as st
 from tokenizers import decoders, models, normalizers, pre_tokenizers
 
 from transformer_lessons.errors import LessonsError
+from transformer_lessons.support.gguf_file import GGUFFile
 from transformer_lessons.support.tokenizer_json import HUGGINGFACE_PATTERNS, byte_characters
 from transformer_lessons.tokenizers.bpe import BPETokenizer
-from transformer_lessons.weights.gguf import GGUFFile
-from transformer_lessons.weights.gguf_model import gguf_tokenizer
+from transformer_lessons.weights.pretrained import gguf_tokenizer
 
 CHARACTERS = byte_characters()
 LEARNED_FROM = "In 1984 the café didn't sell 12 books, it's said; 日本 sold 340 of them. " * 3

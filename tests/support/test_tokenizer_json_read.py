@@ -20,7 +20,7 @@ from transformer_lessons.support.tokenizer_json import (
     pattern_of,
 )
 from transformer_lessons.tokenizers.bpe import BPETokenizer
-from transformer_lessons.weights.huggingface import folder_tokenizer
+from transformer_lessons.weights.pretrained import _folder_tokenizer
 
 SPECIAL = ["<|endoftext|>", "<|im_start|>", "<|im_end|>", "<think>"]
 TEXT = python_documentation()[:60_000] + " don't I'LL 12345 日本語 😀 é ſ \n\n \t\r\n" * 60
@@ -278,7 +278,7 @@ def test_a_pattern_is_compared_and_never_run():  # SPEC S2, S9
 
 @pytest.mark.parametrize("name", ["tokenizer.model", "vocab.json"])
 def test_a_folder_with_another_kind_of_file_says_what_to_do(name, tmp_path):  # SPEC S9
-    assert folder_tokenizer(tmp_path) is None
+    assert _folder_tokenizer(tmp_path) is None
     (tmp_path / name).write_text("{}")
     with pytest.raises(LessonsError, match=f"the tokenizer is in {name}.*AutoTokenizer"):
-        folder_tokenizer(tmp_path)
+        _folder_tokenizer(tmp_path)

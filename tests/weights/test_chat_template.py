@@ -1,18 +1,14 @@
 """Chat templates: the text that transformers makes of them, and nothing else they might try."""
 
-import time
+import resource
 
 import pytest
 import tokenizers
 import transformers
 
 from transformer_lessons.errors import LessonsError
-from transformer_lessons.weights import chat_sandbox
-from transformer_lessons.weights.chat_template import (
-    ChatTemplate,
-    load_chat_template,
-    render_chat,
-)
+from transformer_lessons.support import template_sandbox
+from transformer_lessons.weights.chat_template import ChatTemplate, load_chat_template
 
 # Published with the models, under the Apache licence 2.0.
 SMOLLM2 = (
@@ -87,72 +83,139 @@ def transformers_text(template, messages, add_generation_prompt):
 @pytest.mark.parametrize("messages", CHATS.values(), ids=CHATS)
 def test_the_text_is_that_of_transformers(template, messages):  # SPEC G5, G9
     for prompt in (True, False):
-        special = {"bos_token": "<|begin|>", "eos_token": "<|end|>"}
-        variables = {"messages": messages, "add_generation_prompt": prompt, "tools": None}
-        # In this process: 24 processes for 24 texts would prove nothing more.
-        text = chat_sandbox.render(template, variables | {"documents": None} | special)
+        chat_template = ChatTemplate(template, {"bos_token": "<|begin|>", "eos_token": "<|end|>"})
+        text = chat_template.render(messages, prompt)
         assert text == transformers_text(template, messages, prompt)
 
 
-def test_in_its_own_process_the_text_is_the_same():  # SPEC G5
-    template = ChatTemplate(HEADERS, {"bos_token": "<|begin|>", "eos_token": "<|end|>"})
-    assert template.render(CHATS["an answer"]) == transformers_text(
-        HEADERS, CHATS["an answer"], True
-    )
-    assert render_chat(SMOLLM2, QUESTION, add_generation_prompt=False).endswith("<|im_end|>\n")
+def rendered(template, messages=QUESTION):
+    return ChatTemplate(template).render(messages)
 
 
+DOUBLED = (
+    "{%% set ns = namespace(x=%s) %%}{%% for i in range(99) %%}{%% set ns.x = %s %%}{%% endfor %%}"
+)
+LOOPS = "{% for a in range(30000) %}{% for b in range(30000) %}"
+ENDS = "{% endfor %}{% endfor %}"
+A = "{% set x = 'a' * 400_000 %}"  # the limit is 1,048,576
+WORK, LARGE = "it takes too much work", "a value is too large"
+UNSAFE = "is unsafe"
 HOSTILE = {
-    "insides of Python": ("{{ ''.__class__.__mro__ }}", "SecurityError"),
-    "insides of a message": ("{{ messages.__class__.x }}", "SecurityError"),
-    "insides of a function": ("{{ raise_exception.__globals__.x }}", "SecurityError"),
-    "insides by another way": ("{{ (''|attr('__class__')).x }}", "SecurityError"),
-    "changing a message": ("{{ messages.append(1) }}", "SecurityError"),
+    # into Python
+    "insides of Python": ("{{ ''.__class__.__mro__ }}", UNSAFE),
+    "insides of a message": ("{{ messages.__class__.x }}", UNSAFE),
+    "insides of a function": ("{{ raise_exception.__globals__.x }}", UNSAFE),
+    "insides by a filter": ("{{ (''|attr('__class__')).x }}", "No filter named 'attr'"),
+    "insides by map": ("{{ ['']|map(attribute='__class__.x')|list }}", "Error"),
+    "insides by format": ("{{ '{0.__class__}'.format('') }}", UNSAFE),
+    "changing a message": ("{{ messages.append(1) }}", UNSAFE),
     "another file": ("{% include '/etc/passwd' %}", "TypeError: no loader"),
     "an import": ("{% import 'os' as os %}", "TypeError: no loader"),
-    "much memory": ("{{ 'a' * 10**9 }}", "MemoryError"),
-    "much memory by a filter": ("{{ 'a' | center(10**9) }}", "MemoryError"),
-    "a long text": ("{{ 'a' * 2 * 10**6 }}", "the text has over 1,048,576 characters"),
-    "no end": (
-        "{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}",
-        "it took too long, or too much memory",
+    # one operation that is too large
+    "a text times a number": ("{{ 'a' * 10**9 }}", WORK),
+    "a list times a number": ("{% set x = [1] * 10**9 %}", WORK),
+    "a power": ("{% set x = 9 ** (9 ** 9) %}", "a power that is too large"),
+    "a format": ("{{ '%1000000000d' % 1 }}", "% formats a text"),
+    "a format by a filter": ("{{ '%1000000000d'|format(1) }}", "No filter named 'format'"),
+    "a format by a method": ("{{ '{:1000000000}'.format(1) }}", UNSAFE),
+    "a format by a mapping": ("{{ '{a:1000000000}'.format_map({'a': 1}) }}", UNSAFE),
+    "a width": ("{{ 'a'.center(10**9) }}", UNSAFE),
+    "a width of a filter": ("{{ 'a'|center(10**9) }}", "No filter named 'center'"),
+    "a width by map": ("{{ ['a']|map('center', 10**9)|list }}", WORK),
+    "an indent": ("{{ ''|indent(10**9) }}", WORK),
+    "an indent of JSON": ("{{ [1]|tojson(indent=10**9) }}", WORK),
+    "an indent of deep JSON": ("{{ [[1]]|tojson(indent=99) }}", "tojson indents by 0 to 8"),
+    "bytes of a number": ("{{ (5).to_bytes(10**9) }}", UNSAFE),
+    "a large range": ("{% for i in range(10**9) %}{% endfor %}", "Range too big"),
+    "a replacement": (A + "{{ x.replace('a', x) }}", WORK),
+    "a replacement by a filter": (A + "{{ x|replace('a', x) }}", WORK),
+    "a join": (A + "{{ x.join('a' * 10_000) }}", WORK),
+    "a slow search": (A + "{{ x.rfind('b' + 'a' * 200_000) }}", WORK),
+    "a slow strip": (A + "{{ x.strip('b' * 200_000 + 'a') }}", WORK),
+    "many operands": (A + "{{ " + " ~ ".join(9999 * "x") + " }}", LARGE),
+    "all at once to a macro": ("{% macro f() %}{% endmacro %}{{ f(*range(99999)) }}", LARGE),
+    # what grows
+    "a doubled text": (DOUBLED % ("'a'", "ns.x ~ ns.x"), LARGE),
+    "a doubled sum": (DOUBLED % ("'a'", "ns.x + ns.x"), LARGE),
+    "a squared number": (DOUBLED % ("9", "ns.x * ns.x"), LARGE),
+    "a list in itself, twice": (DOUBLED % ("1", "[ns.x, ns.x]") + "{{ ns.x }}", LARGE),
+    "a mapping in itself": (DOUBLED % ("1", "{'a': ns.x, 'b': ns.x}") + "{{ ns.x }}", LARGE),
+    "a macro that doubles": (
+        "{% macro f(x) %}{{ x }}{{ x }}{% endmacro %}" + DOUBLED % ("'a'", "f(ns.x)"),
+        LARGE,
     ),
-    "a large number": ("{% set x = 9 ** (9 ** 9) %}", "it took too long, or too much memory"),
-    "recursion": ("{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}", "RecursionError"),
+    "a set that doubles": (A + "{% set x %}{{ x }}{{ x }}{{ x }}{% endset %}{{ x }}", LARGE),
+    "a long text": ("{{ 'a' * 2 * 10**6 }}", LARGE),
+    "a long text in pieces": ("{% for i in range(9) %}{{ 'a' * 200_000 }}{% endfor %}", LARGE),
+    "a template's text, often": ("{% for i in range(900) %}" + 9999 * "x" + "{% endfor %}", LARGE),
+    "nothing lost": (  # in names that keep what is behind them
+        DOUBLED.replace("99", "30000") % ("1", "namespace(a=ns.x, b='ab ' * 9999)"),
+        WORK,
+    ),
+    # what has no end
+    "loops": (LOOPS + ENDS, WORK),
+    "loops of much": (LOOPS + 400 * "{% set x = messages[0].content %}" + ENDS, WORK),
+    "loops of tests": (LOOPS + 400 * "{% if a is odd %}{% endif %}" + ENDS, WORK),
+    "loops of calls": (LOOPS + 100 * "{% set x = 'a'.upper() %}" + ENDS, WORK),
+    "loops of comparisons": (A + "{% set y = x + 'b' %}" + LOOPS + "{{ x == y }}" + ENDS, WORK),
+    "loops of slices": (A + LOOPS + "{% set y = x[1:] %}" + ENDS, WORK),
+    "loops of look-ups": (
+        "{% set t = (1,) * 30_000 %}" + LOOPS + "{% set y = {}[t] %}" + ENDS,
+        WORK,
+    ),
+    "a loop that says it is cheap": (LOOPS.replace("00)", "00)|each(-9**9)") + ENDS, WORK),
+    "a loop of itself": (
+        "{% for x in [1] recursive %}{{ loop([1]) }}{% endfor %}",
+        "recursive loops are not run",
+    ),
+    "a macro of itself": ("{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}", "RecursionError"),
+    "a macro of itself, twice": (
+        "{% macro f(n) %}{% if n %}{{ f(n-1) }}{{ f(n-1) }}{% endif %}{% endmacro %}{{ f(60) }}",
+        WORK,
+    ),
+    "a block of itself": ("{% block a %}{{ self.a() }}{% endblock %}", "RecursionError"),
+    # what is no template
     "no template": ("{% if %}", "TemplateSyntaxError"),
     "nested too deep": ("{{ " + "(" * 50_000 + " }}", "Error"),
+    "loops nested too deep": ("{% for a in b %}" * 900 + "{% endfor %}" * 900, "Error"),
     "refusing": ("{{ raise_exception('roles must alternate') }}", "roles must alternate"),
 }
 
 
+@pytest.mark.timeout(60)  # were one not stopped, it would go on for hours
 @pytest.mark.parametrize(("template", "message"), HOSTILE.values(), ids=HOSTILE)
 def test_a_template_that_does_harm_or_fails_is_refused(template, message):  # SPEC S2, S9
-    start = time.perf_counter()
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     with pytest.raises(LessonsError) as caught:
-        render_chat(template, QUESTION)
+        rendered(template)
     assert message in caught.value.what
-    print(f"{time.perf_counter() - start:.1f} s")
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 500_000  # kB
+
+
+@pytest.mark.parametrize("template", TEMPLATES.values(), ids=TEMPLATES)
+def test_a_long_conversation_is_far_from_the_limit(template, monkeypatch):
+    monkeypatch.setattr(template_sandbox, "MOST_WORK", template_sandbox.MOST_WORK // 10)
+    said = [{"role": role, "content": "hello " * 100} for role in ("user", "assistant")]
+    assert "hello" in rendered(template, 100 * said)
 
 
 def test_the_insides_of_python_are_empty_to_a_template():  # SPEC S2
     """Jinja gives nothing for them, and raises when more is done with it."""
-    for template in ("{{ ''.__class__ }}", "{{ '{0.__class__}'.format('') }}"):
-        assert render_chat(template, QUESTION) == ""
+    assert rendered("{{ ''.__class__ }}") == ""
+    assert rendered("{{ [namespace(a=1)] }}") == "[<namespace>]"
 
 
 def test_what_is_no_template_or_no_message_is_refused():  # SPEC S9
-    with pytest.raises(LessonsError, match="the model has no chat template"):
-        render_chat(None, QUESTION)
-    with pytest.raises(LessonsError, match="over 131,072 characters"):
-        render_chat("a" * 140_000, QUESTION)
+    with pytest.raises(LessonsError, match="over 65,536 characters"):
+        rendered("a" * 70_000)
     for wrong in ("hello", {"role": "user"}, {"role": "user", "content": 3}, {"content": "x"}):
         with pytest.raises(LessonsError, match=r"no role and content \(messages\[1\]\)"):
-            render_chat(SMOLLM2, [*QUESTION, wrong])
+            rendered(SMOLLM2, [*QUESTION, wrong])
 
 
 def test_a_template_is_not_changed_by_what_a_message_says():  # SPEC S9
     said = [{"role": "user", "content": "{{ 7 * 7 }}{% for a in b %}"}]
-    assert "{{ 7 * 7 }}{% for a in b %}" in render_chat(SMOLLM2, said)
+    assert "{{ 7 * 7 }}{% for a in b %}" in rendered(SMOLLM2, said)
 
 
 SPECIAL = '"bos_token": "<s>", "eos_token": {"content": "</s>", "lstrip": false}, "x": 1'

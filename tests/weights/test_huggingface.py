@@ -13,8 +13,8 @@ from safetensors.torch import load_file, save_file
 from transformer_lessons.config import ModelConfig
 from transformer_lessons.errors import LessonsError
 from transformer_lessons.model.decoder import Decoder
+from transformer_lessons.support.huggingface_config import plainest
 from transformer_lessons.tokenizers.bpe import BPETokenizer
-from transformer_lessons.weights.huggingface_config import plainest
 from transformer_lessons.weights.pretrained import load_pretrained
 
 from ..model.test_decoder_against_transformers import BASE, MODELS, llama

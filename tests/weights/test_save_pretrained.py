@@ -2,6 +2,7 @@
 
 import errno
 import json
+import sys
 from dataclasses import replace
 
 import pytest
@@ -11,10 +12,9 @@ import transformers
 from transformer_lessons.errors import LessonsError
 from transformer_lessons.model.decoder import Decoder
 from transformer_lessons.presets import preset
+from transformer_lessons.support.huggingface_config import plainest
 from transformer_lessons.tokenizers.bpe import BPETokenizer
 from transformer_lessons.tokenizers.byte_tokenizer import ByteTokenizer
-from transformer_lessons.weights import save_pretrained as module
-from transformer_lessons.weights.huggingface_config import plainest
 from transformer_lessons.weights.pretrained import load_pretrained
 from transformer_lessons.weights.save_pretrained import family_of, save_pretrained
 from transformer_lessons.weights.shipped import load_shipped
@@ -112,7 +112,7 @@ UNKNOWN = {
     "norm": (replace(BASE, norm="layer"), "nearest is llama, which has 'rms'"),
     "position": (replace(GPT2, position="sinusoidal"), "nearest is gpt2, which has 'learned'"),
     "bias": (replace(GPT2, bias=False), "nearest is gpt2, which has True"),
-    "ffn": (replace(GPT2, ffn="swiglu"), "nearest is gpt2, which has 'gelu' or 'relu'"),
+    "ffn": (replace(GPT2, ffn="swiglu"), "nearest is gpt2, which has 'gelu'"),
     "n_kv_heads": (replace(GPT2, n_kv_heads=2), "nearest is gpt2, which has None"),
     "head_dim": (replace(GPT2, head_dim=10), "nearest is gpt2, which has None"),
     "qkv_bias": (replace(GPT2, qkv_bias=False), "nearest is gpt2, which has True"),
@@ -161,7 +161,7 @@ def test_a_full_disk_leaves_nothing(tmp_path, monkeypatch):  # SPEC S9, E9
     def full(*_, **__):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(module, "save_file", full)
+    monkeypatch.setattr(sys.modules[save_pretrained.__module__], "save_file", full)
     with pytest.raises(LessonsError, match="can't write here: No space left on device"):
         save_pretrained(Decoder(BASE), None, tmp_path / "new")
     assert list((tmp_path / "new").iterdir()) == []

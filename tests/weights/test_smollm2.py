@@ -19,9 +19,10 @@ from transformer_lessons.generation.sampling import Sampler
 from transformer_lessons.model.accounting import count_parameters
 from transformer_lessons.presets import preset
 from transformer_lessons.support.corpus import python_documentation
-from transformer_lessons.weights.gguf_model import load_gguf
+from transformer_lessons.weights.pretrained import load_gguf
 
 NAME = "smollm2-135m"
+N_NEW = 24  # tokens that both continue with
 PROMPTS = [
     "The capital of France is",
     "<|im_start|>user\nWhat is 12 + 30?<|im_end|>\n<|im_start|>assistant\n",
@@ -90,8 +91,8 @@ def test_greedy_answers_are_those_of_transformers(loaded, theirs, prompt):  # SP
     ids = tokenizer.encode(prompt, "all")
     end = tokenizer.special_tokens["<|im_end|>"]
     given = {"eos_token_id": end, "pad_token_id": end, "do_sample": False}
-    expected = theirs.generate(torch.tensor([ids]), max_new_tokens=64, **given)[0].tolist()
-    assert generate(model, [ids], 64, Sampler(temperature=0), stop={end}) == [expected[len(ids) :]]
+    expected = theirs.generate(torch.tensor([ids]), max_new_tokens=N_NEW, **given)[0].tolist()
+    assert generate(model, [ids], N_NEW, Sampler(temperature=0), stop={end}) == [expected[len(ids) :]]
 
 
 def test_the_model_knows_something(loaded):  # SPEC G5
@@ -110,8 +111,8 @@ def test_ids_are_those_of_tokenizers(loaded, their_tokenizer):  # SPEC G5, A1
     lacked = "\x04\x06\x13\x14\x16\x1d"
     assert [chr(byte) for byte in tokenizer.missing_bytes if byte < 128] == list(lacked)
     letters = "aeé ñß日本中ع😀\U000e0001\n\t 0123456789'sStT.,²½"
-    texts = ["".join(dice.choices(letters, k=dice.randint(1, 40))) for _ in range(2_000)]
-    for _ in range(500):
+    texts = ["".join(dice.choices(letters, k=dice.randint(1, 40))) for _ in range(500)]
+    for _ in range(100):
         start = dice.randrange(len(documentation))
         texts.append(documentation[start : start + dice.randint(1, 2_000)])
     texts += [chr(code) for code in range(0x3000) if chr(code) not in lacked]

@@ -1,1 +1,21 @@
-"""Weights that leave the program, and weights that come back."""
+"""Real models: reading the files of others, quantization, and writing ours for others."""
+
+from transformer_lessons.weights.chat_template import ChatTemplate, load_chat_template
+from transformer_lessons.weights.export import export_json
+from transformer_lessons.weights.gguf_blocks import dequantize
+from transformer_lessons.weights.pretrained import load_pretrained
+from transformer_lessons.weights.quantize import Int8Linear, round_to_int8
+from transformer_lessons.weights.save_pretrained import save_pretrained
+from transformer_lessons.weights.shipped import load_shipped
+
+__all__ = [
+    "ChatTemplate",
+    "Int8Linear",
+    "dequantize",
+    "export_json",
+    "load_chat_template",
+    "load_pretrained",
+    "load_shipped",
+    "round_to_int8",
+    "save_pretrained",
+]

@@ -1,4 +1,4 @@
-"""A model as one JSON file, which any language can read: the book's pages run it in JavaScript.
+"""A model as one JSON file, which the book's pages run in JavaScript. Lesson 1.
 
     {"format": "transformer_lessons/1",
      "config": {"vocab_size": 256, ...},
@@ -9,19 +9,16 @@ numbers of a tensor row by row. JSON suits small models only: a number takes abo
 """
 
 import json
-import math
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from transformer_lessons.config import ModelConfig
 from transformer_lessons.errors import LessonsError
 from transformer_lessons.model.decoder import Decoder
-from transformer_lessons.model.state_dict import assign_tensors, check_tensors, own_tensors
-from transformer_lessons.support.files import read_json, replace_file
+from transformer_lessons.model.state_dict import own_tensors
+from transformer_lessons.support.files import replace_file
 
 FORMAT = "transformer_lessons/1"
 
@@ -29,17 +26,17 @@ FORMAT = "transformer_lessons/1"
 def export_json(model: Decoder, path: Path | str) -> None:
     """Write `model` to the JSON file `path`; the file is replaced whole or left as it was.
 
-    `load_json` gives back the same weights, bit for bit. Weights that are not float32, or not
-    finite, and a path that can't be written raise `LessonsError`.
+    Every number can be read back bit for bit. Weights that are not float32, or not finite, and a
+    path that can't be written raise `LessonsError`.
 
     >>> import tempfile
     >>> from transformer_lessons.presets import preset
     >>> model = Decoder(preset("fluctlight"))
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     export_json(model, f"{folder}/model.json")
-    ...     again = load_json(f"{folder}/model.json")
-    >>> torch.equal(again.head.weight, model.head.weight)
-    True
+    ...     document = json.loads(Path(f"{folder}/model.json").read_text())
+    >>> document["weights"]["final_norm.weight"]
+    {'shape': [4], 'data': [1.0, 1.0, 1.0, 1.0]}
     """
     weights = {
         name: {"shape": list(tensor.shape), "data": _numbers(name, tensor)}
@@ -49,52 +46,11 @@ def export_json(model: Decoder, path: Path | str) -> None:
     replace_file(Path(path), json.dumps(document, allow_nan=False) + "\n")
 
 
-def load_json(path: Path | str) -> Decoder:
-    """The model that `export_json` wrote to `path`, on the CPU.
-
-    Everything must fit: a file that is not this format, a missing, unknown or misshapen tensor, or
-    a number that float32 can't hold raises `LessonsError` and names the field.
-    """
-    where = str(path)
-    document = read_json(path)
-    if not isinstance(document, dict) or set(document) != {"format", "config", "weights"}:
-        remedy = "Make it with export_json."
-        raise LessonsError(
-            "not a model with format, config and weights", where=where, remedy=remedy
-        )
-    if document["format"] != FORMAT:
-        raise LessonsError(f"format {document['format']!r} is not {FORMAT!r}", where=where)
-    config, weights = ModelConfig.from_dict(document["config"], where), document["weights"]
-    if not isinstance(weights, dict):
-        raise LessonsError("weights is not an object with a tensor a name", where=where)
-    tensors = {name: _tensor(name, entry, where) for name, entry in weights.items()}
-    _check_sizes(config, sum(tensor.numel() for tensor in tensors.values()), where)
-    with torch.device("meta"):  # names and shapes only: every number comes from the file
-        model = Decoder(config)
-    check_tensors(model, {name: tensor.shape for name, tensor in tensors.items()}, where)
-    assign_tensors(model, tensors)
-    return model
-
-
-def export_page_script(json_path: Path | str, script_path: Path | str, name: str) -> None:
-    """Wrap an exported model as a script that a page can load: TransformerLessons.weights[name].
-
-    A page opened from a file may not fetch JSON, but it may run a script. The model is read and
-    checked first; `LessonsError` as in `load_json`.
-    """
-    load_json(json_path)
-    text = Path(json_path).read_text(encoding="utf-8").strip()
-    script = f"TransformerLessons.weights[{json.dumps(name)}] = {text};\n"
-    replace_file(Path(script_path), script)
-
-
 def _numbers(name: str, tensor: Tensor) -> list[float]:
     """The numbers of a float32 tensor, row by row, each as short as it can be written."""
     if tensor.dtype != torch.float32:
-        remedy = "Export model.float()."
-        raise LessonsError(
-            f"{tensor.dtype} is not float32", where=f"tensor {name!r}", remedy=remedy
-        )
+        what, remedy = f"{tensor.dtype} is not float32", "Export model.float()."
+        raise LessonsError(what, where=f"tensor {name!r}", remedy=remedy)
     if not tensor.isfinite().all():
         remedy = "Train again: the loss has probably become nan, try a lower learning rate."
         raise LessonsError("it holds inf or nan", where=f"tensor {name!r}", remedy=remedy)
@@ -106,32 +62,3 @@ def _shortest(number: np.float32) -> float:
     # A reader goes by way of float64, and two roundings might, rarely, miss: then write it in full.
     short = float(str(number))
     return short if np.float32(short) == number else float(number)
-
-
-def _tensor(name: str, entry: Any, where: str) -> Tensor:
-    """One entry of "weights" as a float32 tensor, its numbers checked one by one."""
-    where = f"{where}, tensor {name!r}"
-    if not isinstance(entry, dict) or set(entry) != {"shape", "data"}:
-        raise LessonsError("a tensor has shape and data", where=where)
-    shape, data = entry["shape"], entry["data"]
-    if not isinstance(shape, list) or not all(type(n) is int and n >= 1 for n in shape):
-        raise LessonsError(f"shape = {shape!r} is not a list of sizes", where=where)
-    if not isinstance(data, list) or len(data) != math.prod(shape):
-        raise LessonsError(
-            f"data does not hold the {math.prod(shape)} numbers of its shape", where=where
-        )
-    too_large = 2.0**128 - 2.0**103  # from here on, float32 rounds to infinity
-    for place, number in enumerate(data):
-        if type(number) not in (int, float) or not -too_large < number < too_large:
-            what = f"{str(number)[:40]} is not a number that float32 can hold"
-            raise LessonsError(what, where=f"{where}, data[{place}]")
-    return torch.tensor(data, dtype=torch.float64).float().reshape(shape)
-
-
-def _check_sizes(config: ModelConfig, n_numbers: int, where: str) -> None:
-    # Each of these sizes needs at least as many weights; a model built to a mistyped one could
-    # take minutes and all memory before anything is found missing.
-    for name in ("vocab_size", "d_model", "n_layers", "d_ff"):
-        if getattr(config, name) > n_numbers:
-            what = f"{name} = {getattr(config, name)}, but there are {n_numbers} weights in all"
-            raise LessonsError(what, where=f"{where}, config.{name}")

@@ -1,4 +1,4 @@
-"""Blocks: how GGUF keeps the numbers of a tensor in fewer bits.
+"""Blocks: how GGUF keeps the numbers of a tensor in fewer bits. Lesson 20.
 
 A block holds 32 neighbouring numbers of a row as small integers, with a scale that all 32 share:
 
@@ -14,20 +14,11 @@ of the block, the high half is number j + 16. So Q4_1 takes 5 bits a number, and
 Source: ggml's ggml-common.h (block_q8_0, block_q4_0, block_q4_1) and ggml-quants.c.
 """
 
-from collections.abc import Callable
-from typing import NamedTuple
-
 import torch
 from torch import Tensor
 
-# Type numbers of ggml.h, for the types that are read and for those that an error can name.
-TYPES = {
-    **{0: "F32", 1: "F16", 2: "Q4_0", 3: "Q4_1", 6: "Q5_0", 7: "Q5_1", 8: "Q8_0", 9: "Q8_1"},
-    **{10: "Q2_K", 11: "Q3_K", 12: "Q4_K", 13: "Q5_K", 14: "Q6_K", 15: "Q8_K", 16: "IQ2_XXS"},
-    **{17: "IQ2_XS", 18: "IQ3_XXS", 19: "IQ1_S", 20: "IQ4_NL", 21: "IQ3_S", 22: "IQ2_S"},
-    **{23: "IQ4_XS", 24: "I8", 25: "I16", 26: "I32", 27: "I64", 28: "F64", 29: "IQ1_M"},
-    **{30: "BF16", 34: "TQ1_0", 35: "TQ2_0", 39: "MXFP4"},
-}
+from transformer_lessons.support.gguf_file import BLOCK_SIZES, GGUFFile
+
 AT_A_TIME = 1 << 16  # blocks; so that what is only needed on the way stays small
 
 
@@ -92,21 +83,13 @@ def dequantize_q4_1(blocks: Tensor) -> Tensor:
     return scale * low_then_high(blocks[:, 4:]) + least
 
 
-class Block(NamedTuple):
-    """The layout of a type: numbers and bytes of a block, and what turns bytes into numbers."""
-
-    n_values: int
-    n_bytes: int
-    dequantize: Callable[[Tensor], Tensor]
-
-
-BLOCKS = {
-    "F32": Block(1, 4, dequantize_f32),
-    "F16": Block(1, 2, half_to_float),
-    "BF16": Block(1, 2, dequantize_bf16),
-    "Q8_0": Block(32, 34, dequantize_q8_0),
-    "Q4_0": Block(32, 18, dequantize_q4_0),
-    "Q4_1": Block(32, 20, dequantize_q4_1),
+DEQUANTIZE = {
+    "F32": dequantize_f32,
+    "F16": half_to_float,
+    "BF16": dequantize_bf16,
+    "Q8_0": dequantize_q8_0,
+    "Q4_0": dequantize_q4_0,
+    "Q4_1": dequantize_q4_1,
 }
 
 
@@ -118,9 +101,15 @@ def dequantize(blocks: Tensor, kind: str, dtype: torch.dtype = torch.float32) ->
     >>> dequantize(torch.tensor([[0x80, 0x3F]], dtype=torch.uint8), "BF16")
     tensor([1.])
     """
-    layout = BLOCKS[kind]
-    numbers = torch.empty(len(blocks), layout.n_values, dtype=dtype)
+    n_values, _ = BLOCK_SIZES[kind]
+    numbers = torch.empty(len(blocks), n_values, dtype=dtype)
     for start in range(0, len(blocks), AT_A_TIME):
         part = slice(start, start + AT_A_TIME)
-        numbers[part] = layout.dequantize(blocks[part])
+        numbers[part] = DEQUANTIZE[kind](blocks[part])
     return numbers.flatten()
+
+
+def gguf_tensor(file: GGUFFile, name: str, dtype: torch.dtype = torch.float32) -> Tensor:
+    """The numbers of the tensor `name` of a GGUF file, in its shape."""
+    blocks, tensor = file.blocks(name), file.tensors[name]
+    return dequantize(blocks, tensor.type, dtype).view(tensor.shape)

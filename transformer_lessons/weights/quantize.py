@@ -1,4 +1,4 @@
-"""Quantization: weights as small integers, which take a quarter of the bytes.
+"""Quantization: weights as small integers, a quarter of the bytes. Lesson 20; more in lesson 21.
 
 Shapes: V rows and D columns of a weight matrix; x (..., D) becomes (..., V).
 """

@@ -1,6 +1,7 @@
-"""A model of the book as a Hugging Face folder, which `transformers` opens."""
+"""A model of the book as a Hugging Face folder, which `transformers` opens. Lesson 20."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,37 +13,22 @@ from transformer_lessons.config import ModelConfig
 from transformer_lessons.errors import LessonsError
 from transformer_lessons.model.decoder import Decoder
 from transformer_lessons.model.state_dict import own_tensors
+from transformer_lessons.support.huggingface_config import (
+    GPT2_WORDS,
+    LLAMA_WORDS,
+    config_from_huggingface,
+    plainest,
+)
+from transformer_lessons.support.huggingface_rope import write_rope
 from transformer_lessons.support.files import new_folder
 from transformer_lessons.tokenizers.bpe import BPETokenizer
 from transformer_lessons.tokenizers.byte_tokenizer import ByteTokenizer
 from transformer_lessons.tokenizers.tiktoken_tokenizer import TiktokenTokenizer
 from transformer_lessons.tokenizers.tokenizer import Tokenizer
-from transformer_lessons.weights.huggingface_config import GPT2_WORDS, LLAMA_WORDS
-from transformer_lessons.weights.huggingface_rope import write_rope
-from transformer_lessons.weights.name_maps import gpt2_names, llama_names
+from transformer_lessons.weights.assemble import _qkv_widths
+from transformer_lessons.weights.name_maps import LLAMA, gpt2_names, map_names
 
-# The first that can express a model is taken. Each says what it can be, field by field; fields that
-# are not here are sizes, which all families have.
-ROPE_FAMILY = {"position": ("rope",), "norm": ("rms",), "ffn": ("swiglu",), "rope_v_scale": (0,)}
-EVERY = {
-    "norm_placement": ("pre",),
-    "head_bias": (False,),
-    "scale_embeddings": (False,),
-}
-FAMILIES = {
-    "llama": ROPE_FAMILY | {"qk_norm": (False,), "sliding_window": (None,), "bias": (False, True)},
-    "mistral": ROPE_FAMILY | {"qk_norm": (False,), "bias": (False,)},
-    "qwen2": ROPE_FAMILY | {"qk_norm": (False,), "bias": (False,)},
-    "qwen3": ROPE_FAMILY | {"qk_norm": (True,), "bias": (False,)},
-    "gpt2": {
-        **{"position": ("learned",), "norm": ("layer",), "ffn": ("gelu", "relu"), "bias": (True,)},
-        **{"qk_norm": (False,), "sliding_window": (None,)},
-    },
-}
-ARCHITECTURES = {
-    **{"llama": "LlamaForCausalLM", "mistral": "MistralForCausalLM"},
-    **{"qwen2": "Qwen2ForCausalLM", "qwen3": "Qwen3ForCausalLM", "gpt2": "GPT2LMHeadModel"},
-}
+FAMILIES = ("llama", "mistral", "qwen2", "qwen3", "gpt2")  # the first that fits is taken
 
 
 def save_pretrained(model: Decoder, tokenizer: Tokenizer | None, folder: Path | str) -> None:
@@ -60,7 +46,8 @@ def save_pretrained(model: Decoder, tokenizer: Tokenizer | None, folder: Path | 
     ...     sorted(path.name for path in Path(folder).iterdir())
     ['config.json', 'model.safetensors', 'tokenizer.json', 'tokenizer_config.json']
     """
-    family, document = config_to_huggingface(model.config)
+    family = family_of(model.config)
+    document = config_to_huggingface(model.config, family)
     if tokenizer is not None and tokenizer.n_vocab > model.config.vocab_size:
         what = f"the tokenizer has ids up to {tokenizer.n_vocab - 1}"
         remedy = f"The model knows {model.config.vocab_size:,} tokens."
@@ -69,125 +56,111 @@ def save_pretrained(model: Decoder, tokenizer: Tokenizer | None, folder: Path | 
     document["dtype"] = str(tensors[next(iter(tensors))].dtype).removeprefix("torch.")
     with new_folder(Path(folder)) as unfinished:
         if tokenizer is not None:
-            as_bpe(tokenizer).to_huggingface(unfinished / "tokenizer.json")
-            write_json(unfinished / "tokenizer_config.json", tokenizer_facts(model, tokenizer))
+            _as_bpe(tokenizer).to_huggingface(unfinished / "tokenizer.json")
+            facts: dict[str, Any] = {"tokenizer_class": "PreTrainedTokenizerFast"}
+            facts["model_max_length"] = model.config.context_length
+            facts["clean_up_tokenization_spaces"] = False  # decode gives what was encoded
+            _write_json(unfinished / "tokenizer_config.json", facts)
         try:
             save_file(tensors, unfinished / "model.safetensors", metadata={"format": "pt"})
         except SafetensorError as error:
             raise LessonsError(f"can't write the tensors: {error}", where=str(folder)) from None
-        write_json(unfinished / "config.json", document)
+        _write_json(unfinished / "config.json", document)
 
 
-def write_json(path: Path, document: dict[str, Any]) -> None:
-    """Write a JSON file of an unfinished folder."""
+def _write_json(path: Path, document: dict[str, Any]) -> None:
     path.write_text(json.dumps(document, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
-def config_to_huggingface(config: ModelConfig) -> tuple[str, dict[str, Any]]:
-    """The family that can express `config`, and its `config.json`.
+def config_to_huggingface(config: ModelConfig, family: str) -> dict[str, Any]:
+    """The `config.json` of a model of a family.
 
     >>> from transformer_lessons.presets import preset
-    >>> family, document = config_to_huggingface(preset("llama3.2-1b"))
-    >>> family, document["rope_parameters"]["factor"]
-    ('llama', 32.0)
+    >>> config_to_huggingface(preset("llama3.2-1b"), "llama")["rope_parameters"]["factor"]
+    32.0
     """
-    family = family_of(config)
     words = GPT2_WORDS if family == "gpt2" else LLAMA_WORDS
-    document = {"model_type": family, "architectures": [ARCHITECTURES[family]]}
+    name = "GPT2LMHeadModel" if family == "gpt2" else f"{family.capitalize()}ForCausalLM"
+    document: dict[str, Any] = {"model_type": family, "architectures": [name]}
     document |= {theirs: getattr(config, ours) for theirs, ours in words.items()}
     document |= {"bos_token_id": None, "eos_token_id": None}  # unknown here; not the family's own
     if family == "gpt2":
-        activation = {"gelu": "gelu_new", "relu": "relu"}[config.ffn]
-        return family, document | {"activation_function": activation}
+        return document | {"activation_function": "relu" if config.ffn == "relu" else "gelu_new"}
     document |= {"num_key_value_heads": config.heads.n_kv_heads, "head_dim": config.heads.head_dim}
     document |= {"hidden_act": "silu"} | write_rope(config)
     if family == "llama":
-        document |= {"attention_bias": config.bias, "mlp_bias": config.bias}
-    if family == "mistral":
-        document |= {"sliding_window": config.sliding_window}
-    if family.startswith("qwen"):
-        document |= write_window(config)
-    return family, document
-
-
-def write_window(config: ModelConfig) -> dict[str, Any]:
-    """Qwen's words for a window in all blocks, or in none."""
-    window = config.sliding_window
-    kind = "full_attention" if window is None else "sliding_attention"
-    return {
-        "use_sliding_window": window is not None,
-        "sliding_window": window,
-        "max_window_layers": config.n_layers if window is None else 0,
-        "layer_types": [kind] * config.n_layers,
-    }
+        return document | {"attention_bias": config.bias, "mlp_bias": config.bias}
+    document |= {"sliding_window": config.sliding_window}
+    if family.startswith("qwen"):  # in all blocks, or in none
+        is_used = config.sliding_window is not None
+        kind = "sliding_attention" if is_used else "full_attention"
+        document |= {"use_sliding_window": is_used, "layer_types": [kind] * config.n_layers}
+        document |= {"max_window_layers": 0 if is_used else config.n_layers}
+    return document
 
 
 def family_of(config: ModelConfig) -> str:
-    """The first family that can express `config`; `LessonsError` naming a field if none can.
+    """The first family whose `config.json` says all of `config`: read back, it is the same.
+
+    `LessonsError` if there is none; it names a field that the nearest family has otherwise.
 
     >>> from transformer_lessons.presets import preset
     >>> [family_of(preset(name)) for name in ("gpt2", "python-small")]
     ['gpt2', 'llama']
     """
-    misfits = {family: misfits_of(config, family) for family in FAMILIES}
-    for family, fields in misfits.items():
-        if not fields:
-            return family
+    misfits = {family: _misfits(config, family) for family in FAMILIES}
     nearest = min(misfits, key=lambda family: len(misfits[family]))
-    field, allowed = next(iter(misfits[nearest].items()))
-    what = f"{field} = {getattr(config, field)!r} is not what any family can be"
-    remedy = f"The nearest is {nearest}, which has {' or '.join(map(repr, allowed))}."
-    raise LessonsError(what, where=f"ModelConfig.{field}", remedy=remedy)
+    if misfits[nearest]:
+        field, theirs = next(iter(misfits[nearest].items()))
+        what = f"{field} = {getattr(config, field)!r} is not what any family can be"
+        remedy = f"The nearest is {nearest}, which has {theirs!r}."
+        raise LessonsError(what, where=f"ModelConfig.{field}", remedy=remedy)
+    return nearest
 
 
-def misfits_of(config: ModelConfig, family: str) -> dict[str, tuple]:
-    """The fields of `config` that `family` can't express, with what it can."""
-    qkv_bias = config.bias if config.qkv_bias is None else config.qkv_bias
-    allowed = EVERY | FAMILIES[family]
-    fields = {name: some for name, some in allowed.items() if getattr(config, name) not in some}
-    if qkv_bias != (config.bias or family == "qwen2"):
-        fields["qkv_bias"] = (not qkv_bias,)
-    if config.adaptive_norm and config.size_scale < 1:
-        fields["adaptive_norm"] = (False,)
-    if family == "gpt2":
-        if config.heads.n_kv_heads != config.n_heads:
-            fields["n_kv_heads"] = (None,)
-        if config.n_heads * config.heads.head_dim != config.d_model:
-            fields["head_dim"] = (None,)
-    if family == "llama" and config.d_model % config.n_heads != 0:
-        fields["d_model"] = (config.n_heads * config.heads.head_dim,)  # transformers refuses it
+def _misfits(config: ModelConfig, family: str) -> dict[str, Any]:
+    """The fields of `config` that a family's `config.json` doesn't keep, and what they become."""
+    try:
+        theirs = config_from_huggingface(config_to_huggingface(config, family))[1]
+    except LessonsError:
+        if family != "gpt2":  # which has no heads of another width
+            raise
+        return vars(config)
+    ours = replace(
+        plainest(config),
+        dropout=0.0,
+        rope_theta=theirs.rope_theta,  # written and read by the same table
+        rope_scaling=theirs.rope_scaling,
+        adaptive_norm=config.adaptive_norm and config.size_scale < 1,
+        qkv_bias=config.bias if config.qkv_bias is None else config.qkv_bias,
+    )
+    theirs = replace(theirs, qkv_bias=theirs.bias if theirs.qkv_bias is None else theirs.qkv_bias)
+    fields = {name: value for name, value in vars(theirs).items() if getattr(ours, name) != value}
+    if family == "llama" and config.d_model % config.n_heads != 0:  # transformers refuses it
+        fields["d_model"] = config.n_heads * config.heads.head_dim
     return fields
 
 
 def huggingface_tensors(model: Decoder, family: str) -> dict[str, Tensor]:
     """The tensors of `model` under the family's names: the name map, read from right to left."""
-    names = gpt2_names(model.config) if family == "gpt2" else llama_names(model.config)
-    ours, widths = own_tensors(model), model.blocks[0].attention.widths
+    config, ours = model.config, own_tensors(model)
+    names = gpt2_names(config) if family == "gpt2" else map_names(config, LLAMA)
     theirs = {}
     for name, sources in names.items():
-        parts = [ours[name]] if len(sources) == 1 else ours[name].split(widths)
+        parts = [ours[name]] if len(sources) == 1 else ours[name].split(_qkv_widths(config))
         for source, part in zip(sources, parts, strict=True):
             part = part if source.change is None else source.change(part)  # t undoes itself
             theirs[source.name] = part.contiguous()
     return theirs
 
 
-def as_bpe(tokenizer: Tokenizer) -> BPETokenizer:
+def _as_bpe(tokenizer: Tokenizer) -> BPETokenizer:
     """The same tokens and ids as byte-pair encoding; bytes are that without merges."""
-    if isinstance(tokenizer, BPETokenizer):
-        return tokenizer
     if isinstance(tokenizer, TiktokenTokenizer):
         return BPETokenizer.from_tiktoken(tokenizer.encoding)
     if isinstance(tokenizer, ByteTokenizer):
         return BPETokenizer({byte: bytes([byte]) for byte in range(256)}, [])
-    what = f"a {type(tokenizer).__name__} can't be written as a tokenizer.json"
-    raise LessonsError(what, where="tokenizer", remedy="Pass None, and save it by itself.")
-
-
-def tokenizer_facts(model: Decoder, tokenizer: Tokenizer) -> dict[str, Any]:
-    """What `tokenizer_config.json` says, beside `tokenizer.json`."""
-    return {
-        "tokenizer_class": "PreTrainedTokenizerFast",
-        "model_max_length": model.config.context_length,
-        "clean_up_tokenization_spaces": False,  # decode gives the text that was encoded
-    }
+    if not isinstance(tokenizer, BPETokenizer):
+        what = f"a {type(tokenizer).__name__} can't be written as a tokenizer.json"
+        raise LessonsError(what, where="tokenizer", remedy="Pass None, and save it by itself.")
+    return tokenizer

@@ -1,4 +1,4 @@
-"""The trained model that comes with the package, so that lessons after training run at once."""
+"""The trained model that comes with the package, so that lessons run at once. Lesson 13."""
 
 from pathlib import Path
 

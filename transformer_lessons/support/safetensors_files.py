@@ -38,25 +38,21 @@ def file_in_folder(folder: Path, name: str) -> Path:
     A name with a folder in it, `../secret`, and a link that leads out of the folder are refused. In
     the cache of huggingface_hub a folder `snapshots/…` has links into the `blobs` beside it.
     """
-    where, path = str(folder), folder / name
+    what, path, remedy = "", folder / name, ""
     try:
-        is_plain = name not in ("", ".", "..") and "\\" not in name and Path(name).name == name
-        if not is_plain:
-            raise LessonsError(
-                f"{name[:80]!r} is not the name of a file in the folder", where=where
-            )
-        if not path.is_file():  # reading a pipe might never end
-            raise LessonsError(f"there is no file {name[:80]!r}", where=where)
         home = folder.resolve()
-        blobs = home.parents[1] / "blobs" if home.parent.name == "snapshots" else home
-        if path.resolve().parent not in (home, blobs):
-            remedy = "Copy the folder with the files its links lead to (cp -rL)."
+        homes = (home, home.parents[1] / "blobs") if home.parent.name == "snapshots" else (home,)
+        if name in ("", ".", "..") or "\\" in name or Path(name).name != name:
+            what = f"{name[:80]!r} is not the name of a file in the folder"
+        elif not path.is_file():  # reading a pipe might never end
+            what = f"there is no file {name[:80]!r}"
+        elif path.resolve().parent not in homes:
             what = f"{name!r} is a link that leads out of the folder"
-            raise LessonsError(what, where=where, remedy=remedy)
-    except (OSError, ValueError, RuntimeError) as error:
-        if isinstance(error, LessonsError):
-            raise
-        raise LessonsError(f"can't read {name[:80]!r}: {error}", where=where) from None
+            remedy = "Copy the folder with the files its links lead to (cp -rL)."
+    except (OSError, ValueError, RuntimeError) as error:  # a NUL in the name, links in a circle
+        what = f"can't read {name[:80]!r}: {error}"
+    if what:
+        raise LessonsError(what, where=str(folder), remedy=remedy)
     return path
 
 
@@ -74,15 +70,14 @@ def read_json_file(folder: Path, name: str, largest: int) -> dict[str, Any]:
 def find_tensors(folder: Path) -> dict[str, StoredTensor]:
     """The tensors in the files of `folder`, by name; what index and files disagree on raises."""
     if (folder / SINGLE).exists() or not (folder / INDEX).exists():
-        return stored_tensors(file_in_folder(folder, SINGLE))
-    index = read_json_file(folder, INDEX, LARGEST_INDEX)
+        return _stored_tensors(file_in_folder(folder, SINGLE))
+    files = read_json_file(folder, INDEX, LARGEST_INDEX).get("weight_map")
     where = str(folder / INDEX)
-    files = index.get("weight_map")
     if not isinstance(files, dict) or not all(isinstance(name, str) for name in files.values()):
         raise LessonsError("no weight_map that gives each tensor a file", where=where)
     tensors: dict[str, StoredTensor] = {}
     for name in sorted(set(files.values())):
-        for tensor, stored in stored_tensors(file_in_folder(folder, name)).items():
+        for tensor, stored in _stored_tensors(file_in_folder(folder, name)).items():
             if files.get(tensor) != name:
                 what = f"tensor {tensor!r} is in {name}, and the index doesn't say so"
                 raise LessonsError(what, where=where)
@@ -93,24 +88,18 @@ def find_tensors(folder: Path) -> dict[str, StoredTensor]:
     return tensors
 
 
-def stored_tensors(path: Path) -> dict[str, StoredTensor]:
+def _stored_tensors(path: Path) -> dict[str, StoredTensor]:
     """The tensors of one safetensors file, by name; no numbers are read."""
-    check_header_length(path)
+    with path.open("rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+    if not 2 <= length <= min(path.stat().st_size - 8, LARGEST_HEADER):
+        raise _unreadable(path, f"its header would have {length:,} bytes")
     try:
         with safe_open(path, "pt") as file:
             names = file.keys()
             return {name: StoredTensor(path, file.get_slice(name).get_shape()) for name in names}
     except (OSError, SafetensorError) as error:
-        raise unreadable(path, error) from None
-
-
-def check_header_length(path: Path) -> None:
-    """Raise `LessonsError` unless a safetensors file can hold the header that it announces."""
-    with path.open("rb") as file:
-        length = int.from_bytes(file.read(8), "little")
-    if not 2 <= length <= min(path.stat().st_size - 8, LARGEST_HEADER):
-        what = f"not a safetensors file: its header would have {length:,} bytes"
-        raise LessonsError(what, where=str(path), remedy="Was the download complete?")
+        raise _unreadable(path, error) from None
 
 
 def read_tensor(path: Path, name: str, dtype: torch.dtype = torch.float32) -> Tensor:
@@ -130,17 +119,15 @@ def read_tensor(path: Path, name: str, dtype: torch.dtype = torch.float32) -> Te
         tensor = torch.empty(shape, dtype=dtype)
         if tensor.ndim == 0 or tensor.numel() == 0:
             raise LessonsError(f"tensor {name!r} has no rows", where=str(path))
-        row_bytes = tensor[0].numel() * FLOATS[kind]
-        step = max(BLOCK // row_bytes, 1)
+        step = max(BLOCK // (tensor[0].numel() * FLOATS[kind]), 1)
         for start in range(0, len(tensor), step):
             with safe_open(path, "pt") as file:
                 tensor[start : start + step] = file.get_slice(name)[start : start + step]
     except (OSError, SafetensorError) as error:
-        raise unreadable(path, error) from None
+        raise _unreadable(path, error) from None
     return tensor
 
 
-def unreadable(path: Path, error: Exception) -> LessonsError:
-    """The error for a file that the library `safetensors` can't read."""
-    what = f"not a readable safetensors file: {str(error)[:200]}"
+def _unreadable(path: Path, why: object) -> LessonsError:
+    what = f"not a readable safetensors file: {str(why)[:200]}"
     return LessonsError(what, where=str(path), remedy="Was the download complete?")

@@ -9,8 +9,8 @@ import torch
 from safetensors.torch import save_file
 
 from transformer_lessons.errors import LessonsError
-from transformer_lessons.weights import safetensors_files
-from transformer_lessons.weights.safetensors_files import find_tensors, read_tensor
+from transformer_lessons.support import safetensors_files
+from transformer_lessons.support.safetensors_files import find_tensors, read_tensor
 
 INDEX = "model.safetensors.index.json"
 A, B = "model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors"

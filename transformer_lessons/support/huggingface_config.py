@@ -1,16 +1,18 @@
 """Hugging Face's `config.json` as a `ModelConfig`.
 
-Each family has words of its own for the same sizes. Everything in the file is looked at: what would
-change the model's numbers and is not known here raises `LessonsError` and is named.
+Each family has words of its own for the same sizes: Llama's and its relatives', and GPT-2's.
+Everything in the file is looked at: what would change the model's numbers and is not known here
+raises `LessonsError` and is named.
 """
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from transformer_lessons.config import ModelConfig, config_from_dict
 from transformer_lessons.errors import LessonsError
-from transformer_lessons.weights.huggingface_rope import read_rope
-from transformer_lessons.weights.safetensors_files import read_json_file
+from transformer_lessons.support.huggingface_rope import read_rope
+from transformer_lessons.support.safetensors_files import read_json_file
 
 LARGEST_CONFIG = 2**20  # bytes
 
@@ -36,49 +38,37 @@ GPT2_WORDS = {
     "layer_norm_epsilon": "norm_eps",
     "tie_word_embeddings": "tie_embeddings",
 }
+# fmt: off
 # What a file means that leaves a word out: transformers 5.23, configuration_*.py.
-ROPE_DEFAULTS = {"rms_norm_eps": 1e-6, "tie_word_embeddings": False, "hidden_act": "silu"}
-DEFAULTS = {
-    "gpt2": {
-        **{"layer_norm_epsilon": 1e-5, "tie_word_embeddings": True, "n_inner": None},
-        "activation_function": "gelu_new",
-    },
-    "llama": ROPE_DEFAULTS,
-    "mistral": ROPE_DEFAULTS | {"num_key_value_heads": 8, "sliding_window": 4096},
-    "qwen2": ROPE_DEFAULTS | {"num_key_value_heads": 32, "sliding_window": 4096},
-    "qwen3": ROPE_DEFAULTS | {"num_key_value_heads": 32, "sliding_window": 4096, "head_dim": 128},
+LLAMA: dict[str, Any] = {"rms_norm_eps": 1e-6, "tie_word_embeddings": False, "hidden_act": "silu"}
+DEFAULTS: dict[str, dict[str, Any]] = {
+    "gpt2": {"layer_norm_epsilon": 1e-5, "tie_word_embeddings": True, "n_inner": None,
+             "activation_function": "gelu_new"},
+    "llama": LLAMA,
+    "mistral": LLAMA | {"num_key_value_heads": 8, "sliding_window": 4096},
+    "qwen2": LLAMA | {"num_key_value_heads": 32, "sliding_window": 4096},
+    "qwen3": LLAMA | {"num_key_value_heads": 32, "sliding_window": 4096, "head_dim": 128},
 }
-FIXED = {"position": "rope", "norm": "rms", "ffn": "swiglu", "bias": False, "head_bias": False}
+FIXED = {"position": "rope", "norm": "rms", "bias": False, "head_bias": False}
 GPT2_FIXED = {"position": "learned", "norm": "layer", "bias": True, "head_bias": False}
-ACTIVATIONS = {"gelu_new": "gelu", "gelu_pytorch_tanh": "gelu", "relu": "relu"}  # of GPT-2
+ACTIVATIONS = {"silu": "swiglu", "swish": "swiglu"}
+GPT2_ACTIVATIONS = {"gelu_new": "gelu", "gelu_pytorch_tanh": "gelu", "relu": "relu"}
 READ = {  # words that are read by name below
-    *("model_type", "rope_parameters", "rope_scaling", "rope_theta", "hidden_act", "layer_types"),
-    *("sliding_window", "use_sliding_window", "max_window_layers", "attention_bias", "mlp_bias"),
-    *("activation_function", "partial_rotary_factor", "scale_attn_weights"),
+    "model_type", "rope_parameters", "rope_scaling", "rope_theta", "hidden_act", "layer_types",
+    "sliding_window", "use_sliding_window", "max_window_layers", "attention_bias", "mlp_bias",
+    "activation_function",
 }
 # Words that say nothing about the numbers a model computes, or only how it is trained or saved.
 HARMLESS = {
-    *("architectures", "auto_map", "dtype", "torch_dtype", "transformers_version", "use_cache"),
-    *("_name_or_path", "bos_token_id", "eos_token_id", "pad_token_id", "initializer_range"),
-    *("attention_dropout", "attn_pdrop", "embd_pdrop", "resid_pdrop", "summary_activation"),
-    *("summary_first_dropout", "summary_proj_to_labels", "summary_type", "summary_use_proj"),
-    *("reorder_and_upcast_attn", "task_specific_params", "n_ctx", "pretraining_tp", "return_dict"),
-    *("is_llama_config", "transformers.js_config", "_attn_implementation", "id2label", "label2id"),
-    *("unsloth_version", "unsloth_fixed", "is_decoder", "chunk_size_feed_forward"),
+    "architectures", "auto_map", "dtype", "torch_dtype", "transformers_version", "use_cache",
+    "_name_or_path", "bos_token_id", "eos_token_id", "pad_token_id", "initializer_range",
+    "attention_dropout", "attn_pdrop", "embd_pdrop", "resid_pdrop", "summary_activation",
+    "summary_first_dropout", "summary_proj_to_labels", "summary_type", "summary_use_proj",
+    "reorder_and_upcast_attn", "task_specific_params", "n_ctx", "pretraining_tp", "return_dict",
+    "is_llama_config", "transformers.js_config", "_attn_implementation", "id2label", "label2id",
+    "unsloth_version", "unsloth_fixed", "is_decoder", "chunk_size_feed_forward",
 }
-LACKING = {
-    "quantization_config": "quantized weights; GGUF files can have them",
-    "partial_rotary_factor": "RoPE on a part of each head only",
-    "num_local_experts": "a mixture of experts",
-    "num_experts": "a mixture of experts",
-    "attn_logit_softcapping": "scores with a ceiling",
-    "final_logit_softcapping": "logits with a ceiling",
-    "rope_interleaved": "heads in RoPE's interleaved layout",
-    "scale_attn_weights": "scores that are not divided by sqrt(d)",
-    "scale_attn_by_inverse_layer_idx": "scores divided by the number of the block",
-    "add_cross_attention": "attention to another text (encoder and decoder)",
-    "is_encoder_decoder": "attention to another text (encoder and decoder)",
-}
+# fmt: on
 
 
 def read_config(folder: Path) -> tuple[str, ModelConfig]:
@@ -104,56 +94,51 @@ def config_from_huggingface(
         what = f"the architecture {str(family)[:40]!r} is not one that can be read"
         raise LessonsError(what, where=where, remedy=f"Known: {', '.join(DEFAULTS)}.")
     words = GPT2_WORDS if family == "gpt2" else LLAMA_WORDS
-    check_words(document, words, where)
+    _check_words(document, words, where)
     document = DEFAULTS[family] | document
     values = {ours: document[theirs] for theirs, ours in words.items() if theirs in document}
     if family == "gpt2":
-        values |= GPT2_FIXED | {"ffn": activation_of(document, where)}
+        values |= GPT2_FIXED
+        values["ffn"] = _activation(document, "activation_function", GPT2_ACTIVATIONS, where)
         if values["d_ff"] is None and type(values.get("d_model")) is int:
             values["d_ff"] = 4 * values["d_model"]
     else:
-        activation_of(document, where)
         values |= FIXED | {"qk_norm": family == "qwen3"}
-        values |= biases_of(document, family, where)
-        values["sliding_window"] = window_of(document, family, where)
+        values["ffn"] = _activation(document, "hidden_act", ACTIVATIONS, where)
+        values |= _biases(document, family, where)
+        values["sliding_window"] = _window(document, family, where)
         values |= read_rope(document, f"{where}, RoPE")
-    config = config_from_dict(ModelConfig, values, where)
-    return family, plainest(config)
+    return family, plainest(config_from_dict(ModelConfig, values, where))
 
 
 def plainest(config: ModelConfig) -> ModelConfig:
     """The same model with None for the numbers of heads and the width that follow from others."""
-    values = dict(vars(config))
-    if config.heads.n_kv_heads == config.n_heads:
-        values["n_kv_heads"] = None
-    if config.d_model == config.n_heads * config.heads.head_dim:
-        values["head_dim"] = None
-    return ModelConfig(**values)
+    _, n_kv_heads, head_dim = config.heads
+    if n_kv_heads == config.n_heads:
+        config = replace(config, n_kv_heads=None)
+    if head_dim * config.n_heads == config.d_model:
+        config = replace(config, head_dim=None)
+    return config
 
 
-def check_words(document: dict[str, Any], words: dict[str, str], where: str) -> None:
+def _check_words(document: dict[str, Any], words: dict[str, str], where: str) -> None:
     """Raise `LessonsError` for the first word that may change the model and isn't known.
 
     One that is null, false or empty asks for nothing.
     """
     for word, value in document.items():
         is_known = word in words or word in READ or word in HARMLESS
-        if not is_known and value not in (None, False, [], {}):
-            feature = LACKING.get(word, "something that the book's decoder may not have")
-            what = f"{word[:40]!r} = {str(value)[:40]} asks for {feature}"
+        is_off = value in (None, False, [], {})
+        if word in ("partial_rotary_factor", "scale_attn_weights"):  # RoPE on a part of each head
+            is_known, is_off = False, value in (None, True, 1)
+        if not is_known and not is_off:
+            what = f"{word[:40]!r} = {str(value)[:40]}: the book's decoder may not have that"
             remedy = "If it doesn't change what the model computes, remove it from the file."
-            raise LessonsError(what, where=where, remedy="" if word in LACKING else remedy)
-    for word in ("partial_rotary_factor", "scale_attn_weights"):
-        if document.get(word, True) not in (None, True, 1):
-            what = f"{word!r} = {str(document[word])[:40]} asks for {LACKING[word]}"
-            raise LessonsError(what, where=where)
+            raise LessonsError(what, where=where, remedy=remedy)
 
 
-def activation_of(document: dict[str, Any], where: str) -> str:
+def _activation(document: dict[str, Any], word: str, known: dict[str, str], where: str) -> str:
     """Our name of the function in the feed-forward layer."""
-    known, word = {"silu": "swiglu", "swish": "swiglu"}, "hidden_act"
-    if document["model_type"] == "gpt2":
-        known, word = ACTIVATIONS, "activation_function"
     value = document[word]
     if not isinstance(value, str) or value not in known:
         what = f"{word} = {str(value)[:40]!r} is not {' or '.join(known)}"
@@ -161,7 +146,7 @@ def activation_of(document: dict[str, Any], where: str) -> str:
     return known[value]
 
 
-def biases_of(document: dict[str, Any], family: str, where: str) -> dict[str, bool]:
+def _biases(document: dict[str, Any], family: str, where: str) -> dict[str, bool]:
     """Which linear layers have a bias: none, all of a block, or Qwen2's q, k and v."""
     if family == "qwen2":
         return {"qkv_bias": True}
@@ -172,7 +157,7 @@ def biases_of(document: dict[str, Any], family: str, where: str) -> dict[str, bo
     return {"bias": attention}
 
 
-def window_of(document: dict[str, Any], family: str, where: str) -> int | None:
+def _window(document: dict[str, Any], family: str, where: str) -> int | None:
     """How many tokens one looks at; None for all. Blocks that differ in it raise `LessonsError`."""
     window, first, n_layers = document.get("sliding_window"), 0, document.get("num_hidden_layers")
     if family.startswith("qwen"):

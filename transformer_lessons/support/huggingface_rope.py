@@ -12,12 +12,16 @@ SCALINGS = {
     "linear": {"factor": "factor"},
     "dynamic": {"factor": "factor"},
     "llama3": {
-        **{"factor": "factor", ORIGINAL: "original_context_length"},
-        **{"low_freq_factor": "beta_slow", "high_freq_factor": "beta_fast"},
+        "factor": "factor",
+        ORIGINAL: "original_context_length",
+        "low_freq_factor": "beta_slow",
+        "high_freq_factor": "beta_fast",
     },
     "yarn": {
-        **{"factor": "factor", ORIGINAL: "original_context_length"},
-        **{"beta_slow": "beta_slow", "beta_fast": "beta_fast"},
+        "factor": "factor",
+        ORIGINAL: "original_context_length",
+        "beta_slow": "beta_slow",
+        "beta_fast": "beta_fast",
         "attention_factor": "attention_factor",
     },
 }
@@ -47,10 +51,10 @@ def read_rope(document: dict[str, Any], where: str) -> dict[str, Any]:
         if unknown := sorted(parameters):
             raise LessonsError(f"{unknown[0][:40]!r} belongs to no scaling", where=where)
         return {"rope_theta": base}
-    return {"rope_theta": base} | read_scaling(kind, parameters, document, where)
+    return {"rope_theta": base} | _read_scaling(kind, parameters, document, where)
 
 
-def read_scaling(
+def _read_scaling(
     kind: Any, parameters: dict[str, Any], document: dict[str, Any], where: str
 ) -> dict[str, Any]:
     """`rope_scaling`, and for "dynamic" the `context_length`, which grows with it."""
@@ -86,7 +90,7 @@ def write_rope(config: ModelConfig) -> dict[str, Any]:
         parameters = {"rope_type": "default", "rope_theta": config.rope_theta}
         return {"max_position_embeddings": length, "rope_parameters": parameters}
     if scaling.kind == "dynamic":
-        length = scaling.original_context_length
+        length = scaling.original_context_length or 0  # which dynamic scaling always has
         if int(scaling.factor * length) != config.context_length:
             what = f"context_length = {config.context_length} with dynamic scaling"
             remedy = f"Make it factor * original_context_length, {int(scaling.factor * length)}."

@@ -5,8 +5,8 @@ import pytest
 from transformer_lessons.config import ModelConfig, RopeScaling
 from transformer_lessons.errors import LessonsError
 from transformer_lessons.presets import preset
-from transformer_lessons.weights.huggingface_config import config_from_huggingface
-from transformer_lessons.weights.huggingface_rope import read_rope, write_rope
+from transformer_lessons.support.huggingface_config import config_from_huggingface
+from transformer_lessons.support.huggingface_rope import read_rope, write_rope
 
 LLAMA = {
     "model_type": "llama",
@@ -20,31 +20,67 @@ LLAMA = {
 }
 MISTRAL, QWEN2, QWEN3 = (LLAMA | {"model_type": name} for name in ("mistral", "qwen2", "qwen3"))
 GPT2 = {
-    **{"model_type": "gpt2", "vocab_size": 50, "n_positions": 64, "n_embd": 48, "n_layer": 3},
-    **{"n_head": 6},
+    "model_type": "gpt2",
+    "vocab_size": 50,
+    "n_positions": 64,
+    "n_embd": 48,
+    "n_layer": 3,
+    "n_head": 6,
 }
 # As published: SmolLM2-135M (Apache 2.0), whose config.json is older than `rope_parameters`.
 SMOLLM2 = {
-    **{"architectures": ["LlamaForCausalLM"], "attention_bias": False, "attention_dropout": 0.0},
-    **{"bos_token_id": 0, "eos_token_id": 0, "hidden_act": "silu", "hidden_size": 576},
-    **{"initializer_range": 0.041666666666666664, "intermediate_size": 1536},
-    **{"is_llama_config": True, "max_position_embeddings": 8192, "model_type": "llama"},
-    **{"num_attention_heads": 9, "num_hidden_layers": 30, "num_key_value_heads": 3},
-    **{"pretraining_tp": 1, "rms_norm_eps": 1e-05, "rope_interleaved": False, "rope_scaling": None},
-    **{"rope_theta": 100000, "tie_word_embeddings": True, "torch_dtype": "bfloat16"},
-    **{"transformers_version": "4.40.1", "use_cache": True, "vocab_size": 49152},
+    "architectures": ["LlamaForCausalLM"],
+    "attention_bias": False,
+    "attention_dropout": 0.0,
+    "bos_token_id": 0,
+    "eos_token_id": 0,
+    "hidden_act": "silu",
+    "hidden_size": 576,
+    "initializer_range": 0.041666666666666664,
+    "intermediate_size": 1536,
+    "is_llama_config": True,
+    "max_position_embeddings": 8192,
+    "model_type": "llama",
+    "num_attention_heads": 9,
+    "num_hidden_layers": 30,
+    "num_key_value_heads": 3,
+    "pretraining_tp": 1,
+    "rms_norm_eps": 1e-05,
+    "rope_interleaved": False,
+    "rope_scaling": None,
+    "rope_theta": 100000,
+    "tie_word_embeddings": True,
+    "torch_dtype": "bfloat16",
+    "transformers_version": "4.40.1",
+    "use_cache": True,
+    "vocab_size": 49152,
 }
 LLAMA32 = {
-    **{"architectures": ["LlamaForCausalLM"], "attention_bias": False, "bos_token_id": 128000},
-    **{"eos_token_id": [128001, 128008, 128009], "head_dim": 64, "hidden_act": "silu"},
-    **{"hidden_size": 2048, "intermediate_size": 8192, "max_position_embeddings": 131072},
-    **{"mlp_bias": False, "model_type": "llama", "num_attention_heads": 32},
-    **{"num_hidden_layers": 16, "num_key_value_heads": 8, "rms_norm_eps": 1e-05},
+    "architectures": ["LlamaForCausalLM"],
+    "attention_bias": False,
+    "bos_token_id": 128000,
+    "eos_token_id": [128001, 128008, 128009],
+    "head_dim": 64,
+    "hidden_act": "silu",
+    "hidden_size": 2048,
+    "intermediate_size": 8192,
+    "max_position_embeddings": 131072,
+    "mlp_bias": False,
+    "model_type": "llama",
+    "num_attention_heads": 32,
+    "num_hidden_layers": 16,
+    "num_key_value_heads": 8,
+    "rms_norm_eps": 1e-05,
     "rope_scaling": {
-        **{"factor": 32.0, "high_freq_factor": 4.0, "low_freq_factor": 1.0},
-        **{"original_max_position_embeddings": 8192, "rope_type": "llama3"},
+        "factor": 32.0,
+        "high_freq_factor": 4.0,
+        "low_freq_factor": 1.0,
+        "original_max_position_embeddings": 8192,
+        "rope_type": "llama3",
     },
-    **{"rope_theta": 500000.0, "tie_word_embeddings": True, "vocab_size": 128256},
+    "rope_theta": 500000.0,
+    "tie_word_embeddings": True,
+    "vocab_size": 128256,
 }
 
 
@@ -112,17 +148,18 @@ REFUSED = {
     "unknown family": (LLAMA, {"model_type": "gemma2"}, "the architecture 'gemma2' is not one"),
     "no family": (LLAMA, {"model_type": None}, "the architecture 'None'"),
     "unknown word": (
-        *(LLAMA, {"residual_multiplier": 0.2}),
-        "'residual_multiplier' = 0.2 asks for something that the book's decoder may not have",
+        LLAMA,
+        {"residual_multiplier": 0.2},
+        "'residual_multiplier' = 0.2: the book's decoder may not have that",
     ),
-    "experts": (LLAMA, {"num_local_experts": 8}, "asks for a mixture of experts"),
-    "softcapping": (LLAMA, {"final_logit_softcapping": 30.0}, "asks for logits with a ceiling"),
-    "quantized": (LLAMA, {"quantization_config": {"bits": 4}}, "asks for quantized weights"),
-    "part of a head": (LLAMA, {"partial_rotary_factor": 0.5}, "asks for RoPE on a part of each"),
-    "interleaved": (LLAMA, {"rope_interleaved": True}, "RoPE's interleaved layout"),
-    "unscaled": (GPT2, {"scale_attn_weights": False}, "not divided by sqrt(d)"),
-    "by layer": (GPT2, {"scale_attn_by_inverse_layer_idx": True}, "by the number of the block"),
-    "cross": (GPT2, {"add_cross_attention": True}, "attention to another text"),
+    "experts": (LLAMA, {"num_local_experts": 8}, "'num_local_experts' = 8: the book"),
+    "softcapping": (LLAMA, {"final_logit_softcapping": 30.0}, "'final_logit_softcapping' = 30.0: "),
+    "quantized": (LLAMA, {"quantization_config": {"bits": 4}}, "'quantization_config' = "),
+    "part of a head": (LLAMA, {"partial_rotary_factor": 0.5}, "'partial_rotary_factor' = 0.5: "),
+    "interleaved": (LLAMA, {"rope_interleaved": True}, "'rope_interleaved' = True: "),
+    "unscaled": (GPT2, {"scale_attn_weights": False}, "'scale_attn_weights' = False: "),
+    "by layer": (GPT2, {"scale_attn_by_inverse_layer_idx": True}, "by_inverse_layer_idx' = True: "),
+    "cross": (GPT2, {"add_cross_attention": True}, "'add_cross_attention' = True: "),
     "exact gelu": (GPT2, {"activation_function": "gelu"}, "activation_function = 'gelu' is not"),
     "act": (LLAMA, {"hidden_act": "gelu"}, "hidden_act = 'gelu' is not silu or swish"),
     "some biases": (LLAMA, {"attention_bias": True}, "attention_bias = True with mlp_bias = False"),
@@ -132,7 +169,8 @@ REFUSED = {
     "mixed windows": (QWEN2, SLIDING | {"max_window_layers": 2}, "all blocks of ours are alike"),
     "mixed types": (QWEN3, SLIDING | {"layer_types": MIXED}, "all blocks of ours are alike"),
     "window without a window": (
-        *(QWEN2, {"layer_types": ["sliding_attention"] * 3}),
+        QWEN2,
+        {"layer_types": ["sliding_attention"] * 3},
         "all blocks of ours are alike",
     ),
     "mistral's types": (MISTRAL, {"layer_types": MIXED}, "all blocks of ours are alike"),
@@ -145,34 +183,40 @@ REFUSED = {
     "rope is a list": (LLAMA, {"rope_parameters": [1]}, "not a JSON object"),
     "longrope": (LLAMA, {"rope_scaling": {"type": "longrope"}}, "type 'longrope' is not in this"),
     "a dict of types": (
-        *(LLAMA, {"rope_parameters": {"full_attention": {"rope_theta": 1e4}}}),
+        LLAMA,
+        {"rope_parameters": {"full_attention": {"rope_theta": 1e4}}},
         "'full_attention' belongs to no scaling",
     ),
     "llama3 without": (
-        *(LLAMA, {"rope_scaling": {"rope_type": "llama3", "factor": 8.0}}),
+        LLAMA,
+        {"rope_scaling": {"rope_type": "llama3", "factor": 8.0}},
         "llama3 needs low_freq_factor",
     ),
     "linear without": (LLAMA, {"rope_scaling": {"type": "linear"}}, "'factor'"),
     "mscale": (
-        *(LLAMA, {"rope_scaling": {"type": "yarn", "factor": 8.0, "mscale": 0.7}}),
+        LLAMA,
+        {"rope_scaling": {"type": "yarn", "factor": 8.0, "mscale": 0.7}},
         "'mscale' = 0.7 is not a part of yarn that is known",
     ),
     "untruncated": (
-        *(LLAMA, {"rope_scaling": {"type": "yarn", "factor": 8.0, "truncate": False}}),
+        LLAMA,
+        {"rope_scaling": {"type": "yarn", "factor": 8.0, "truncate": False}},
         "'truncate' = False is not a part of yarn",
     ),
     "another length for dynamic": (
         LLAMA,
         {
             "rope_scaling": {
-                **{"type": "dynamic", "factor": 2.0},
+                "type": "dynamic",
+                "factor": 2.0,
                 "original_max_position_embeddings": 32,
             }
         },
         "'original_max_position_embeddings' = 32 is not a part of dynamic",
     ),
     "part in rope": (
-        *(LLAMA, {"rope_parameters": {"rope_theta": 1e4, "partial_rotary_factor": 0.5}}),
+        LLAMA,
+        {"rope_parameters": {"rope_theta": 1e4, "partial_rotary_factor": 0.5}},
         "RoPE on a part of each head",
     ),
     "a list for a type": (LLAMA, {"rope_scaling": {"type": ["x"], "factor": 2}}, "type \"['x']\""),

@@ -1,0 +1,244 @@
+"""GGUF, the file format of llama.cpp: a whole model, tokenizer included, in one file.
+
+    header      "GGUF", version, number of tensors, number of metadata entries
+    metadata    name, type, value; one after the other: "llama.block_count", uint32, 30
+    tensors     name, sizes, type, offset; one after the other
+    data        the numbers of the tensors, each beginning at a multiple of the alignment
+
+Numbers are little endian; a string is its length (uint64) and its bytes; an array is the type of
+its values (uint32), their number (uint64), and the values. Versions 2 and 3 are read; version 3
+added files in big endian, which are refused. A file from somebody else can claim anything: 2**60
+strings, an array in an array in an array. So every count is held against the bytes that are left
+before anything is made for it.
+Source: ggml's docs/gguf.md. Lesson 20 reads the format by hand.
+"""
+
+import math
+import mmap
+import struct
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from transformer_lessons.errors import LessonsError
+
+# Type numbers of ggml.h, for the types that are read and for those that an error can name.
+# fmt: off
+TYPES = {
+    0: "F32", 1: "F16", 2: "Q4_0", 3: "Q4_1", 6: "Q5_0", 7: "Q5_1", 8: "Q8_0", 9: "Q8_1",
+    10: "Q2_K", 11: "Q3_K", 12: "Q4_K", 13: "Q5_K", 14: "Q6_K", 15: "Q8_K", 16: "IQ2_XXS",
+    17: "IQ2_XS", 18: "IQ3_XXS", 19: "IQ1_S", 20: "IQ4_NL", 21: "IQ3_S", 22: "IQ2_S",
+    23: "IQ4_XS", 24: "I8", 25: "I16", 26: "I32", 27: "I64", 28: "F64", 29: "IQ1_M",
+    30: "BF16", 34: "TQ1_0", 35: "TQ2_0", 39: "MXFP4",
+}
+# The types that are read: numbers in a block, and its bytes. weights/gguf_blocks.py unpacks them.
+BLOCK_SIZES = {
+    "F32": (1, 4), "F16": (1, 2), "BF16": (1, 2), "Q8_0": (32, 34), "Q4_0": (32, 18),
+    "Q4_1": (32, 20),
+}
+# Values that are numbers: their type in the file, and the letter that stands for them in `struct`.
+NUMBERS = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 10: "Q", 11: "q", 12: "d"}
+# fmt: on
+BOOL, STRING, ARRAY = 7, 8, 9
+FEWEST = {BOOL: 1, STRING: 8, ARRAY: 12} | {n: struct.calcsize(c) for n, c in NUMBERS.items()}
+LARGEST_METADATA = 2**25  # bytes before the data; a vocabulary of 150,000 tokens takes 6 million
+DEEPEST = 2  # arrays of arrays, and no more
+MOST_DIMENSIONS = 4  # ggml has no larger tensors
+ENTRY = 8 + 4 + 8 + 4 + 8  # the fewest bytes in which a tensor can be described
+
+
+@dataclass(frozen=True)
+class GGUFTensor:
+    """Where a tensor is in its file: `shape` as in PyTorch, rows first, and the type of its blocks.
+
+    The file has sizes the other way round, the innermost first.
+    """
+
+    shape: tuple[int, ...]
+    type: str  # F32, F16, BF16, Q8_0, Q4_0 or Q4_1
+    offset: int  # from the beginning of the file
+    n_bytes: int
+
+
+@dataclass(frozen=True)
+class GGUFFile:
+    """What a GGUF file says about itself; the bytes of its tensors are read when asked for."""
+
+    path: Path
+    version: int
+    metadata: dict[str, Any]  # integers, floats, bools, strings, lists
+    tensors: dict[str, GGUFTensor]
+
+    def blocks(self, name: str) -> Tensor:
+        """The tensor `name` as it is in the file: one row of bytes a block, (blocks, bytes).
+
+        The bytes are mapped into memory: pages are read when they are looked at, and are given
+        back when the result is no longer used. Writing to the result doesn't change the file.
+        """
+        if name not in self.tensors:
+            raise LessonsError(f"no tensor {name!r}", where=str(self.path))
+        tensor = self.tensors[name]
+        try:
+            mapped = np.memmap(self.path, np.uint8, "c", tensor.offset, (tensor.n_bytes,))
+        except (OSError, ValueError) as error:  # gone, or shorter than when it was opened
+            raise LessonsError(f"can't read it: {error}", where=str(self.path)) from None
+        return torch.from_numpy(mapped).view(-1, BLOCK_SIZES[tensor.type][1])
+
+
+def read_gguf(path: Path | str) -> GGUFFile:
+    """Metadata and the list of tensors of the GGUF file `path`; no tensor is read.
+
+    `LessonsError` names the place of whatever doesn't fit: another format or version, a count or a
+    size that the file can't hold, names that are there twice, tensors that overlap, text that is
+    not UTF-8, a type of tensor that is not in `BLOCK_SIZES`.
+    """
+    path = Path(path)
+    try:
+        if not path.is_file():  # reading a pipe might never end
+            raise LessonsError("no such file", where=str(path), remedy="Name a .gguf file.")
+        if path.stat().st_size == 0:
+            raise LessonsError("the file is empty", where=str(path))
+        with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+            return _read_contents(_Reader(data, str(path)), path)
+    except OSError as error:
+        raise LessonsError(f"can't read it: {error.strerror}", where=str(path)) from None
+
+
+class _Reader:
+    """Takes values from the beginning of `data` on, and never behind the end."""
+
+    def __init__(self, data: mmap.mmap, where: str) -> None:
+        self.data, self.where, self.place = data, where, 0
+        self.size = len(data)
+        self.end = min(self.size, LARGEST_METADATA)
+
+    def fail(self, what: str, field: str, remedy: str = "") -> LessonsError:
+        return LessonsError(what, where=f"{self.where}, {field}", remedy=remedy)
+
+    def need(self, n_bytes: int, field: str) -> None:
+        """Raise `LessonsError` unless `n_bytes` more are there."""
+        left = self.end - self.place
+        if n_bytes > left:
+            what = f"{n_bytes:,} bytes are announced, but {left:,} are left"
+            if self.end < self.size:
+                what += f" of the {self.end:,} that metadata may take"
+            raise self.fail(what, field, "Is the file complete, and is it a GGUF file?")
+
+    def take(self, n_bytes: int, field: str) -> bytes:
+        self.need(n_bytes, field)
+        self.place += n_bytes
+        return self.data[self.place - n_bytes : self.place]
+
+    def numbers(self, letters: str, field: str) -> tuple:
+        """Numbers as `struct` calls them: "IQ" is a uint32 and a uint64."""
+        return struct.unpack(f"<{letters}", self.take(struct.calcsize(f"<{letters}"), field))
+
+    def string(self, field: str) -> str:
+        (n_bytes,) = self.numbers("Q", field)
+        try:
+            return self.take(n_bytes, field).decode("utf-8")
+        except UnicodeDecodeError:
+            raise self.fail("not UTF-8 text", field) from None
+
+    def values(self, kind: int, n_values: int, field: str, depth: int = 0) -> list:
+        """`n_values` values of the type `kind`, inside of `depth` arrays; an array is a list."""
+        if kind not in FEWEST:
+            raise self.fail(f"value type {kind} does not exist", field)
+        self.need(n_values * FEWEST[kind], field)
+        if kind in NUMBERS:
+            data = self.take(n_values * FEWEST[kind], field)
+            return np.frombuffer(data, f"<{NUMBERS[kind]}").tolist()
+        if kind == BOOL:
+            data = self.take(n_values, field)
+            if data and max(data) > 1:
+                raise self.fail(f"{max(data)} is neither true nor false", field)
+            return [value == 1 for value in data]
+        if kind == STRING:
+            return [self.string(field) for _ in range(n_values)]
+        if depth == DEEPEST:
+            raise self.fail(f"arrays are nested deeper than {DEEPEST}", field)
+        arrays = []
+        for _ in range(n_values):
+            inner, n_inner = self.numbers("IQ", field)
+            arrays.append(self.values(inner, n_inner, field, depth + 1))
+        return arrays
+
+
+def _read_contents(reader: _Reader, path: Path) -> GGUFFile:
+    """Header, metadata and descriptions of tensors, in the order in which they are in the file."""
+    if reader.take(4, "header") != b"GGUF":
+        raise reader.fail("not a GGUF file: it doesn't begin with GGUF", "header")
+    (version,) = reader.numbers("I", "version")
+    if version not in (2, 3):
+        what = f"version {version} is not 2 or 3"
+        if version in (0x02000000, 0x03000000):
+            what = "the file is big endian, and only little endian is read"
+        raise reader.fail(what, "version")
+    n_tensors, n_entries = reader.numbers("QQ", "header")
+    reader.need(n_tensors * ENTRY + n_entries * (8 + 4 + 1), "header, number of entries")
+    metadata: dict[str, Any] = {}
+    for number in range(n_entries):
+        key = _new_name(reader, metadata, f"metadata entry {number}")
+        (kind,) = reader.numbers("I", key)
+        [metadata[key]] = reader.values(kind, 1, key)
+    tensors: dict[str, GGUFTensor] = {}
+    for number in range(n_tensors):
+        name = _new_name(reader, tensors, f"tensor {number}")
+        tensors[name] = _read_description(reader, f"tensor {name!r}")
+    return GGUFFile(path, version, metadata, _place_tensors(reader, tensors, metadata))
+
+
+def _new_name(reader: _Reader, known: dict[str, Any], field: str) -> str:
+    name = reader.string(field)
+    if name in known:
+        raise reader.fail(f"{name!r} is there twice", field)
+    return name
+
+
+def _read_description(reader: _Reader, field: str) -> GGUFTensor:
+    """The description of one tensor, whose offset is still counted from where the data begins."""
+    (n_dimensions,) = reader.numbers("I", field)
+    if not 1 <= n_dimensions <= MOST_DIMENSIONS:
+        raise reader.fail(f"{n_dimensions} dimensions, not 1 to {MOST_DIMENSIONS}", field)
+    sizes = reader.numbers(f"{n_dimensions}Q", field)
+    kind, offset = reader.numbers("IQ", field)
+    if TYPES.get(kind) not in BLOCK_SIZES:
+        what = f"type {TYPES.get(kind, kind)} is not one that can be read"
+        raise reader.fail(what, field, f"Known: {', '.join(BLOCK_SIZES)}. Convert it to Q8_0, say.")
+    n_values, block_bytes = BLOCK_SIZES[TYPES[kind]]
+    if min(sizes) < 1 or sizes[0] % n_values != 0:
+        what = f"rows of {sizes[0]} numbers are not whole blocks of {n_values}"
+        raise reader.fail(what if min(sizes) else "a size is 0", field)
+    n_bytes = math.prod(sizes) // n_values * block_bytes
+    if n_bytes > reader.size:
+        what = f"the sizes {sizes} mean {n_bytes:,} bytes, but the file has {reader.size:,}"
+        raise reader.fail(what, field)
+    return GGUFTensor(sizes[::-1], TYPES[kind], offset, n_bytes)
+
+
+def _place_tensors(
+    reader: _Reader, tensors: dict[str, GGUFTensor], metadata: dict[str, Any]
+) -> dict[str, GGUFTensor]:
+    """The tensors with their offsets in the file: inside it, aligned, and none over another."""
+    alignment = metadata.get("general.alignment", 32)
+    if type(alignment) is not int or not 1 <= alignment <= 2**20 or alignment.bit_count() != 1:
+        what = f"{str(alignment)[:40]} is not a power of two up to 2**20"
+        raise reader.fail(what, "general.alignment")
+    start = -(-reader.place // alignment) * alignment  # rounded up
+    placed, end, before = {}, start, "the metadata"
+    for name, tensor in sorted(tensors.items(), key=lambda item: item[1].offset):
+        field, offset = f"tensor {name!r}", start + tensor.offset
+        if tensor.offset % alignment != 0:
+            raise reader.fail(f"offset {tensor.offset} is no multiple of {alignment}", field)
+        if offset + tensor.n_bytes > reader.size:
+            what = f"it ends at byte {offset + tensor.n_bytes:,} of a file of {reader.size:,} bytes"
+            raise reader.fail(what, field, "Is the download complete?")
+        if offset < end:
+            raise reader.fail(f"it overlaps with {before}", field)
+        placed[name] = replace(tensor, offset=offset)
+        end, before = offset + tensor.n_bytes, repr(name)
+    return {name: placed[name] for name in tensors}
