@@ -6,6 +6,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 PACKAGE = "transformer_lessons"
+# The parts of the book. What is public in them is listed; support, cli and exercises are not.
+TAUGHT_ROOMS = (
+    "tokenizers",
+    "data",
+    "model",
+    "autograd",
+    "training",
+    "generation",
+    "weights",
+    "analysis",
+)
 
 
 @dataclass(frozen=True)
@@ -24,6 +35,11 @@ class Definition:
     def path(self) -> str:
         """What a listing tag calls it: "model.attention.attend"."""
         return f"{self.module}.{self.name}" if self.module else self.name
+
+    @property
+    def is_taught(self) -> bool:
+        """Whether it belongs to a taught room."""
+        return self.module.split(".")[0] in TAUGHT_ROOMS
 
     @property
     def n_lines(self) -> int:
