@@ -16,13 +16,14 @@ BOOK_SOURCES := _config.yml _toc.yml $(call sources,book notebooks)
 ALL_SOURCES  := $(BOOK_SOURCES) Makefile README.md pyproject.toml \
                 $(call sources,transformer_lessons tests tools)
 
-.PHONY: help install book test faults lint notebooks bench bench-bpe bench-training bench-decoding bench-smollm bench-litgpt train train-quick python-small generate chat demo clean
+.PHONY: help install book test faults lint size notebooks bench bench-bpe bench-training bench-decoding bench-smollm bench-litgpt train train-quick python-small generate chat demo clean
 
 help:
 	@sed -n 's/^# \{0,1\}//p;/^$$/q' Makefile
 	@echo "  make demo       watch the 2,656-parameter model learn in the terminal"
 	@echo "  make chat       talk with the model that ships"
 	@echo "  make notebooks  write the listings and run every notebook again"
+	@echo "  make size       lines per room of the package, beside their budgets"
 	@echo "  make bench      measure the package beside its peers (about an hour)"
 	@echo "  make faults     kill, fill and damage what training writes, thousands of times"
 	@echo "  make train      train on Python's own documentation (about two minutes)"
@@ -52,6 +53,7 @@ _build/tests-passed: $(BOOK) $(ALL_SOURCES)
 	@rm -f $@
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
+	$(BIN)/mypy --no-error-summary
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadfile --junitxml=_build/tests.xml
 	@date "+%Y-%m-%d %H:%M; nothing has changed since" > $@
 
@@ -62,6 +64,10 @@ faults: $(VENV)/installed
 lint: $(VENV)/installed
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+	$(BIN)/mypy
+
+size: $(VENV)/installed
+	@$(BIN)/python tools/size.py
 
 notebooks: $(VENV)/installed
 	$(BIN)/python tools/run_notebooks.py

@@ -54,7 +54,7 @@ def check_lessons(
         missing = lessons[module] - named_lessons(ast.get_docstring(ast.parse(source)) or "")
         if missing:
             numbers = " and ".join(f"lesson {number}" for number in sorted(missing))
-            what = f"{numbers} lists it, and its docstring doesn't say so"
+            what = f"its docstring doesn't name {numbers}, where it is listed"
             remedy = 'Write "Lesson 7." or "Lessons 7 and 8.", with its numbers.'
             yield Problem(what, f"{PACKAGE}, {module}", remedy)
 

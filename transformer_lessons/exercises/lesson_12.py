@@ -1,6 +1,7 @@
 """The exercises of lesson 12: the slope of the loss, the optimizers, clipping and the schedule."""
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -311,7 +312,7 @@ def _fall(progress: float, max_lr: float, min_lr: float) -> float:
     return min_lr + (max_lr - min_lr) * (1 + math.cos(math.pi * progress)) / 2
 
 
-def _after_climb(step: int, value: float, *plan: float) -> float:
+def _after_climb(step: int, value: float, *plan: Any) -> float:
     """The right answer while climbing, `value` after it."""
     return _cosine(step, *plan) if step < plan[2] else value
 

@@ -252,7 +252,7 @@ def _texts_that_fit(
     n_kv_heads: int,
     head_dim: int,
     n_tokens: int,
-    window: int | None,
+    window: int | None = None,
 ) -> int:
     """How many texts have room for their caches beside the weights, at 2 bytes per number."""
     n_kept = n_tokens if window is None else min(n_tokens, window)
@@ -261,7 +261,7 @@ def _texts_that_fit(
 
 
 def _fit_without_window(*arguments: int) -> int:
-    return _texts_that_fit(*arguments[:6], None)
+    return _texts_that_fit(*arguments[:6])
 
 
 def _fit_with_full_window(*arguments: int) -> int:
@@ -270,7 +270,7 @@ def _fit_with_full_window(*arguments: int) -> int:
 
 
 def _fit_tokens(arguments: Sequence[int], n_tokens: int) -> int:
-    return _texts_that_fit(*arguments[:5], n_tokens, None)
+    return _texts_that_fit(*arguments[:5], n_tokens)
 
 
 def _fit_rounded_up(memory: int, weight_bytes: int, *sizes: int) -> int:
