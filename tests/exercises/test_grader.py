@@ -1,12 +1,16 @@
 """The grader on small exercises of its own: what a learner is told, word for word.  # SPEC G4"""
 
+import contextlib
+import time
+
+import IPython
 import pytest
 import torch
 
 from transformer_lessons.errors import LessonsError
-from transformer_lessons.exercises import check, hint
+from transformer_lessons.exercises import check, grader, hint
 from transformer_lessons.exercises.exercise import Exercise, WrongAnswer, find_exercise
-from transformer_lessons.exercises.grader import grade, report
+from transformer_lessons.exercises.grader import call, grade, report
 
 TOTAL = Exercise(
     id="00.total",
@@ -215,13 +219,58 @@ def test_an_interrupt_still_interrupts():  # SPEC G4
         grade(TOTAL, endless)
 
 
+def test_an_endless_loop_ends(monkeypatch):  # SPEC G4
+    def endless(numbers):
+        while True:
+            with contextlib.suppress(Exception):
+                print("still here")
+
+    monkeypatch.setattr(grader, "TIME_LIMIT", 0.2)
+    verdict = grade(TOTAL, endless)
+    assert verdict.diagnosis.startswith("Your function did not come back within")
+    assert "smallest failing input: numbers = [2]" in report(verdict)
+
+
+def test_a_right_answer_leaves_no_alarm_behind(monkeypatch):  # SPEC G4
+    monkeypatch.setattr(grader, "TIME_LIMIT", 0.2)
+    assert grade(TOTAL, sum).correct
+    before = time.perf_counter()
+    while time.perf_counter() < before + 0.4:  # the alarm of `grade` would ring in here
+        pass
+
+
+def test_endless_printing_is_cut():  # SPEC G4
+    def talkative(numbers):
+        for _ in range(100_000):
+            print("again and again")
+        return sum(numbers)
+
+    assert len(call(talkative, ([2],)).printed) == grader.LONGEST_OUTPUT
+
+
+def test_an_exercise_that_was_not_attempted_gives_nothing_away():  # SPEC G4
+    def todo(numbers):
+        raise NotImplementedError
+
+    verdict = grade(TOTAL, todo)
+    assert not verdict
+    assert report(verdict) == (
+        "00.total: not attempted yet: put your code where it says `raise NotImplementedError`."
+    )
+
+
+def test_a_notebook_shows_nothing_for_a_verdict(capsys):  # SPEC G4
+    data, _ = IPython.core.formatters.DisplayFormatter().format(grade(TOTAL, sum))
+    assert data == {}
+
+
 # --- check, hint and the ids -----------------------------------------------------------------
 
 
 def test_check_prints_and_tells(capsys):  # SPEC G4
-    assert check("01.causal_mask", lambda n: torch.arange(n)[:, None] >= torch.arange(n)) is True
+    assert check("01.causal_mask", lambda n: torch.arange(n)[:, None] >= torch.arange(n))
     assert capsys.readouterr().out == "01.causal_mask: correct (5 cases).\n"
-    assert check("01.causal_mask", lambda n: torch.arange(n)[:, None] > torch.arange(n)) is False
+    assert not check("01.causal_mask", lambda n: torch.arange(n)[:, None] > torch.arange(n))
     first, second, *_ = capsys.readouterr().out.splitlines()
     assert first == "01.causal_mask: not yet."
     assert second.startswith("No position can see itself")

@@ -21,8 +21,8 @@ def cases(name):
     return find_exercise(f"12.{name}").cases
 
 
-def test_lesson_11_has_its_exercises():  # SPEC G4
-    names = [exercise.id for exercise in lesson_exercises("11")]
+def test_lesson_12_has_its_exercises():  # SPEC G4
+    names = [exercise.id for exercise in lesson_exercises("12")]
     expected = ("loss_slope", "momentum_step", "adamw_step", "clip", "cosine", "orthogonal")
     assert names == [f"12.{name}" for name in expected]
 

@@ -24,8 +24,8 @@ def reference(name):
     return exercise(name).reference
 
 
-def test_lesson_12_has_its_exercises():  # SPEC G4
-    assert [exercise.id for exercise in lesson_exercises("12")] == [
+def test_lesson_13_has_its_exercises():  # SPEC G4
+    assert [exercise.id for exercise in lesson_exercises("13")] == [
         "13.piece_weights",
         "13.clipped_sum",
         "13.to_bfloat16",

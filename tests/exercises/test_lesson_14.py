@@ -21,8 +21,8 @@ def reference(name):
     return exercise(name).reference
 
 
-def test_lesson_13_has_its_exercises():  # SPEC G4
-    assert [exercise.id for exercise in lesson_exercises("13")] == [
+def test_lesson_14_has_its_exercises():  # SPEC G4
+    assert [exercise.id for exercise in lesson_exercises("14")] == [
         "14.after_power_cut",
         "14.read_tensor",
         "14.state_bytes",

@@ -18,8 +18,8 @@ def reference(name):
     return exercise(name).reference
 
 
-def test_lesson_16_has_its_exercises():  # SPEC G4
-    assert [exercise.id for exercise in lesson_exercises("16")] == [
+def test_lesson_17_has_its_exercises():  # SPEC G4
+    assert [exercise.id for exercise in lesson_exercises("17")] == [
         "17.draw",
         "17.top_k",
         "17.top_p",

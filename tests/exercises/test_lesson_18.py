@@ -21,8 +21,8 @@ def reference(name):
     return exercise(name).reference
 
 
-def test_lesson_17_has_its_exercises():  # SPEC G4
-    assert [exercise.id for exercise in lesson_exercises("17")] == [
+def test_lesson_18_has_its_exercises():  # SPEC G4
+    assert [exercise.id for exercise in lesson_exercises("18")] == [
         "18.tokens_read",
         "18.next_positions",
         "18.piece_mask",

@@ -31,8 +31,8 @@ def reference(name):
     return exercise(name).reference
 
 
-def test_lesson_19_has_its_exercises():  # SPEC G4
-    assert [exercise.id for exercise in lesson_exercises("19")] == [
+def test_lesson_20_has_its_exercises():  # SPEC G4
+    assert [exercise.id for exercise in lesson_exercises("20")] == [
         "20.read_header",
         "20.dequantize_q8_0",
         "20.undo_interleaving",

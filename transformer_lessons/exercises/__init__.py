@@ -4,19 +4,20 @@ from typing import Any
 
 from transformer_lessons.errors import LessonsError
 from transformer_lessons.exercises.exercise import find_exercise
-from transformer_lessons.exercises.grader import grade, report
+from transformer_lessons.exercises.grader import Verdict, grade, report
 
 __all__ = ["check", "hint"]
 
 
-def check(exercise_id: str, answer: Any) -> bool:
-    """Run `answer` on the exercise's cases, print what came of it, and say whether it is right.
+def check(exercise_id: str, answer: Any) -> Verdict:
+    """Run `answer` on the exercise's cases and print what came of it; true when it is right.
 
     A wrong answer gets the misconception behind it, where the exercise knows it, and the smallest
-    input that shows it. An unknown `exercise_id` raises `LessonsError`.
+    input that shows it. It may take 20 seconds in all. An unknown `exercise_id` raises
+    `LessonsError`.
 
     >>> import torch
-    >>> check("01.causal_mask", lambda n: torch.ones(n, n, dtype=torch.bool).tril(1))
+    >>> verdict = check("01.causal_mask", lambda n: torch.ones(n, n, dtype=torch.bool).tril(1))
     01.causal_mask: not yet.
     Each position can also see the next one: is your comparison >= where > is meant?
       smallest failing input: n_tokens = 2
@@ -25,14 +26,13 @@ def check(exercise_id: str, answer: Any) -> bool:
       got:      [[True, True],
                  [True, True]]
     For a hint: hint("01.causal_mask")
-    False
-    >>> check("01.causal_mask", lambda n: torch.ones(n, n, dtype=torch.bool).tril())
+    >>> bool(check("01.causal_mask", lambda n: torch.ones(n, n, dtype=torch.bool).tril()))
     01.causal_mask: correct (5 cases).
     True
     """
     verdict = grade(find_exercise(exercise_id), answer)
     print(report(verdict))
-    return verdict.correct
+    return verdict
 
 
 def hint(exercise_id: str, number: int = 1) -> None:

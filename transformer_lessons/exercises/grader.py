@@ -5,17 +5,24 @@
 
 import contextlib
 import copy
+import ctypes
 import inspect
 import io
 import textwrap
+import threading
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from types import GeneratorType
 from typing import Any
 
 from transformer_lessons.exercises.compare import difference, show
 from transformer_lessons.exercises.exercise import Exercise
+
+TIME_LIMIT = 20.0  # seconds that all calls of an answer may take together
+LONGEST_OUTPUT = 10_000  # characters that are kept of what an answer prints
+NOT_ATTEMPTED = "not attempted yet: put your code where it says `raise NotImplementedError`."
+TOO_SLOW = f"Your function did not come back within {TIME_LIMIT:.0f} seconds: does a loop ever end?"
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,6 +55,12 @@ class Verdict:
         """Whether every case came out right."""
         return not self.diagnosis
 
+    def __bool__(self) -> bool:
+        return self.correct
+
+    def _ipython_display_(self) -> None:
+        """A notebook shows nothing for it: `check` has printed what there is to say."""
+
 
 def grade(exercise: Exercise, answer: Any) -> Verdict:
     """Compare `answer` with the exercise's reference on every case, and diagnose what differs.
@@ -65,8 +78,10 @@ def grade(exercise: Exercise, answer: Any) -> Verdict:
             f'itself, without calling it: check("{exercise.id}", my_function).',
         )
     expected = [call(exercise.reference, case).value for case in exercise.cases]
-    outcomes = [_attempt(exercise, answer, case) for case in exercise.cases]
-    for case, wanted, outcome in zip(exercise.cases, expected, outcomes, strict=True):
+    outcomes = _attempts(exercise, answer)
+    if isinstance(outcomes[0].value, NotImplementedError):
+        return Verdict(exercise, NOT_ATTEMPTED)
+    for case, wanted, outcome in zip(exercise.cases, expected, outcomes, strict=False):
         differs = difference(wanted, outcome.value, exercise.tolerance)
         if outcome.problem or differs:
             diagnosis = outcome.problem or _misconception(exercise, outcomes)
@@ -81,7 +96,7 @@ def call(function: Callable[..., Any], case: tuple[Any, ...]) -> Outcome:
     >>> call(lambda n: print(n), (3,)).printed
     '3\\n'
     """
-    printed = io.StringIO()
+    printed = _BoundedOutput()
     try:
         with contextlib.redirect_stdout(printed):
             value = function(*case)
@@ -100,6 +115,8 @@ def report(verdict: Verdict) -> str:
     exercise = verdict.exercise
     if verdict.correct:
         return f"{exercise.id}: correct ({len(exercise.cases)} cases)."
+    if verdict.diagnosis == NOT_ATTEMPTED:
+        return f"{exercise.id}: {NOT_ATTEMPTED}"
     lines = [f"{exercise.id}: not yet.", verdict.diagnosis]
     if verdict.case is not None:
         arguments = zip(exercise.parameters, verdict.case, strict=True)
@@ -107,14 +124,63 @@ def report(verdict: Verdict) -> str:
         shown = [_hang(f"{name} = ", show(value)) for name, value in arguments]
         separator = ",\n" if any("\n" in text for text in shown) else ", "
         lines.append(_hang("  smallest failing input: ", separator.join(shown)))
-        lines.append(_hang("  expected: ", show(verdict.expected)))
-        lines.append(_hang("  got:      ", show(verdict.outcome.value)))
+        expected, got = show(verdict.expected), show(verdict.outcome.value)
+        if expected == got:  # they differ where rounding hides it
+            expected, got = show(verdict.expected, 9), show(verdict.outcome.value, 9)
+        lines.append(_hang("  expected: ", expected))
+        lines.append(_hang("  got:      ", got))
         if verdict.outcome.printed:
             text = textwrap.shorten(verdict.outcome.printed, 80, placeholder=" …")
             lines.append(f"  printed:  {text}")
     if exercise.hints:
         lines.append(f'For a hint: hint("{exercise.id}")')
     return "\n".join(lines)
+
+
+class _OutOfTime(BaseException):
+    """Raised inside a learner's function that takes too long; `except Exception` lets it pass."""
+
+
+class _BoundedOutput(io.StringIO):
+    """Keeps the first `LONGEST_OUTPUT` characters of what is printed: it may be endless."""
+
+    def write(self, text: str) -> int:
+        super().write(text[: max(LONGEST_OUTPUT - self.tell(), 0)])
+        return len(text)
+
+
+@contextlib.contextmanager
+def _time_limit(seconds: float) -> Iterator[None]:
+    """Raise `_OutOfTime` in this thread after so many seconds, between two steps of Python."""
+    thread, lock, is_over = threading.get_ident(), threading.Lock(), False
+
+    def stop() -> None:
+        with lock:
+            if not is_over:
+                raise_in = ctypes.pythonapi.PyThreadState_SetAsyncExc
+                raise_in(ctypes.c_ulong(thread), ctypes.py_object(_OutOfTime))
+
+    timer = threading.Timer(seconds, stop)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        with lock:
+            is_over = True
+        timer.cancel()
+
+
+def _attempts(exercise: Exercise, answer: Callable[..., Any]) -> list[Outcome]:
+    """The outcome of each case; an answer that takes too long ends with the case it hangs in."""
+    outcomes: list[Outcome] = []
+    try:
+        with _time_limit(TIME_LIMIT):
+            for case in exercise.cases:
+                outcomes.append(_attempt(exercise, answer, case))
+    except _OutOfTime:
+        outcomes.append(Outcome(TimeoutError(), problem=TOO_SLOW))
+    return outcomes[: len(exercise.cases)]
 
 
 def _attempt(exercise: Exercise, answer: Callable[..., Any], case: tuple[Any, ...]) -> Outcome:
@@ -135,6 +201,8 @@ def _attempt(exercise: Exercise, answer: Callable[..., Any], case: tuple[Any, ..
 
 def _misconception(exercise: Exercise, outcomes: list[Outcome]) -> str:
     """The message of the known wrong answer that gives the same values in every case, or ""."""
+    if len(outcomes) < len(exercise.cases):  # it was stopped
+        return ""
     for wrong in exercise.wrong_answers:
         values = [call(wrong.function, case).value for case in exercise.cases]
         pairs = zip(values, outcomes, strict=True)
