@@ -265,12 +265,13 @@ def _fit_without_window(*arguments: int) -> int:
 
 
 def _fit_with_full_window(*arguments: int) -> int:
-    window = arguments[6]
-    return _texts_that_fit(*arguments) if window is None else _fit_tokens(arguments, window)
+    n_tokens, window = arguments[5:]
+    return _fit_tokens(arguments, n_tokens if window is None else window)
 
 
 def _fit_tokens(arguments: Sequence[int], n_tokens: int) -> int:
-    return _texts_that_fit(*arguments[:5], n_tokens)
+    memory, weight_bytes, n_layers, n_kv_heads, head_dim = arguments[:5]
+    return _texts_that_fit(memory, weight_bytes, n_layers, n_kv_heads, head_dim, n_tokens)
 
 
 def _fit_rounded_up(memory: int, weight_bytes: int, *sizes: int) -> int:
