@@ -57,9 +57,10 @@ _build/tests-passed: $(BOOK) $(ALL_SOURCES)
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadfile --junitxml=_build/tests.xml
 	@date "+%Y-%m-%d %H:%M; nothing has changed since" > $@
 
-# The faults that depend on luck, tried far more often than in the suite: half an hour.
+# What depends on luck, tried far more often than in the suite: faults, and random inputs.
 faults: $(VENV)/installed
 	FAULTS=full OMP_NUM_THREADS=1 $(BIN)/pytest -s tests/faults
+	FAULTS=full OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 -m hypothesis tests
 
 lint: $(VENV)/installed
 	$(BIN)/ruff format .

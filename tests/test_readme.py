@@ -2,13 +2,17 @@
 
 import os
 import re
+import shlex
 import subprocess
 from pathlib import Path
 
 import pytest
 
+from transformer_lessons.cli.main import main
+
 ROOT = Path(__file__).resolve().parents[1]
 PYTHON = ROOT / ".venv" / "bin" / "python"
+OURS = ".venv/bin/python -m transformer_lessons "
 
 # What is run as something else than it is written, and why.
 SHORTER = {
@@ -26,12 +30,32 @@ def readme_commands() -> list[str]:
     return [line for line in lines if line]
 
 
-def test_every_command_of_the_readme_runs(tmp_path):
-    """In order, in a folder of its own, with the repository's Makefile and environment."""
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """Where the commands run: a folder of its own, with the repository's Makefile and package."""
     if not PYTHON.exists():
         pytest.fail("there is no .venv; run `make install`")
     for name in (".venv", "Makefile", "transformer_lessons", "requirements.txt", "pyproject.toml"):
         (tmp_path / name).symlink_to(ROOT / name)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def run_in_shell(command: str) -> str:
+    """What a command prints; it must succeed."""
+    if command.startswith("make "):
+        # .venv belongs to the repository: here it must not be made again.
+        command = f"{command} --old-file=.venv/installed"
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        command, shell=True, capture_output=True, text=True, env=environment, timeout=300
+    )
+    assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
+    return done.stdout
+
+
+def test_every_command_of_the_readme_runs(folder, capsys):
+    """In order; the package's own commands in this process, to import torch only once."""
     commands = readme_commands()
     assert len(commands) >= 8
     outputs = {}
@@ -39,20 +63,13 @@ def test_every_command_of_the_readme_runs(tmp_path):
         if command in RUN_BY_MAKE:
             continue
         extra = next((more for part, more in SHORTER.items() if part in command), "")
-        if command.startswith("make "):
-            # .venv belongs to the repository: here it must not be made again.
-            command = f"{command} --old-file=.venv/installed"
-        done = subprocess.run(
-            command + extra,
-            shell=True,
-            cwd=tmp_path,
-            capture_output=True,
-            text=True,
-            env={**os.environ, "OMP_NUM_THREADS": "1"},
-            timeout=300,
-        )
-        assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
-        outputs[command] = done.stdout
+        if command.startswith(OURS) and not set("|&;<>") & set(command):
+            code = main(shlex.split((command + extra).removeprefix(OURS)))
+            printed = capsys.readouterr()
+            assert code == 0, f"{command}\n{printed.out}\n{printed.err}"
+            outputs[command] = printed.out
+        else:
+            outputs[command] = run_in_shell(command)
     written = next(text for command, text in outputs.items() if "--prompt ab" in command)
     assert written.strip() == "ab" * 11  # SPEC F12: stable at temperature 0.2
 
