@@ -88,3 +88,35 @@ def test_the_pages_name_the_same_commands_as_the_readme():
     for command in (*RUN_BY_MAKE, "make demo"):
         assert command in index
         assert command in readme_commands()
+
+
+PAGES = [ROOT / "README.md", *sorted((ROOT / "book").glob("*.md"))]
+
+
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: path.stem)
+def test_links_to_lessons_have_the_lessons_numbers(path):
+    text = path.read_text(encoding="utf-8")
+    links = re.findall(r"\[[^\]\d]*(\d+)[^\]]*\]\([^)]*notebooks/(\d+)_", text)
+    assert [link for link in links if int(link[0]) != int(link[1])] == []
+
+
+def test_the_first_page_lists_each_lesson_once_and_links_what_is_written():
+    text = (ROOT / "book" / "index.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\|[^|]*\| (\[?)(\d+) · .*?(\(planned\))? \|$", text, flags=re.MULTILINE)
+    assert [int(number) for _, number, _ in rows] == list(range(1, 27))
+    written = [int(path.name[:2]) for path in sorted((ROOT / "notebooks").glob("*.ipynb"))]
+    assert [int(number) for link, number, _ in rows if link] == written
+    assert all(bool(link) != bool(planned) for link, _, planned in rows)
+    assert f"{WORDS[len(written)]} of the twenty-six lessons are written." in text
+
+
+WORDS = {16: "Sixteen", 17: "Seventeen", 18: "Eighteen", 19: "Nineteen", 20: "Twenty"}
+
+
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: path.stem)
+def test_files_that_the_pages_name_exist(path):
+    """By the name alone: a row of a table may name `room/a.py` and then `b.py` of that room."""
+    named = re.findall(r"`(?:\w+/)*(\w+\.py)`", path.read_text(encoding="utf-8"))
+    folders = (ROOT / "transformer_lessons", ROOT / "benchmarks")
+    there = {file.name for folder in folders for file in folder.rglob("*.py")}
+    assert sorted(set(named) - there) == []
