@@ -13,8 +13,8 @@ SHELL  := /bin/bash
 PRUNED  := -name __pycache__ -o -name .ipynb_checkpoints
 sources  = $(shell find $(1) \( $(PRUNED) \) -prune -o -type f -print 2>/dev/null)
 BOOK_SOURCES := _config.yml _toc.yml $(call sources,book notebooks)
-ALL_SOURCES  := $(BOOK_SOURCES) Makefile README.md pyproject.toml \
-                $(call sources,transformer_lessons tests tools)
+ALL_SOURCES  := $(BOOK_SOURCES) Makefile README.md pyproject.toml $(wildcard conftest.py) \
+                $(call sources,transformer_lessons tests tools benchmarks)
 
 .PHONY: help install book test faults lint size notebooks bench bench-bpe bench-training bench-decoding bench-smollm bench-litgpt train train-quick python-small generate chat demo clean
 

@@ -98,9 +98,9 @@ def import_lines(definitions: Sequence[Definition]) -> str:
     """The import statements for `definitions`, sorted and wrapped as the linter wants them."""
     lines = []
     for module in sorted({definition.module for definition in definitions}):
-        names = {definition.name for definition in definitions if definition.module == module}
+        unsorted = {definition.name for definition in definitions if definition.module == module}
         # Constants, then classes, then functions.
-        names = sorted(names, key=lambda n: (not n.isupper(), not n.lstrip("_")[0].isupper(), n))
+        names = sorted(unsorted, key=lambda n: (not n.isupper(), not n.lstrip("_")[0].isupper(), n))
         source = f"{PACKAGE}.{module}" if module else PACKAGE
         line = f"from {source} import {', '.join(names)}"
         if len(line) > LINE_LENGTH:

@@ -76,16 +76,17 @@ def module_definitions(module: str, source: str) -> Iterator[Definition]:
     """The top-level definitions in the text of one module, in its order."""
     lines = source.split("\n")
     for node in ast.parse(source, filename=f"{PACKAGE}/{module}").body:
-        is_callable = isinstance(node, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef)
-        name = node.name if is_callable else constant_name(node)
-        if not name:
-            continue
-        decorators = node.decorator_list if is_callable else []
-        first = min(part.lineno for part in [node, *decorators])  # counted from 1
-        while first > 1 and lines[first - 2].startswith("#"):
-            first -= 1
-        text = "\n".join(lines[first - 1 : node.end_lineno])
-        yield Definition(module, name, text, is_callable and not name.startswith("_"))
+        first, is_public = node.lineno, False  # lines are counted from 1
+        if isinstance(node, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+            name, is_public = node.name, not node.name.startswith("_")
+            first = min(part.lineno for part in [node, *node.decorator_list])
+        else:
+            name = constant_name(node)
+        if name:
+            while first > 1 and lines[first - 2].startswith("#"):
+                first -= 1
+            text = "\n".join(lines[first - 1 : node.end_lineno])
+            yield Definition(module, name, text, is_public)
 
 
 def constant_name(node: ast.stmt) -> str:

@@ -17,12 +17,11 @@ from pathlib import Path
 
 import torch
 from notebook_files import ROOT
-from transformer_lessons.files import replace_file
-from transformer_lessons.training.run_folder import best_checkpoint, run_tokenizer
 
 from transformer_lessons.cli.evaluate import evaluate_on
+from transformer_lessons.cli.run_folder import best_checkpoint, run_tokenizer
 from transformer_lessons.model.accounting import count_parameters
-from transformer_lessons.support.files import read_json
+from transformer_lessons.support.files import read_json, replace_file
 from transformer_lessons.tokenizers.tokenizer import fingerprint
 from transformer_lessons.training.checkpoint import load_checkpoint, save_checkpoint
 
@@ -69,7 +68,7 @@ def ship(made: Path) -> dict:
 
 
 def is_kept(line: dict) -> bool:
-    """Whether a line of the log is shipped: every tenth, the first, and looks at held-out text."""
+    """Whether a line of the log is shipped: the first, every tenth, and all with an evaluation."""
     return line["step"] % EVERY == 0 or line["step"] == 1 or line["validation"] is not None
 
 
@@ -83,9 +82,9 @@ def compressors(train: Sequence[str], test: Sequence[str]) -> dict[str, float]:
     known, new = ("\n".join(texts).encode() for texts in (train, test))
     deflate = zlib.compressobj(9, wbits=31)  # 31: gzip's own header and checksum
     gzip_size = len(deflate.compress(new) + deflate.flush())
-    options = {"preset": 9 | lzma.PRESET_EXTREME}
-    xz_size = len(lzma.compress(new, **options))
-    primed = len(lzma.compress(known + new, **options)) - len(lzma.compress(known, **options))
+    best = 9 | lzma.PRESET_EXTREME
+    xz_size = len(lzma.compress(new, preset=best))
+    primed = len(lzma.compress(known + new, preset=best)) - len(lzma.compress(known, preset=best))
     sizes = {"gzip -9": gzip_size, "xz -9e": xz_size, "xz -9e, after the training text": primed}
     return {name: 8 * size / len(new) for name, size in sizes.items()}
 

@@ -46,7 +46,7 @@ def check_sizes(root: Path) -> list[Problem]:
 
 def room_sizes(modules: Mapping[str, str]) -> dict[str, int]:
     """The lines of Python in each room that has a budget."""
-    sizes = Counter()
+    sizes: Counter[str] = Counter()
     for module, source in modules.items():
         room = module.split(".")[0]
         sizes[room] += source.count("\n")
@@ -90,17 +90,17 @@ def too_long(
             what = f"{definition.n_lines} lines, over the limit of {MAX_CLASS} for a class"
             yield definition.path, what
         for part in [node, *ast.iter_child_nodes(node)]:
-            n_lines = lines_of(part)
-            if n_lines > MAX_FUNCTION:
-                path = definition.path if part is node else f"{definition.path}.{part.name}"
-                yield path, f"{n_lines} lines, over the limit of {MAX_FUNCTION} for a function"
+            if isinstance(part, ast.FunctionDef | ast.AsyncFunctionDef):
+                n_lines = lines_of(part)
+                if n_lines > MAX_FUNCTION:
+                    path = definition.path if part is node else f"{definition.path}.{part.name}"
+                    yield path, f"{n_lines} lines, over the limit of {MAX_FUNCTION} for a function"
 
 
-def lines_of(node: ast.AST) -> int:
-    """The number of lines of a function or method, decorators included; 0 of anything else."""
-    if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
-        return 0
-    return node.end_lineno - min(part.lineno for part in [node, *node.decorator_list]) + 1
+def lines_of(node: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
+    """The number of lines of a function or method, decorators included."""
+    first = min(part.lineno for part in [node, *node.decorator_list])
+    return (node.end_lineno or first) - first + 1
 
 
 def main(root: Path = ROOT) -> int:
