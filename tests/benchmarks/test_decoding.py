@@ -151,9 +151,17 @@ def test_sections_in_their_tiny_form(capsys, monkeypatch, tmp_path):  # SPEC F6
     assert PAGE.read_bytes() == before
     lines = capsys.readouterr().out.strip().splitlines()
     assert [line.split(" | ")[0] for line in lines if line.startswith("| ")] == [
-        *("| program", "| transformers, dynamic, eager", "| transformers, static, eager"),
-        *("| ours, eager", "| ours", "| without a cache", "| with"),
-        *("| up to this many tokens", "| 8", "| 16", "| 24"),
+        "| program",
+        "| transformers, dynamic, eager",
+        "| transformers, static, eager",
+        "| ours, eager",
+        "| ours",
+        "| without a cache",
+        "| with",
+        "| up to this many tokens",
+        "| 8",
+        "| 16",
+        "| 24",
     ]
     assert decoding_run.WITHOUT_LITGPT in lines
 

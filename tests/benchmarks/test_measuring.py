@@ -414,8 +414,11 @@ def test_the_plot_is_drawn_from_the_tables_of_the_page(tmp_path):
     text = PAGE.read_text(encoding="utf-8")
     found = training_plot.rates(text, "training-M-eager-fp32")
     assert list(found) == [
-        *("GPT-2, transformers", "GPT-2, ours"),
-        *("Llama, transformers", "Llama, LitGPT", "Llama, ours"),
+        "GPT-2, transformers",
+        "GPT-2, ours",
+        "Llama, transformers",
+        "Llama, LitGPT",
+        "Llama, ours",
     ]
     row = re.search(
         r"\| Llama, ours \| [\d,]+ \| ([\d,]+) .*\n\n<!-- end training-M-eager-fp32", text

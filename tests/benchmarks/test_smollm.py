@@ -80,7 +80,10 @@ def test_who_is_measured():  # SPEC F6
     assert {one.threads for one in found} == {1}
     names = [one.name for one in found]
     assert names[:5] == [
-        *("transformers, float32", "ours, float32", "transformers, bfloat16", "ours, bfloat16"),
+        "transformers, float32",
+        "ours, float32",
+        "transformers, bfloat16",
+        "ours, bfloat16",
         "ours, int8",
     ]
     assert names[5:] == [f"{name}, compiled" for name in names[:5]]

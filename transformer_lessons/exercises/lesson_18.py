@@ -108,8 +108,14 @@ def _all_but_itself(n_cached: int, n_new: int, window: int | None) -> Tensor:
 PIECE_MASK = Exercise(
     id="18.piece_mask",
     cases=(
-        *((0, 1, None), (0, 3, None), (2, 1, None), (2, 3, None)),
-        *((3, 2, 2), (0, 4, 3), (5, 1, 1), (6, 3, 4)),
+        (0, 1, None),
+        (0, 3, None),
+        (2, 1, None),
+        (2, 3, None),
+        (3, 2, 2),
+        (0, 4, 3),
+        (5, 1, 1),
+        (6, 3, 4),
     ),
     reference=_piece_mask,
     wrong_answers=(
@@ -202,8 +208,10 @@ def _tokens_per_second(
 TOKENS_PER_SECOND = Exercise(
     id="18.tokens_per_second",
     cases=(
-        *((100.0, 0.0, 1, 1000.0), (100.0, 25.0, 1, 1000.0)),
-        *((100.0, 25.0, 4, 1000.0), (14e9, 1e8, 8, 5e10)),
+        (100.0, 0.0, 1, 1000.0),
+        (100.0, 25.0, 1, 1000.0),
+        (100.0, 25.0, 4, 1000.0),
+        (14e9, 1e8, 8, 5e10),
     ),
     reference=_tokens_per_second,
     wrong_answers=(
