@@ -62,11 +62,12 @@ def check_lessons(
 def named_lessons(docstring: str) -> set[int]:
     """The numbers of the lessons that a text names.
 
-    >>> sorted(named_lessons("Attention, in 2 ways. Lessons 7, 8 and 12."))
-    [7, 8, 12]
+    >>> sorted(named_lessons("Attention, in 2 ways. Lessons 7 to 9 and 12. See also lesson 20."))
+    [7, 8, 9, 12, 20]
     """
-    found = re.findall(r"\b[Ll]essons? (\d+(?:(?:, | and |, and )\d+)*)", docstring)
-    return {int(number) for part in found for number in re.findall(r"\d+", part)}
+    lists = re.findall(r"\b[Ll]essons? (\d+(?:(?:, | and |, and | to |–)\d+)*)", docstring)
+    ranges = [pair for text in lists for pair in re.findall(r"(\d+)(?:(?: to |–)(\d+))?", text)]
+    return {n for first, last in ranges for n in range(int(first), int(last or first) + 1)}
 
 
 def check_redefinitions(
