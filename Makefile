@@ -13,16 +13,17 @@ SHELL  := /bin/bash
 PRUNED  := -name __pycache__ -o -name .ipynb_checkpoints
 sources  = $(shell find $(1) \( $(PRUNED) \) -prune -o -type f -print 2>/dev/null)
 BOOK_SOURCES := _config.yml _toc.yml $(call sources,book notebooks)
-ALL_SOURCES  := $(BOOK_SOURCES) Makefile README.md pyproject.toml \
-                $(call sources,transformer_lessons tests tools)
+ALL_SOURCES  := $(BOOK_SOURCES) Makefile README.md pyproject.toml $(wildcard conftest.py) \
+                $(call sources,transformer_lessons tests tools benchmarks)
 
-.PHONY: help install book test faults lint notebooks bench bench-bpe bench-training bench-decoding bench-smollm bench-litgpt train train-quick python-small generate chat demo clean
+.PHONY: help install book test faults lint size notebooks bench bench-bpe bench-training bench-decoding bench-smollm bench-litgpt train train-quick python-small generate chat demo clean
 
 help:
 	@sed -n 's/^# \{0,1\}//p;/^$$/q' Makefile
 	@echo "  make demo       watch the 2,656-parameter model learn in the terminal"
 	@echo "  make chat       talk with the model that ships"
 	@echo "  make notebooks  write the listings and run every notebook again"
+	@echo "  make size       lines per room of the package, beside their budgets"
 	@echo "  make bench      measure the package beside its peers (about an hour)"
 	@echo "  make faults     kill, fill and damage what training writes, thousands of times"
 	@echo "  make train      train on Python's own documentation (about two minutes)"
@@ -52,16 +53,22 @@ _build/tests-passed: $(BOOK) $(ALL_SOURCES)
 	@rm -f $@
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
+	$(BIN)/mypy --no-error-summary
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadfile --junitxml=_build/tests.xml
 	@date "+%Y-%m-%d %H:%M; nothing has changed since" > $@
 
-# The faults that depend on luck, tried far more often than in the suite: half an hour.
+# What depends on luck, tried far more often than in the suite: faults, and random inputs.
 faults: $(VENV)/installed
 	FAULTS=full OMP_NUM_THREADS=1 $(BIN)/pytest -s tests/faults
+	FAULTS=full OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 -m hypothesis tests
 
 lint: $(VENV)/installed
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+	$(BIN)/mypy
+
+size: $(VENV)/installed
+	@$(BIN)/python tools/size.py
 
 notebooks: $(VENV)/installed
 	$(BIN)/python tools/run_notebooks.py

@@ -33,11 +33,11 @@ WAYS = {  # ours
 }
 FIGURE_IN_PAGE = """\
 ```{figure} _static/figures/decoding.png
-:alt: Milliseconds for one more token against the length of the text. Without a cache the curve \
-rises steeply; with one it is almost flat, and lowest if the model is compiled.
+:alt: Milliseconds for one more token against the length of the sequence. Without a cache the \
+curve rises steeply; with one it is almost flat, and lowest if the model is compiled.
 :width: 100%
 
-What one more token costs: S, one text, one thread.
+What one more token costs: S, one sequence, one thread.
 ```
 
 """

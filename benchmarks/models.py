@@ -24,8 +24,15 @@ def our_model(shape: Shape, weights: Weights, attention: str = "attend") -> Any:
         "llama": {"position": "rope", "norm": "rms", "ffn": "swiglu", "bias": False},
     }
     config = ModelConfig(
-        *(shape.vocab_size, shape.context_length, shape.d_model, shape.n_layers, shape.n_heads),
-        **{"d_ff": shape.d_ff, "head_bias": False, "tie_embeddings": True, **of_kind[shape.kind]},
+        vocab_size=shape.vocab_size,
+        context_length=shape.context_length,
+        d_model=shape.d_model,
+        n_layers=shape.n_layers,
+        n_heads=shape.n_heads,
+        d_ff=shape.d_ff,
+        head_bias=False,
+        tie_embeddings=True,
+        **of_kind[shape.kind],
     )
     model = Decoder(config, getattr(functions, attention))
     model.load_state_dict(weights | {"head.weight": weights["embedding.weight"]})
@@ -41,8 +48,13 @@ def huggingface_model(shape: Shape, weights: Weights, attention: str = "sdpa") -
         config = transformers.GPT2Config(
             vocab_size=shape.vocab_size,
             n_positions=shape.context_length,
-            **{"n_embd": shape.d_model, "n_layer": shape.n_layers, "n_head": shape.n_heads},
-            **{"resid_pdrop": 0.0, "embd_pdrop": 0.0, "attn_pdrop": 0.0, **no_ends},
+            n_embd=shape.d_model,
+            n_layer=shape.n_layers,
+            n_head=shape.n_heads,
+            resid_pdrop=0.0,
+            embd_pdrop=0.0,
+            attn_pdrop=0.0,
+            **no_ends,
         )
         kind, words, table = transformers.GPT2LMHeadModel, "gpt2", "transformer.wte.weight"
     else:

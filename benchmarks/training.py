@@ -48,19 +48,17 @@ def ours(
 
     shape = shape_of(size, kind)
     config = TrainConfig(
-        **{"steps": 2**30, "schedule": "constant", "learning_rate": LEARNING_RATE},
-        **{
-            "weight_decay": WEIGHT_DECAY,
-            "beta1": BETAS[0],
-            "beta2": BETAS[1],
-            "max_grad_norm": CLIP,
-        },
-        **{
-            "precision": precision,
-            "compile": compiled,
-            "fused": True,
-            "loss_chunk_size": loss_chunk_size,
-        },
+        steps=2**30,
+        schedule="constant",
+        learning_rate=LEARNING_RATE,
+        weight_decay=WEIGHT_DECAY,
+        beta1=BETAS[0],
+        beta2=BETAS[1],
+        max_grad_norm=CLIP,
+        precision=precision,
+        compile=compiled,
+        fused=True,
+        loss_chunk_size=loss_chunk_size,
     )
     weights = starting_weights(shape)
     model = our_model(shape, weights, attention)

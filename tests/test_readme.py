@@ -2,13 +2,17 @@
 
 import os
 import re
+import shlex
 import subprocess
 from pathlib import Path
 
 import pytest
 
+from transformer_lessons.cli.main import main
+
 ROOT = Path(__file__).resolve().parents[1]
 PYTHON = ROOT / ".venv" / "bin" / "python"
+OURS = ".venv/bin/python -m transformer_lessons "
 
 # What is run as something else than it is written, and why.
 SHORTER = {
@@ -26,12 +30,32 @@ def readme_commands() -> list[str]:
     return [line for line in lines if line]
 
 
-def test_every_command_of_the_readme_runs(tmp_path):
-    """In order, in a folder of its own, with the repository's Makefile and environment."""
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """Where the commands run: a folder of its own, with the repository's Makefile and package."""
     if not PYTHON.exists():
         pytest.fail("there is no .venv; run `make install`")
     for name in (".venv", "Makefile", "transformer_lessons", "requirements.txt", "pyproject.toml"):
         (tmp_path / name).symlink_to(ROOT / name)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def run_in_shell(command: str) -> str:
+    """What a command prints; it must succeed."""
+    if command.startswith("make "):
+        # .venv belongs to the repository: here it must not be made again.
+        command = f"{command} --old-file=.venv/installed"
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        command, shell=True, capture_output=True, text=True, env=environment, timeout=300
+    )
+    assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
+    return done.stdout
+
+
+def test_every_command_of_the_readme_runs(folder, capsys):
+    """In order; the package's own commands in this process, to import torch only once."""
     commands = readme_commands()
     assert len(commands) >= 8
     outputs = {}
@@ -39,20 +63,13 @@ def test_every_command_of_the_readme_runs(tmp_path):
         if command in RUN_BY_MAKE:
             continue
         extra = next((more for part, more in SHORTER.items() if part in command), "")
-        if command.startswith("make "):
-            # .venv belongs to the repository: here it must not be made again.
-            command = f"{command} --old-file=.venv/installed"
-        done = subprocess.run(
-            command + extra,
-            shell=True,
-            cwd=tmp_path,
-            capture_output=True,
-            text=True,
-            env={**os.environ, "OMP_NUM_THREADS": "1"},
-            timeout=300,
-        )
-        assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
-        outputs[command] = done.stdout
+        if command.startswith(OURS) and not set("|&;<>") & set(command):
+            code = main(shlex.split((command + extra).removeprefix(OURS)))
+            printed = capsys.readouterr()
+            assert code == 0, f"{command}\n{printed.out}\n{printed.err}"
+            outputs[command] = printed.out
+        else:
+            outputs[command] = run_in_shell(command)
     written = next(text for command, text in outputs.items() if "--prompt ab" in command)
     assert written.strip() == "ab" * 11  # SPEC F12: stable at temperature 0.2
 
@@ -71,3 +88,35 @@ def test_the_pages_name_the_same_commands_as_the_readme():
     for command in (*RUN_BY_MAKE, "make demo"):
         assert command in index
         assert command in readme_commands()
+
+
+PAGES = [ROOT / "README.md", *sorted((ROOT / "book").glob("*.md"))]
+
+
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: path.stem)
+def test_links_to_lessons_have_the_lessons_numbers(path):
+    text = path.read_text(encoding="utf-8")
+    links = re.findall(r"\[[^\]\d]*(\d+)[^\]]*\]\([^)]*notebooks/(\d+)_", text)
+    assert [link for link in links if int(link[0]) != int(link[1])] == []
+
+
+def test_the_first_page_lists_each_lesson_once_and_links_what_is_written():
+    text = (ROOT / "book" / "index.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\|[^|]*\| (\[?)(\d+) · .*?(\(planned\))? \|$", text, flags=re.MULTILINE)
+    assert [int(number) for _, number, _ in rows] == list(range(1, 27))
+    written = [int(path.name[:2]) for path in sorted((ROOT / "notebooks").glob("*.ipynb"))]
+    assert [int(number) for link, number, _ in rows if link] == written
+    assert all(bool(link) != bool(planned) for link, _, planned in rows)
+    assert f"{WORDS[len(written)]} of the twenty-six lessons are written." in text
+
+
+WORDS = {16: "Sixteen", 17: "Seventeen", 18: "Eighteen", 19: "Nineteen", 20: "Twenty"}
+
+
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: path.stem)
+def test_files_that_the_pages_name_exist(path):
+    """By the name alone: a row of a table may name `room/a.py` and then `b.py` of that room."""
+    named = re.findall(r"`(?:\w+/)*(\w+\.py)`", path.read_text(encoding="utf-8"))
+    folders = (ROOT / "transformer_lessons", ROOT / "benchmarks")
+    there = {file.name for folder in folders for file in folder.rglob("*.py")}
+    assert sorted(set(named) - there) == []

@@ -1,43 +1,21 @@
-"""The rules that make the package and the book one: all of it shown, once, in digestible pieces."""
+"""The rule that makes the package and the book one: what is taught is shown, all of it, once."""
 
 import ast
-import tomllib
+import re
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
 
 from notebook_files import parse_cell
-from package_source import PACKAGE, Definition
+from package_source import PACKAGE, TAUGHT_ROOMS, Definition
 from problems import Problem
-
-MAX_DEFINITION_LINES = 45  # a screen
-MAX_MODULE_LINES = 250
-EXCEPTIONS_FILE = "tools/not_listed.toml"
-
-Exceptions = Mapping[str, Mapping[str, str]]  # table -> dotted path -> reason
-
-
-def read_exceptions(path: Path) -> Exceptions:
-    """The tables [modules], [definitions] and [long] of `not_listed.toml`; each may be missing.
-
-    A reason that is not a sentence, or another table, raises `ValueError`.
-    """
-    tables = tomllib.loads(path.read_text(encoding="utf-8"))
-    for name, entries in tables.items():
-        if name not in ("modules", "definitions", "long"):
-            raise ValueError(f"{path}: unknown table [{name}]")
-        for entry, reason in entries.items():
-            if not isinstance(reason, str) or len(reason.split()) < 3:
-                raise ValueError(f"{path}: {entry!r} in [{name}] needs a reason in words")
-    return {name: tables.get(name, {}) for name in ("modules", "definitions", "long")}
 
 
 def check_coverage(
-    listed: Sequence[tuple[str, str]], definitions: Mapping[str, Definition], exceptions: Exceptions
+    listed: Sequence[tuple[str, str]], definitions: Mapping[str, Definition]
 ) -> Iterator[Problem]:
-    """Every public definition is listed exactly once, or is excused with a reason.
+    """Taught rooms: every public definition is listed exactly once. Elsewhere: at most once.
 
-    `listed` holds (where, target) of every listing. An excuse that excuses nothing is a problem.
+    `listed` holds (where, target) of every listing. Private definitions are never listed.
     """
     places = defaultdict(list)
     for where, target in listed:
@@ -46,42 +24,50 @@ def check_coverage(
         if len(found) > 1:
             what = f"{target} is listed {len(found)} times, the first time in {found[0]}"
             yield Problem(what, found[-1], "Keep one: a definition has one home in the book.")
-    unlisted = [d for d in definitions.values() if d.is_public and d.path not in places]
-    for definition in unlisted:
-        if not excuses_for(definition, exceptions):
-            remedy = f"Tag a cell `listing:{definition.path}`, or say why not in {EXCEPTIONS_FILE}."
+        if target in definitions and definitions[target].name.startswith("_"):
+            remedy = "Remove the listing, or the underscore: what readers are shown is public."
+            yield Problem(f"{target} is private, and is listed", found[0], remedy)
+    for definition in definitions.values():
+        if definition.is_public and definition.is_taught and definition.path not in places:
             where = f"{PACKAGE}, {definition.path}"
-            yield Problem("a public definition that no notebook lists", where, remedy)
-    yield from check_excuses(unlisted, places, exceptions)
+            remedy = (
+                f"Tag a cell `listing:{definition.path}`, call it _{definition.name} if it isn't "
+                "worth showing, or move it to support or cli."
+            )
+            yield Problem("a public definition of a taught room, listed nowhere", where, remedy)
 
 
-def excuses_for(definition: Definition, exceptions: Exceptions) -> list[tuple[str, str]]:
-    """The entries (table, path) that excuse a definition from being listed."""
-    parts = definition.module.split(".")
-    folders = [".".join(parts[:n]) for n in range(1, len(parts) + 1)]
-    excuses = [("modules", folder) for folder in folders if folder in exceptions["modules"]]
-    if definition.path in exceptions["definitions"]:
-        excuses.append(("definitions", definition.path))
-    return excuses
-
-
-def check_excuses(
-    unlisted: Sequence[Definition], places: Mapping[str, Sequence[str]], exceptions: Exceptions
+def check_lessons(
+    listed: Sequence[tuple[str, str]],
+    definitions: Mapping[str, Definition],
+    modules: Mapping[str, str],
 ) -> Iterator[Problem]:
-    """Each excuse is needed: it is the only one of some unlisted definition, and of none listed."""
-    needed = set()
-    for definition in unlisted:
-        needed.update(excuses_for(definition, exceptions)[:1])
-    for table in ("modules", "definitions"):
-        for entry in exceptions[table]:
-            where = f"{EXCEPTIONS_FILE}, [{table}], {entry!r}"
-            inside = [path for path in places if path == entry or path.startswith(f"{entry}.")]
-            if inside:
-                what = f"stale: {inside[0]} is listed in {places[inside[0]][0]}"
-                yield Problem(what, where, "Remove the entry, or name only what isn't listed.")
-            elif (table, entry) not in needed:
-                what = "stale: it excuses nothing that exists and isn't excused already"
-                yield Problem(what, where, "Remove or correct the entry.")
+    """The docstring of a module in a taught room names the lessons that list its definitions."""
+    lessons = defaultdict(set)
+    for where, target in listed:
+        number = re.match(r"notebooks/(\d+)_", where)
+        if target in definitions and number:
+            lessons[definitions[target].module].add(int(number[1]))
+    for module, source in modules.items():
+        if module.split(".")[0] not in TAUGHT_ROOMS or module not in lessons:
+            continue
+        missing = lessons[module] - named_lessons(ast.get_docstring(ast.parse(source)) or "")
+        if missing:
+            numbers = " and ".join(f"lesson {number}" for number in sorted(missing))
+            what = f"its docstring doesn't name {numbers}, where it is listed"
+            remedy = 'Write "Lesson 7." or "Lessons 7 and 8.", with its numbers.'
+            yield Problem(what, f"{PACKAGE}, {module}", remedy)
+
+
+def named_lessons(docstring: str) -> set[int]:
+    """The numbers of the lessons that a text names.
+
+    >>> sorted(named_lessons("Attention, in 2 ways. Lessons 7 to 9 and 12. See also lesson 20."))
+    [7, 8, 9, 12, 20]
+    """
+    lists = re.findall(r"\b[Ll]essons? (\d+(?:(?:, | and |, and | to |–)\d+)*)", docstring)
+    ranges = [pair for text in lists for pair in re.findall(r"(\d+)(?:(?: to |–)(\d+))?", text)]
+    return {n for first, last in ranges for n in range(int(first), int(last or first) + 1)}
 
 
 def check_redefinitions(
@@ -108,22 +94,3 @@ def defined_names(node: ast.AST) -> Iterator[str]:
             yield child.name
         else:
             yield from defined_names(child)
-
-
-def check_lengths(
-    modules: Mapping[str, str], definitions: Mapping[str, Definition], exceptions: Exceptions
-) -> Iterator[Problem]:
-    """A definition has at most 45 lines and a module 250, or a reason in the table [long]."""
-    lengths = {name: (source.count("\n"), MAX_MODULE_LINES) for name, source in modules.items()}
-    lengths |= {d.path: (d.n_lines, MAX_DEFINITION_LINES) for d in definitions.values()}
-    too_long = {path: pair for path, pair in lengths.items() if pair[0] > pair[1]}
-    for path, (n_lines, limit) in too_long.items():
-        if path not in exceptions["long"]:
-            remedy = f"Split it, or say why not in {EXCEPTIONS_FILE}, [long]."
-            yield Problem(
-                f"{n_lines} lines, over the limit of {limit}", f"{PACKAGE}, {path}", remedy
-            )
-    for entry in exceptions["long"]:
-        if entry not in too_long:
-            where = f"{EXCEPTIONS_FILE}, [long], {entry!r}"
-            yield Problem("stale: no such thing is over its limit", where, "Remove the entry.")

@@ -15,7 +15,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import zip_longest
 from pathlib import Path
 
-from listing_rules import check_coverage, check_lengths, check_redefinitions, read_exceptions
+from listing_rules import check_coverage, check_lessons, check_redefinitions
 from nbformat import NotebookNode
 from notebook_files import (
     ROOT,
@@ -58,14 +58,14 @@ def check_listings(root: Path) -> list[Problem]:
     if not paths:
         return [Problem("no notebooks", "notebooks", "The book is made of them.")]
     definitions = read_package(root)
-    exceptions = read_exceptions(root / "tools" / "not_listed.toml")
     notebooks = {f"notebooks/{path.name}": read_notebook(path) for path in paths}
     listed, sketches = split_cells(notebooks)
+    targets = [(where, target) for where, target, _ in listed]
     return [
         *check_texts(listed, definitions),
-        *check_coverage([(where, target) for where, target, _ in listed], definitions, exceptions),
+        *check_coverage(targets, definitions),
+        *check_lessons(targets, definitions, read_modules(root)),
         *check_redefinitions(sketches, definitions),
-        *check_lengths(read_modules(root), definitions, exceptions),
     ]
 
 
@@ -98,9 +98,9 @@ def import_lines(definitions: Sequence[Definition]) -> str:
     """The import statements for `definitions`, sorted and wrapped as the linter wants them."""
     lines = []
     for module in sorted({definition.module for definition in definitions}):
-        names = {definition.name for definition in definitions if definition.module == module}
+        unsorted = {definition.name for definition in definitions if definition.module == module}
         # Constants, then classes, then functions.
-        names = sorted(names, key=lambda n: (not n.isupper(), not n.lstrip("_")[0].isupper(), n))
+        names = sorted(unsorted, key=lambda n: (not n.isupper(), not n.lstrip("_")[0].isupper(), n))
         source = f"{PACKAGE}.{module}" if module else PACKAGE
         line = f"from {source} import {', '.join(names)}"
         if len(line) > LINE_LENGTH:

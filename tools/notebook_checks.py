@@ -5,10 +5,8 @@ what is stored and execute nothing, so that a stale or stripped notebook is foun
 """
 
 import ast
-import io
 import json
 import re
-import tokenize
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -26,6 +24,7 @@ RUN = "Run: python tools/run_notebooks.py"
 DESCRIBE = f"Describe what it shows in at least {MIN_ALT} characters"
 # Calls that always show something. Of other calls, the text doesn't tell.
 SHOWING = {"print", "display", "check", "hint", "plt.show"}
+TITLE = re.compile(r"# (\d+) · \S")
 MARKDOWN_IMAGE = re.compile(r"!\[([^\]]*)\]\(")
 HTML_IMAGE = re.compile(r"<img\b[^>]*>", re.IGNORECASE)
 HTML_ALT = re.compile(r"\balt\s*=\s*([\"'])(.*?)\1", re.IGNORECASE | re.DOTALL)
@@ -39,7 +38,7 @@ def check_notebook(path: Path, toc: Path) -> list[Problem]:
     problems = list(check_format(notebook))
     if not problems:  # the other checks rely on the parts that every notebook has
         problems = [problem for check in CHECKS for problem in check(notebook)]
-    problems += check_in_toc(path, toc)
+    problems += [*check_title(path, notebook), *check_in_toc(path, toc)]
     return [Problem(p.what, f"{path.name}, {p.where}", p.remedy) for p in problems]
 
 
@@ -112,13 +111,6 @@ def always_run(statements: list[ast.stmt]) -> Iterator[ast.stmt]:
             yield from always_run(statement.body)
 
 
-def check_no_timing(notebook: NotebookNode) -> Iterator[Problem]:
-    """No cell says when it ran: that would differ each time."""
-    for number, cell in numbered_code_cells(notebook):
-        if "execution" in cell.metadata:
-            yield Problem("timing metadata", f"cell {number}", RUN)
-
-
 def check_sizes(notebook: NotebookNode) -> Iterator[Problem]:
     """Outputs and the whole file are small enough for readers and for version control."""
     for number, cell in numbered_code_cells(notebook):
@@ -188,20 +180,13 @@ def no_solution(unsolved: int) -> Iterator[Problem]:
         yield Problem("an exercise without a solution", f"cell {unsolved}", remedy)
 
 
-def check_no_semicolon(notebook: NotebookNode) -> Iterator[Problem]:
-    """No cell hides its last value with `;`: the notebook tests (nbval) see the value all the same.
-
-    A cell that can't be cut into tokens is an error when it runs, and hides no value.
-    """
-    for number, cell in numbered_code_cells(notebook):
-        try:
-            tokens = list(tokenize.generate_tokens(io.StringIO(cell.source).readline))
-        except (tokenize.TokenError, SyntaxError):
-            continue
-        words = [token.string for token in tokens if token.string.strip()]
-        words = [word for word in words if not word.startswith("#")]
-        if words and words[-1] == ";":
-            yield Problem("ends in ;", f"cell {number}", "End a figure's cell with plt.show().")
+def check_title(path: Path, notebook: NotebookNode) -> Iterator[Problem]:
+    """The first line is a title with the number of the file, `# 7 · Attention`."""
+    first = notebook.cells[0].source.split("\n")[0] if notebook.cells else ""
+    title = TITLE.match(first)
+    if not title or title[1] != path.stem[:2].lstrip("0"):
+        remedy = f"Write it in this form: # {path.stem[:2].lstrip('0')} · Title"
+        yield Problem(f"the title is {first!r}", "cell 1", remedy)
 
 
 def check_in_toc(path: Path, toc: Path) -> Iterator[Problem]:
@@ -230,11 +215,9 @@ CHECKS = (
     check_counts,
     check_errors,
     check_outputs_present,
-    check_no_timing,
     check_sizes,
     check_figures,
     check_text_images,
     check_solutions,
-    check_no_semicolon,
     check_budget,
 )

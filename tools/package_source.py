@@ -6,6 +6,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 PACKAGE = "transformer_lessons"
+# The parts of the book. What is public in them is listed; support, cli and exercises are not.
+TAUGHT_ROOMS = (
+    "tokenizers",
+    "data",
+    "model",
+    "autograd",
+    "training",
+    "generation",
+    "weights",
+    "analysis",
+)
 
 
 @dataclass(frozen=True)
@@ -24,6 +35,11 @@ class Definition:
     def path(self) -> str:
         """What a listing tag calls it: "model.attention.attend"."""
         return f"{self.module}.{self.name}" if self.module else self.name
+
+    @property
+    def is_taught(self) -> bool:
+        """Whether it belongs to a taught room."""
+        return self.module.split(".")[0] in TAUGHT_ROOMS
 
     @property
     def n_lines(self) -> int:
@@ -60,16 +76,17 @@ def module_definitions(module: str, source: str) -> Iterator[Definition]:
     """The top-level definitions in the text of one module, in its order."""
     lines = source.split("\n")
     for node in ast.parse(source, filename=f"{PACKAGE}/{module}").body:
-        is_callable = isinstance(node, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef)
-        name = node.name if is_callable else constant_name(node)
-        if not name:
-            continue
-        decorators = node.decorator_list if is_callable else []
-        first = min(part.lineno for part in [node, *decorators])  # counted from 1
-        while first > 1 and lines[first - 2].startswith("#"):
-            first -= 1
-        text = "\n".join(lines[first - 1 : node.end_lineno])
-        yield Definition(module, name, text, is_callable and not name.startswith("_"))
+        first, is_public = node.lineno, False  # lines are counted from 1
+        if isinstance(node, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+            name, is_public = node.name, not node.name.startswith("_")
+            first = min(part.lineno for part in [node, *node.decorator_list])
+        else:
+            name = constant_name(node)
+        if name:
+            while first > 1 and lines[first - 2].startswith("#"):
+                first -= 1
+            text = "\n".join(lines[first - 1 : node.end_lineno])
+            yield Definition(module, name, text, is_public)
 
 
 def constant_name(node: ast.stmt) -> str:

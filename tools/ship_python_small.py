@@ -82,9 +82,9 @@ def compressors(train: Sequence[str], test: Sequence[str]) -> dict[str, float]:
     known, new = ("\n".join(texts).encode() for texts in (train, test))
     deflate = zlib.compressobj(9, wbits=31)  # 31: gzip's own header and checksum
     gzip_size = len(deflate.compress(new) + deflate.flush())
-    options = {"preset": 9 | lzma.PRESET_EXTREME}
-    xz_size = len(lzma.compress(new, **options))
-    primed = len(lzma.compress(known + new, **options)) - len(lzma.compress(known, **options))
+    best = 9 | lzma.PRESET_EXTREME
+    xz_size = len(lzma.compress(new, preset=best))
+    primed = len(lzma.compress(known + new, preset=best)) - len(lzma.compress(known, preset=best))
     sizes = {"gzip -9": gzip_size, "xz -9e": xz_size, "xz -9e, after the training text": primed}
     return {name: 8 * size / len(new) for name, size in sizes.items()}
 

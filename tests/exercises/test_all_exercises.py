@@ -2,7 +2,10 @@
 
 import ast
 import inspect
+import json
+import re
 import textwrap
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,6 +14,7 @@ import torch
 from transformer_lessons.exercises.exercise import lesson_exercises, lessons
 from transformer_lessons.exercises.grader import grade, report
 
+NOTEBOOKS = Path(__file__).resolve().parents[2] / "notebooks"
 EXERCISES = [exercise for lesson in lessons() for exercise in lesson_exercises(lesson)]
 WRONG = [
     pytest.param(exercise, wrong, id=f"{exercise.id}-{number}")
@@ -44,6 +48,15 @@ def test_ids_and_messages_are_unique():  # SPEC G4
 def test_ids_begin_with_their_lesson(lesson):  # SPEC G4
     for exercise in lesson_exercises(lesson):
         assert exercise.id.startswith(f"{lesson}.")
+
+
+@pytest.mark.parametrize("lesson", lessons())
+def test_a_notebook_grades_the_exercises_of_its_lesson(lesson):  # SPEC G4
+    [path] = NOTEBOOKS.glob(f"{lesson}_*.ipynb")
+    cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
+    sources = ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"]
+    named = {id for text in sources for id in re.findall(r'\b(?:check|hint)\("([^"]+)"', text)}
+    assert named == {exercise.id for exercise in lesson_exercises(lesson)}
 
 
 @each_exercise

@@ -81,7 +81,8 @@ def test_shift_by_a_quarter_turn():  # SPEC G4
 @pytest.mark.parametrize("position", ["learned", "sinusoidal"])
 def test_tied_count_is_the_packages(tied, position):  # SPEC G4, E2
     config = ModelConfig(
-        *(256, 64),
+        vocab_size=256,
+        context_length=64,
         d_model=32,
         n_layers=1,
         n_heads=2,

@@ -81,9 +81,16 @@ def test_faded_norm_is_the_packages(case):  # SPEC F3, G4
 def test_pre_or_post_is_the_blocks(x, weight, placement):  # SPEC G4
     """A block whose attention adds nothing, and whose feed-forward layer is the matrix."""
     config = ModelConfig(
-        *(10, 8, x.shape[1]),
-        **{"n_layers": 1, "n_heads": 1, "d_ff": 4, "head_dim": 2},
-        **{"norm": "rms", "norm_placement": placement, "bias": False},
+        vocab_size=10,
+        context_length=8,
+        d_model=x.shape[1],
+        n_layers=1,
+        n_heads=1,
+        d_ff=4,
+        head_dim=2,
+        norm="rms",
+        norm_placement=placement,
+        bias=False,
     )
     block = Block(config)
     nn.init.zeros_(block.attention.out.weight)

@@ -112,7 +112,12 @@ def test_the_bound_by_hand():  # SPEC G4, E3
 def test_that_many_caches_fit_and_one_more_does_not(case):  # SPEC G4, E3
     memory, weight_bytes, n_layers, n_kv_heads, head_dim, n_tokens, window = case
     config = ModelConfig(
-        *(16, n_tokens, 8, n_layers, n_kv_heads, 8),
+        vocab_size=16,
+        context_length=n_tokens,
+        d_model=8,
+        n_layers=n_layers,
+        n_heads=n_kv_heads,
+        d_ff=8,
         head_dim=head_dim,
         sliding_window=window,
     )

@@ -121,8 +121,16 @@ def test_the_bound_by_hand():  # SPEC G4, G5
 @pytest.mark.parametrize("tied", [False, True])
 def test_the_bound_counts_what_a_token_reads(tied):  # SPEC G4, G5
     config = ModelConfig(
-        *(64, 8, 16, 2, 2, 32),
-        **{"bias": False, "head_bias": False, "norm": "rms", "tie_embeddings": tied},
+        vocab_size=64,
+        context_length=8,
+        d_model=16,
+        n_layers=2,
+        n_heads=2,
+        d_ff=32,
+        bias=False,
+        head_bias=False,
+        norm="rms",
+        tie_embeddings=tied,
     )
     model = Decoder(config)
     n_read = count_parameters(model.blocks) + count_parameters(model.final_norm)

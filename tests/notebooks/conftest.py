@@ -6,7 +6,7 @@ import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 from notebook_files import notebook_text
 
-BUDGET = "# A lesson\n\n**Budget:** about 20 s · under 1 GB of memory · no download\n"
+BUDGET = "# 1 · A lesson\n\n**Budget:** about 20 s · under 1 GB of memory · no download\n"
 ALT = "A line that rises from the lower left corner to the upper right."
 
 

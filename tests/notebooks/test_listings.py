@@ -7,8 +7,9 @@ import pytest
 from listings import check_listings, main, write_listings
 from nbformat.v4 import new_code_cell, new_output
 from notebook_files import ROOT, read_notebook
+from package_source import TAUGHT_ROOMS
 
-ATTENTION = '''"""Attention."""
+ATTENTION = '''"""Attention. Lesson 1."""
 
 from dataclasses import dataclass
 
@@ -62,9 +63,6 @@ def repository(tmp_path, write_notebook):
     attention.parent.mkdir(parents=True)
     attention.write_text(ATTENTION)
     (attention.parents[1] / "grader.py").write_text("def check(answer):\n    return answer\n")
-    (tmp_path / "tools").mkdir()
-    allowed = '[modules]\n"grader" = "Lessons call the grader."\n'
-    (tmp_path / "tools" / "not_listed.toml").write_text(allowed)
     cells = [
         "def sketch(query, key):\n    return key <= query",
         listing("model.attention.visible"),
@@ -85,11 +83,6 @@ def edit(path, old: str, new: str) -> None:
     text = path.read_text()
     assert text.count(old) == 1
     path.write_text(text.replace(old, new))
-
-
-def allow(repository, text: str) -> None:
-    path = repository / "tools" / "not_listed.toml"
-    path.write_text(path.read_text() + text)
 
 
 def test_this_repository_is_one_book():  # SPEC G1
@@ -192,23 +185,83 @@ def test_one_token_of_a_listing_changes(repository, problems, old, new):
 
 def test_a_definition_is_listed_twice(repository, problems, write_notebook):
     again = [listing("model.attention.visible", source=VISIBLE)]
-    write_notebook(repository / "notebooks" / "02_again.ipynb", again)
+    write_notebook(repository / "notebooks" / "01_small_again.ipynb", again)
     assert problems() == [
-        "notebooks/02_again.ipynb, cell 1: model.attention.visible is listed 2 times, the first "
-        "time in notebooks/01_small.ipynb, cell 2. Keep one: a definition has one home in the book."
+        "notebooks/01_small_again.ipynb, cell 1: model.attention.visible is listed 2 times, the "
+        "first time in notebooks/01_small.ipynb, cell 2. Keep one: a definition has one home in "
+        "the book."
     ]
 
 
-def test_a_definition_is_listed_nowhere(repository, problems):
-    with open(repository / "transformer_lessons" / "model" / "attention.py", "a") as file:
-        file.write("\n\ndef forgotten():\n    pass\n\n\ndef _private():\n    pass\n\n\nMORE = 1\n")
+MORE = "def forgotten():\n    pass\n\n\ndef _private():\n    pass\n\n\nMORE = 1\n"
+
+
+@pytest.mark.parametrize("room", TAUGHT_ROOMS)
+def test_a_public_definition_of_a_taught_room_is_listed_nowhere(repository, problems, room):
+    module = repository / "transformer_lessons" / room / "more.py"
+    module.parent.mkdir(exist_ok=True)
+    module.write_text(MORE)
     assert problems() == [
-        "transformer_lessons, model.attention.forgotten: a public definition that no notebook "
-        "lists. Tag a cell `listing:model.attention.forgotten`, or say why not in "
-        "tools/not_listed.toml."
+        f"transformer_lessons, {room}.more.forgotten: a public definition of a taught room, listed "
+        f"nowhere. Tag a cell `listing:{room}.more.forgotten`, call it _forgotten if it isn't "
+        "worth showing, or move it to support or cli."
     ]
-    allow(repository, '[definitions]\n"model.attention.forgotten" = "Lesson 07 will list it."\n')
+
+
+@pytest.mark.parametrize("module", ["support/more", "cli/more", "exercises/more", "config"])
+def test_elsewhere_a_definition_may_be_listed_once(repository, problems, write_notebook, module):
+    path = repository / "transformer_lessons" / f"{module}.py"
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(MORE)
     assert problems() == []
+    target = f"{module.replace('/', '.')}.forgotten"
+    notebook = repository / "notebooks" / "02_more.ipynb"
+    for n_times in (1, 2):
+        write_notebook(notebook, [listing(target) for _ in range(n_times)])
+        write_listings(repository, [notebook])
+        assert len(problems()) == n_times - 1
+
+
+def test_a_private_definition_is_listed(repository, problems, write_notebook):
+    path = repository / "notebooks" / "01_more.ipynb"
+    write_notebook(path, [listing("model.attention._unused")])
+    write_listings(repository, [path])
+    assert problems() == [
+        "notebooks/01_more.ipynb, cell 1: model.attention._unused is private, and is listed. "
+        "Remove the listing, or the underscore: what readers are shown is public."
+    ]
+
+
+@pytest.mark.parametrize(
+    ("docstring", "said"),
+    [
+        ("Attention. Lesson 1.", ""),
+        ("Attention. Lessons 1 and 10.", ""),
+        ("Attention, from lesson 1 on.", ""),
+        ("Attention. Lesson 11.", "lesson 1"),
+        ("Attention in 1 way.", "lesson 1"),
+    ],
+)
+def test_a_module_names_its_lessons(repository, problems, docstring, said):
+    path = repository / "transformer_lessons" / "model" / "attention.py"
+    edit(path, "Attention. Lesson 1.", docstring)
+    assert len(problems()) == bool(said)
+    assert all(f"doesn't name {said}, where it is listed" in problem for problem in problems())
+
+
+def test_lessons_that_list_a_module_between_them(repository, problems, write_notebook):
+    path = repository / "transformer_lessons" / "model" / "attention.py"
+    path.write_text(path.read_text() + "\n\ndef more():\n    pass\n")
+    for number in (12, 20):
+        path = repository / "notebooks" / f"{number}_more.ipynb"
+        name = {12: "more", 20: "WINDOW"}[number]
+        write_notebook(path, [listing(f"model.attention.{name}")])
+        write_listings(repository, [path])
+    named = [problem for problem in problems() if "docstring" in problem]
+    assert named == [
+        "transformer_lessons, model.attention: its docstring doesn't name lesson 12 and lesson "
+        '20, where it is listed. Write "Lesson 7." or "Lessons 7 and 8.", with its numbers.'
+    ]
 
 
 def test_a_target_does_not_exist(repository, problems, write_notebook):
@@ -253,59 +306,6 @@ def test_other_names_and_methods_are_free(repository, problems, write_notebook):
     assert problems() == []
 
 
-@pytest.mark.parametrize(
-    ("entry", "said"),
-    [
-        ('[definitions]\n"model.gone" = "It once was here."\n', "it excuses nothing that exists"),
-        ('[definitions]\n"grader.check" = "Said already above."\n', "it excuses nothing that"),
-        ('"model.gone" = "It once was here."\n', "it excuses nothing that exists"),
-        (
-            '[definitions]\n"model.attention.visible" = "Not taught so far."\n',
-            "model.attention.visible is listed in notebooks/01_small.ipynb, cell 2",
-        ),
-        ('"model" = "Not taught so far."\n', "model.attention.visible is listed in"),
-        ('[long]\n"grader.check" = "It was long once."\n', "no such thing is over its limit"),
-    ],
-)
-def test_a_stale_exception(repository, problems, entry, said):
-    allow(repository, entry)
-    assert len(problems()) == 1
-    assert problems()[0].startswith("tools/not_listed.toml, [")
-    assert f"stale: {said}" in problems()[0]
-
-
-@pytest.mark.parametrize("text", ['"model" = "later"\n', '[moduls]\n"model" = "Not taught yet."\n'])
-def test_an_exception_needs_a_reason_and_a_known_table(repository, problems, text):
-    allow(repository, text)
-    with pytest.raises(ValueError, match=r"reason in words|unknown table \[moduls\]"):
-        problems()
-
-
-def long_function(n_lines: int) -> str:
-    return "def check():\n" + "    pass\n" * (n_lines - 1)
-
-
-@pytest.mark.parametrize(("n_lines", "n_problems"), [(45, 0), (46, 1)])
-def test_a_definition_has_at_most_45_lines(repository, problems, n_lines, n_problems):
-    (repository / "transformer_lessons" / "grader.py").write_text(long_function(n_lines))
-    said = "transformer_lessons, grader.check: 46 lines, over the limit of 45"
-    assert [problem.split(". ")[0] for problem in problems()] == [said] * n_problems
-
-
-@pytest.mark.parametrize(("n_lines", "n_problems"), [(250, 0), (251, 1)])
-def test_a_module_has_at_most_250_lines(repository, problems, n_lines, n_problems):
-    (repository / "transformer_lessons" / "grader.py").write_text("# line\n" * n_lines)
-    edit(repository / "tools" / "not_listed.toml", '"grader" = "Lessons call the grader."', "")
-    said = "transformer_lessons, grader: 251 lines, over the limit of 250"
-    assert [problem.split(". ")[0] for problem in problems()] == [said] * n_problems
-
-
-def test_a_long_definition_can_be_excused(repository, problems):
-    (repository / "transformer_lessons" / "grader.py").write_text(long_function(46))
-    allow(repository, '[long]\n"grader.check" = "One case after another."\n')
-    assert problems() == []
-
-
 def test_a_book_without_notebooks(repository, problems):
     (repository / "notebooks" / "01_small.ipynb").unlink()
     assert problems() == ["notebooks: no notebooks. The book is made of them."]
@@ -314,6 +314,6 @@ def test_a_book_without_notebooks(repository, problems):
 def test_the_command_prints_every_problem_and_exits_with_1(repository, capsys):
     assert main(["--check"], repository) == 0
     edit(repository / "transformer_lessons" / "model" / "attention.py", "key <= query", "True")
-    allow(repository, '[definitions]\n"model.gone" = "It once was here."\n')
+    (repository / "transformer_lessons" / "model" / "more.py").write_text(MORE)
     assert main(["--check"], repository) == 1
     assert len(capsys.readouterr().out.splitlines()) == 2

@@ -118,7 +118,7 @@ def report(verdict: Verdict) -> str:
     if verdict.diagnosis == NOT_ATTEMPTED:
         return f"{exercise.id}: {NOT_ATTEMPTED}"
     lines = [f"{exercise.id}: not yet.", verdict.diagnosis]
-    if verdict.case is not None:
+    if verdict.case is not None and verdict.outcome is not None:
         arguments = zip(exercise.parameters, verdict.case, strict=True)
         # Hanging values keep the rows of a table under each other.
         shown = [_hang(f"{name} = ", show(value)) for name, value in arguments]

@@ -143,7 +143,7 @@ ATTENTION_WEIGHTS = Exercise(
 )
 
 
-def _rotate(x: float, y: float, position: int) -> tuple[float, float]:
+def _rotate(x: float, y: float, position: float) -> tuple[float, float]:
     """The point (x, y) turned counter-clockwise by `position` radians."""
     c, s = math.cos(position), math.sin(position)
     return x * c - y * s, y * c + x * s

@@ -217,7 +217,7 @@ def _encode_one_pass(pretoken: bytes, merges: dict[IdPair, int]) -> list[int]:
     """Each place once, from the left: a join is never joined again."""
     ids, i, word = [], 0, list(pretoken)
     while i < len(word):
-        new = merges.get(tuple(word[i : i + 2]))
+        new = merges.get((word[i], word[i + 1])) if i + 1 < len(word) else None
         ids.append(word[i] if new is None else new)
         i += 1 if new is None else 2
     return ids

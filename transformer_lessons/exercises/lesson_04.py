@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Sequence
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -168,7 +169,7 @@ BANDS = Exercise(
 )
 
 
-def _hash_share(data: bytes, order: str = "big") -> float:
+def _hash_share(data: bytes, order: Literal["little", "big"] = "big") -> float:
     return int.from_bytes(hashlib.sha256(data).digest()[:8], order) / TWO_64
 
 

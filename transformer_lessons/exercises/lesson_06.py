@@ -4,6 +4,7 @@ Shapes: T tokens, d numbers per head, D numbers per token, H heads.
 """
 
 import math
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -84,7 +85,9 @@ def _shear_split(x: Tensor, angles: Tensor) -> Tensor:
     return torch.cat([first * c + second * s, second * c + first * s], dim=-1)
 
 
-def _one_angle_a_token(rotate: object, x: Tensor, angles: Tensor) -> Tensor:
+def _one_angle_a_token(
+    rotate: Callable[[Tensor, Tensor], Tensor], x: Tensor, angles: Tensor
+) -> Tensor:
     return rotate(x, angles[:, :1].expand_as(angles))
 
 

@@ -1,6 +1,7 @@
 """The exercises of lesson 12: the slope of the loss, the optimizers, clipping and the schedule."""
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -115,7 +116,8 @@ MOMENTUM_STEP = Exercise(
             torch.tensor([[0.5, 3.0], [-1.0, 0.0]]),
             torch.tensor([[1.0, -2.0], [0.0, 0.5]]),
             torch.tensor([[3.0, 2.0], [-1.0, 4.0]]),
-            *(0.01, 0.9),
+            0.01,
+            0.9,
         ),
     ),
     reference=_momentum_step,
@@ -324,7 +326,7 @@ def _fall(progress: float, max_lr: float, min_lr: float) -> float:
     return min_lr + (max_lr - min_lr) * (1 + math.cos(math.pi * progress)) / 2
 
 
-def _after_climb(step: int, value: float, *plan: float) -> float:
+def _after_climb(step: int, value: float, *plan: Any) -> float:
     """The right answer while climbing, `value` after it."""
     return _cosine(step, *plan) if step < plan[2] else value
 
@@ -350,7 +352,10 @@ COSINE = Exercise(
             lambda step, max_lr, min_lr, warmup_steps, total_steps: _after_climb(
                 step,
                 _fall((step - warmup_steps) / (total_steps - warmup_steps), max_lr, min_lr),
-                *(max_lr, min_lr, warmup_steps, total_steps),
+                max_lr,
+                min_lr,
+                warmup_steps,
+                total_steps,
             ),
             "The end is missed by one: the last step is total_steps - 1, counted from 0.",
         ),
@@ -358,7 +363,10 @@ COSINE = Exercise(
             lambda step, max_lr, min_lr, warmup_steps, total_steps: _after_climb(
                 step,
                 _fall(step / (total_steps - 1), max_lr, min_lr),
-                *(max_lr, min_lr, warmup_steps, total_steps),
+                max_lr,
+                min_lr,
+                warmup_steps,
+                total_steps,
             ),
             "The cosine starts at step 0, under the climb: it should start when the climb is over.",
         ),
@@ -366,7 +374,10 @@ COSINE = Exercise(
             lambda step, max_lr, min_lr, warmup_steps, total_steps: _after_climb(
                 step,
                 _cosine(step, max_lr, 0.0, warmup_steps, total_steps),
-                *(max_lr, min_lr, warmup_steps, total_steps),
+                max_lr,
+                min_lr,
+                warmup_steps,
+                total_steps,
             ),
             "It falls to 0: the last step should be at min_lr.",
         ),
@@ -374,7 +385,10 @@ COSINE = Exercise(
             lambda step, max_lr, min_lr, warmup_steps, total_steps: _after_climb(
                 step,
                 min_lr + max_lr * _cosine(step, 1.0, 0.0, warmup_steps, total_steps),
-                *(max_lr, min_lr, warmup_steps, total_steps),
+                max_lr,
+                min_lr,
+                warmup_steps,
+                total_steps,
             ),
             "min_lr is added on top: the peak is too high. Only max_lr - min_lr is left to fall.",
         ),
@@ -383,7 +397,10 @@ COSINE = Exercise(
                 step,
                 max_lr
                 + (min_lr - max_lr) * (step - warmup_steps) / (total_steps - 1 - warmup_steps),
-                *(max_lr, min_lr, warmup_steps, total_steps),
+                max_lr,
+                min_lr,
+                warmup_steps,
+                total_steps,
             ),
             "This falls in a straight line: half a cosine is flat at both ends.",
         ),

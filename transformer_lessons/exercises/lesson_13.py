@@ -53,8 +53,12 @@ def _clip(gradient: Tensor, limit: float) -> Tensor:
 
 def _clipped_sum(parts: Sequence[Tensor], limit: float) -> Tensor:
     """The gradients of all pieces added up, shortened to `limit` if they are longer together."""
-    gradient = torch.stack(tuple(parts)).sum(dim=0)
+    gradient = _sum(parts)
     return gradient * min(1.0, limit / max(gradient.norm().item(), 1e-12))
+
+
+def _sum(parts: Sequence[Tensor]) -> Tensor:
+    return torch.stack(tuple(parts)).sum(dim=0)
 
 
 def _clip_while_adding(parts: Sequence[Tensor], limit: float) -> Tensor:
@@ -75,7 +79,7 @@ CLIPPED_SUM = Exercise(
     reference=_clipped_sum,
     wrong_answers=(
         WrongAnswer(
-            lambda parts, limit: sum(_clip(part, limit) for part in parts),
+            lambda parts, limit: _sum([_clip(part, limit) for part in parts]),
             "Each piece is clipped before the sum: the direction changes, and it can be too long.",
         ),
         WrongAnswer(
@@ -83,15 +87,15 @@ CLIPPED_SUM = Exercise(
             "The running sum is clipped after each piece: the first pieces are shortened twice.",
         ),
         WrongAnswer(
-            lambda parts, limit: sum(parts) * limit / sum(parts).norm(),
+            lambda parts, limit: _sum(parts) * limit / _sum(parts).norm(),
             "A gradient that is short enough must stay as it is: this makes it longer.",
         ),
         WrongAnswer(
-            lambda parts, limit: sum(parts).clamp(-limit, limit),
+            lambda parts, limit: _sum(parts).clamp(-limit, limit),
             "This limits each number by itself, so the direction changes. Shorten all together.",
         ),
         WrongAnswer(
-            lambda parts, limit: _clip(sum(parts) / len(parts), limit),
+            lambda parts, limit: _clip(_sum(parts) / len(parts), limit),
             "The pieces are parts of one gradient: they are added, not averaged.",
         ),
     ),

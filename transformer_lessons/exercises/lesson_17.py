@@ -390,7 +390,7 @@ def _beam_one_each(
     for _ in range(length - 1):
         for place, (tokens, total) in enumerate(beams):
             ways = follows[tokens[-1]]
-            best = max(range(len(ways)), key=lambda token, ways=ways: ways[token])
+            best = max(range(len(ways)), key=ways.__getitem__)
             beams[place] = ([*tokens, best], total * ways[best])
     return max(beams, key=lambda beam: beam[1])[0]
 

@@ -108,8 +108,14 @@ def _all_but_itself(n_cached: int, n_new: int, window: int | None) -> Tensor:
 PIECE_MASK = Exercise(
     id="18.piece_mask",
     cases=(
-        *((0, 1, None), (0, 3, None), (2, 1, None), (2, 3, None)),
-        *((3, 2, 2), (0, 4, 3), (5, 1, 1), (6, 3, 4)),
+        (0, 1, None),
+        (0, 3, None),
+        (2, 1, None),
+        (2, 3, None),
+        (3, 2, 2),
+        (0, 4, 3),
+        (5, 1, 1),
+        (6, 3, 4),
     ),
     reference=_piece_mask,
     wrong_answers=(
@@ -202,8 +208,10 @@ def _tokens_per_second(
 TOKENS_PER_SECOND = Exercise(
     id="18.tokens_per_second",
     cases=(
-        *((100.0, 0.0, 1, 1000.0), (100.0, 25.0, 1, 1000.0)),
-        *((100.0, 25.0, 4, 1000.0), (14e9, 1e8, 8, 5e10)),
+        (100.0, 0.0, 1, 1000.0),
+        (100.0, 25.0, 1, 1000.0),
+        (100.0, 25.0, 4, 1000.0),
+        (14e9, 1e8, 8, 5e10),
     ),
     reference=_tokens_per_second,
     wrong_answers=(
@@ -252,7 +260,7 @@ def _texts_that_fit(
     n_kv_heads: int,
     head_dim: int,
     n_tokens: int,
-    window: int | None,
+    window: int | None = None,
 ) -> int:
     """How many texts have room for their caches beside the weights, at 2 bytes per number."""
     n_kept = n_tokens if window is None else min(n_tokens, window)
@@ -261,16 +269,17 @@ def _texts_that_fit(
 
 
 def _fit_without_window(*arguments: int) -> int:
-    return _texts_that_fit(*arguments[:6], None)
+    return _texts_that_fit(*arguments[:6])
 
 
 def _fit_with_full_window(*arguments: int) -> int:
-    window = arguments[6]
-    return _texts_that_fit(*arguments) if window is None else _fit_tokens(arguments, window)
+    n_tokens, window = arguments[5:]
+    return _fit_tokens(arguments, n_tokens if window is None else window)
 
 
 def _fit_tokens(arguments: Sequence[int], n_tokens: int) -> int:
-    return _texts_that_fit(*arguments[:5], n_tokens, None)
+    memory, weight_bytes, n_layers, n_kv_heads, head_dim = arguments[:5]
+    return _texts_that_fit(memory, weight_bytes, n_layers, n_kv_heads, head_dim, n_tokens)
 
 
 def _fit_rounded_up(memory: int, weight_bytes: int, *sizes: int) -> int:

@@ -11,11 +11,6 @@ from threading import Event
 
 import pytest
 
-from transformer_lessons.tokenizers.bpe_training import learn_merges
-
-# The benchmarks are not part of the package that is installed.
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-
 from benchmarks import (
     bpe,
     bpe_run,
@@ -35,8 +30,9 @@ from benchmarks import (
 from benchmarks.contest import Contestant, Process, Results, check_same, run_contest, take_turns
 from benchmarks.corpus import hostile_text, python_text
 from benchmarks.worker import Run, Work, measure
+from transformer_lessons.tokenizers.bpe_training import learn_merges
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 PAGE = ROOT / "book" / "benchmarks.md"
 needs_rustbpe = pytest.mark.skipif(
     importlib.util.find_spec("rustbpe") is None, reason="rustbpe comes with `make bench`"
@@ -268,6 +264,7 @@ def test_trainers_come_to_as_many_merges_and_part_at_ties():  # SPEC A10
     assert len({measure(work).result for work in encoders}) == 1
 
 
+@pytest.mark.usefixtures("in_this_process")
 def test_a_section_in_its_tiny_form(capsys, monkeypatch):  # SPEC F6
     monkeypatch.chdir(ROOT)
     before = PAGE.read_bytes()
@@ -395,6 +392,7 @@ def test_times_of_a_step_are_shared_out():  # SPEC F6
     assert all(found[group] > 0 for group in found if group != "what the compiler fused")
 
 
+@pytest.mark.usefixtures("in_this_process")
 def test_a_training_section_in_its_tiny_form(capsys, monkeypatch, tmp_path):  # SPEC F6
     monkeypatch.chdir(ROOT)
     monkeypatch.setattr(training_run, "LITGPT", tmp_path)
@@ -416,8 +414,11 @@ def test_the_plot_is_drawn_from_the_tables_of_the_page(tmp_path):
     text = PAGE.read_text(encoding="utf-8")
     found = training_plot.rates(text, "training-M-eager-fp32")
     assert list(found) == [
-        *("GPT-2, transformers", "GPT-2, ours"),
-        *("Llama, transformers", "Llama, LitGPT", "Llama, ours"),
+        "GPT-2, transformers",
+        "GPT-2, ours",
+        "Llama, transformers",
+        "Llama, LitGPT",
+        "Llama, ours",
     ]
     row = re.search(
         r"\| Llama, ours \| [\d,]+ \| ([\d,]+) .*\n\n<!-- end training-M-eager-fp32", text

@@ -1,21 +1,17 @@
 """The benchmark of continuing texts, on a very small model: the same work for all, rows by hand."""
 
 import doctest
-import sys
 from pathlib import Path
 
 import pytest
 import torch
-
-# The benchmarks are not part of the package that is installed.
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks import decoding, decoding_run, models, page
 from benchmarks.contest import Results
 from benchmarks.training_model import WORDS, in_words_of, shape_of, starting_weights
 from benchmarks.worker import Run, measure
 
-PAGE = Path(__file__).resolve().parents[1] / "book" / "benchmarks.md"
+PAGE = Path(__file__).resolve().parents[2] / "book" / "benchmarks.md"
 WORK = {"size": "tiny", "context_length": 32, "n_prompt": 5, "n_new": 9}
 
 
@@ -145,6 +141,7 @@ def test_curves_are_drawn(tmp_path):  # SPEC F6
     assert figure.read_bytes().startswith(b"\x89PNG")
 
 
+@pytest.mark.usefixtures("in_this_process")
 def test_sections_in_their_tiny_form(capsys, monkeypatch, tmp_path):  # SPEC F6
     monkeypatch.chdir(PAGE.parents[1])
     monkeypatch.setattr(decoding_run, "LITGPT", tmp_path)
@@ -154,9 +151,17 @@ def test_sections_in_their_tiny_form(capsys, monkeypatch, tmp_path):  # SPEC F6
     assert PAGE.read_bytes() == before
     lines = capsys.readouterr().out.strip().splitlines()
     assert [line.split(" | ")[0] for line in lines if line.startswith("| ")] == [
-        *("| program", "| transformers, dynamic, eager", "| transformers, static, eager"),
-        *("| ours, eager", "| ours", "| without a cache", "| with"),
-        *("| up to this many tokens", "| 8", "| 16", "| 24"),
+        "| program",
+        "| transformers, dynamic, eager",
+        "| transformers, static, eager",
+        "| ours, eager",
+        "| ours",
+        "| without a cache",
+        "| with",
+        "| up to this many tokens",
+        "| 8",
+        "| 16",
+        "| 24",
     ]
     assert decoding_run.WITHOUT_LITGPT in lines
 
