@@ -31,6 +31,7 @@ STAGES = {
     "analysis": 7,
     "exercises": 8,
 }
+ROOMS = ("tokenizers", "data", "model", "training", "generation", "weights", "analysis")
 LAST = 9  # cli, __main__: may import everything, nothing imports them
 
 
@@ -95,6 +96,20 @@ def test_a_wrong_import_is_found(tmp_path, name, line):
     assert len(wrong_imports(path, name)) == 1
 
 
+def test_training_knows_no_tokenizer():
+    # By name it may, in annotations: an import for type checkers is none when the program runs.
+    found = set()
+    for path in (PACKAGE / "training").glob("*.py"):
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        for_types = [n for n in ast.walk(tree) if isinstance(n, ast.If)]
+        for_types = [n for n in for_types if ast.unparse(n.test) == "TYPE_CHECKING"]
+        hidden = {child for node in for_types for child in ast.walk(node)}
+        nodes = [n for n in ast.walk(tree) if isinstance(n, ast.ImportFrom) and n not in hidden]
+        found |= {part_of(node.module) for node in nodes if node.module.count(".")}
+    assert found >= {"data", "model"}
+    assert "tokenizers" not in found
+
+
 def public_definitions(room):
     """The names of the public classes and functions in the modules of a room."""
     found = []
@@ -105,10 +120,19 @@ def public_definitions(room):
     return sorted(found)
 
 
-def test_a_room_offers_what_is_public_in_it():
+@pytest.mark.parametrize("room", ROOMS)
+def test_a_room_offers_its_public_names(room):
+    names = importlib.import_module(f"transformer_lessons.{room}").__all__
+    assert len(names) == len(set(names)) > 0
+    code = f"from transformer_lessons.{room} import {', '.join(names)}"
+    exec(code, {})  # as a reader would write it
+    # Constants are offered too; whatever else is offered is public in one of the room's modules.
+    assert {name for name in names if not name.isupper()} <= set(public_definitions(room))
+
+
+def test_the_model_room_offers_all_that_is_public_in_it():
     room = importlib.import_module("transformer_lessons.model")
     assert sorted(room.__all__) == room.__all__ == public_definitions("model")
-    assert all(hasattr(room, name) for name in room.__all__)
 
 
 def test_importing_the_package_is_light():
@@ -137,11 +161,11 @@ def test_importing_prints_nothing_and_draws_no_random_number():
 def test_the_public_names_of_the_design_are_there():
     promised = """
         ModelConfig TrainConfig DataConfig preset Decoder count_parameters KVCache
-        ByteTokenizer BPETokenizer TiktokenTokenizer
+        ByteTokenizer BPETokenizer TiktokenTokenizer load_tokenizer batches_from_text
         attend apply_rope rms_norm layer_norm swiglu
-        cross_entropy AdamW Muon cosine_schedule clip_grad_norm Trainer
+        cross_entropy linear_cross_entropy AdamW Muon cosine_schedule clip_grad_norm Trainer
         save_checkpoint load_checkpoint latest_checkpoint
-        generate Sampler stream evaluate
+        generate complete stream Sampler Conversation evaluate
         load_pretrained load_shipped save_pretrained LessonsError
     """
     assert set(promised.split()) <= set(transformer_lessons.__all__)

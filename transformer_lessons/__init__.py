@@ -1,43 +1,54 @@
 """How language models work: the package that the book is made of.
 
-Everything a reader needs has a short name here; the modules are the book's parts, in its order.
+Everything a reader needs has a short name here; the sub-packages are the book's parts, in its
+order, and each offers its public names (`from transformer_lessons.training import AdamW`).
 """
 
-from transformer_lessons.analysis.attention_patterns import attention_patterns
+from transformer_lessons.analysis import attention_patterns
 from transformer_lessons.config import ModelConfig, RopeScaling
-from transformer_lessons.data.config import DataConfig
+from transformer_lessons.data import DataConfig, batches_from_text
 from transformer_lessons.device import best_device
 from transformer_lessons.errors import LessonsError
-from transformer_lessons.generation.beam import beam_search
-from transformer_lessons.generation.conversation import Conversation
-from transformer_lessons.generation.generate import complete, generate, stream
-from transformer_lessons.generation.sampling import Sampler
-from transformer_lessons.model.accounting import count_parameters
-from transformer_lessons.model.attention import attend
-from transformer_lessons.model.cache import KVCache
-from transformer_lessons.model.decoder import Decoder
-from transformer_lessons.model.feedforward import swiglu
-from transformer_lessons.model.norm import layer_norm, rms_norm
-from transformer_lessons.model.rope import apply_rope
+from transformer_lessons.generation import (
+    Conversation,
+    Sampler,
+    beam_search,
+    complete,
+    generate,
+    stream,
+)
+from transformer_lessons.model import (
+    Decoder,
+    KVCache,
+    apply_rope,
+    attend,
+    count_parameters,
+    layer_norm,
+    rms_norm,
+    swiglu,
+)
 from transformer_lessons.presets import preset
-from transformer_lessons.tokenizers.bpe import BPETokenizer
-from transformer_lessons.tokenizers.byte_tokenizer import ByteTokenizer
-from transformer_lessons.tokenizers.tiktoken_tokenizer import TiktokenTokenizer
-from transformer_lessons.training.checkpoint import (
+from transformer_lessons.tokenizers import (
+    BPETokenizer,
+    ByteTokenizer,
+    TiktokenTokenizer,
+    load_tokenizer,
+)
+from transformer_lessons.training import (
+    AdamW,
+    Muon,
+    TrainConfig,
+    Trainer,
+    clip_grad_norm,
+    cosine_schedule,
+    cross_entropy,
     latest_checkpoint,
+    linear_cross_entropy,
     load_checkpoint,
     save_checkpoint,
 )
-from transformer_lessons.training.clipping import clip_grad_norm
-from transformer_lessons.training.config import TrainConfig
-from transformer_lessons.training.evaluate import evaluate
-from transformer_lessons.training.loss import cross_entropy
-from transformer_lessons.training.optimizer import AdamW, Muon
-from transformer_lessons.training.schedule import cosine_schedule
-from transformer_lessons.training.trainer import Trainer
-from transformer_lessons.weights.pretrained import load_pretrained
-from transformer_lessons.weights.save_pretrained import save_pretrained
-from transformer_lessons.weights.shipped import load_shipped
+from transformer_lessons.training.evaluate import evaluate  # the module has the same name
+from transformer_lessons.weights import load_pretrained, load_shipped, save_pretrained
 
 __version__ = "0.1.0"  # as in pyproject.toml
 
@@ -60,6 +71,7 @@ __all__ = [
     "apply_rope",
     "attend",
     "attention_patterns",
+    "batches_from_text",
     "beam_search",
     "best_device",
     "clip_grad_norm",
@@ -71,9 +83,11 @@ __all__ = [
     "generate",
     "latest_checkpoint",
     "layer_norm",
+    "linear_cross_entropy",
     "load_checkpoint",
     "load_pretrained",
     "load_shipped",
+    "load_tokenizer",
     "preset",
     "rms_norm",
     "save_checkpoint",

@@ -9,7 +9,6 @@ import sys
 import pytest
 import torch
 
-from transformer_lessons.cli.main import main
 from transformer_lessons.cli.train import option_value
 from transformer_lessons.config import ModelConfig
 from transformer_lessons.data.pairs import write_pairs
@@ -122,8 +121,8 @@ def test_the_demo_repeats_any_text(text, folder, run_here):  # SPEC F9
     done = run_here("demo", "--text", text, "--steps", "2", cwd=folder)
     assert done.returncode == 0, done.stderr
     shown = text if text.isprintable() else "·"
-    assert f'meets "{shown}…"' in output
-    assert f'After "{shown}"' in output
+    assert f'meets "{shown}…"' in done.stdout
+    assert f'After "{shown}"' in done.stdout
 
 
 def test_file_names_are_not_markup(folder, run_here):

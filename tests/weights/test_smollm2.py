@@ -92,7 +92,9 @@ def test_greedy_answers_are_those_of_transformers(loaded, theirs, prompt):  # SP
     end = tokenizer.special_tokens["<|im_end|>"]
     given = {"eos_token_id": end, "pad_token_id": end, "do_sample": False}
     expected = theirs.generate(torch.tensor([ids]), max_new_tokens=N_NEW, **given)[0].tolist()
-    assert generate(model, [ids], N_NEW, Sampler(temperature=0), stop={end}) == [expected[len(ids) :]]
+    assert generate(model, [ids], N_NEW, Sampler(temperature=0), stop={end}) == [
+        expected[len(ids) :]
+    ]
 
 
 def test_the_model_knows_something(loaded):  # SPEC G5

@@ -11,7 +11,7 @@ import torch
 import tyro
 
 from transformer_lessons.cli import check_seed
-from transformer_lessons.cli.run_folder import check_tokenizer, run_tokenizer
+from transformer_lessons.cli.run_folder import check_tokenizer
 from transformer_lessons.errors import LessonsError
 from transformer_lessons.generation.conversation import Template
 from transformer_lessons.generation.decoding import ForwardFn, compiled_forward, last_logits
@@ -20,7 +20,7 @@ from transformer_lessons.model.accounting import count_parameters
 from transformer_lessons.model.decoder import Decoder
 from transformer_lessons.model.linear import SmallBatchLinear, replace_linear
 from transformer_lessons.support.assets import find_cached
-from transformer_lessons.tokenizers.tokenizer import Tokenizer
+from transformer_lessons.tokenizers.tokenizer import Tokenizer, load_tokenizer
 from transformer_lessons.training.checkpoint import load_checkpoint
 from transformer_lessons.weights.shipped import SHIPPED
 
@@ -127,7 +127,7 @@ def _load(path: Path) -> tuple[Decoder, Tokenizer, Template | None]:
     weights = ("model.safetensors", "model.safetensors.index.json")
     is_folder = any((path / name).exists() for name in weights)
     if path.suffix != ".gguf" and (not is_folder or (path / "checkpoint.json").exists()):
-        return load_checkpoint(path).model, run_tokenizer(path), None
+        return load_checkpoint(path).model, load_tokenizer(path), None
     # Here, because it takes a while and most runs don't need it.
     from transformer_lessons.weights.chat_template import load_chat_template
     from transformer_lessons.weights.pretrained import load_pretrained

@@ -20,7 +20,7 @@ from transformer_lessons.config import Count, CountOrZero, check_fields, config_
 from transformer_lessons.errors import LessonsError
 from transformer_lessons.support.documents import Document, read_documents
 from transformer_lessons.support.files import new_file, read_json, replace_file, sha256
-from transformer_lessons.tokenizers.blocks import safe_blocks
+from transformer_lessons.tokenizers.pretokenizer import safe_blocks
 from transformer_lessons.tokenizers.tokenizer import Tokenizer, fingerprint, load_tokenizer
 
 END_OF_TEXT = "<|endoftext|>"

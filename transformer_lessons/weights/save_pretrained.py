@@ -13,6 +13,7 @@ from transformer_lessons.config import ModelConfig
 from transformer_lessons.errors import LessonsError
 from transformer_lessons.model.decoder import Decoder
 from transformer_lessons.model.state_dict import own_tensors
+from transformer_lessons.support.files import new_folder
 from transformer_lessons.support.huggingface_config import (
     GPT2_WORDS,
     LLAMA_WORDS,
@@ -20,7 +21,6 @@ from transformer_lessons.support.huggingface_config import (
     plainest,
 )
 from transformer_lessons.support.huggingface_rope import write_rope
-from transformer_lessons.support.files import new_folder
 from transformer_lessons.tokenizers.bpe import BPETokenizer
 from transformer_lessons.tokenizers.byte_tokenizer import ByteTokenizer
 from transformer_lessons.tokenizers.tiktoken_tokenizer import TiktokenTokenizer
