@@ -52,7 +52,7 @@ _build/tests-passed: $(BOOK) $(ALL_SOURCES)
 	@rm -f $@
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
-	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadfile --junitxml=_build/tests.xml
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --junitxml=_build/tests.xml
 	@date "+%Y-%m-%d %H:%M; nothing has changed since" > $@
 
 # The faults that depend on luck, tried far more often than in the suite: half an hour.
