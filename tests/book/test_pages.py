@@ -14,6 +14,7 @@ from publish import tagged_figures
 
 from .accessibility import faint_texts, take_colours_from_code, violations
 from .conftest import new_page
+from .explorer_page import check_fits
 
 ROOT = Path(__file__).resolve().parents[2]
 HTML = ROOT / "_build" / "html"
@@ -61,9 +62,7 @@ def opened(browser, request):
 
 def test_a_page_fits_every_screen(opened):  # SPEC G11
     _, page, _ = opened
-    for width in (390, 768, 1280):
-        page.set_viewport_size({"width": width, "height": 800})
-        assert page.evaluate("document.documentElement.scrollWidth") <= width
+    check_fits(page, 390, 768, 1280)
 
 
 def test_every_picture_has_a_description(opened):  # SPEC G11
