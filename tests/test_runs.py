@@ -32,20 +32,14 @@ def run_tests(folder: Path, files: dict[str, str], n_workers: int, **environment
     )
 
 
-# Each test notes its worker. The first of a page waits for the other page's, which would not begin
-# if one worker had both.
+# Each test notes its worker, in a file for its page or its own file.
 PAGES = """
-import os, time, pytest
-from pathlib import Path
+import os, pytest
 @pytest.mark.parametrize("kind", ["light", "dark"])
 @pytest.mark.parametrize("name", ["book/one", "notebooks/02_two"])
 def test_a_page(name, kind):
     with open(name.replace("/", "-"), "a") as notes:
         notes.write(os.environ["PYTEST_XDIST_WORKER"])
-    end = time.monotonic() + 20
-    while not (Path("book-one").exists() and Path("notebooks-02_two").exists()):
-        assert time.monotonic() < end
-        time.sleep(0.01)
 """
 FILE = """
 import os, pytest
@@ -56,14 +50,19 @@ def test_one_of_many(n):
 """
 
 
-def test_files_stay_whole_and_pages_are_spread(tmp_path):
-    files = {"book/test_pages.py": PAGES, "test_a.py": FILE, "test_b.py": FILE}
+@pytest.mark.parametrize(
+    ("files", "groups", "n_tests"),
+    [
+        ({"book/test_pages.py": PAGES}, ["book-one", "notebooks-02_two"], 2),
+        ({"test_a.py": FILE, "test_b.py": FILE}, ["test_a", "test_b"], 6),
+    ],
+)
+def test_pages_and_whole_files_are_what_workers_get(tmp_path, files, groups, n_tests):
+    """Of two groups each worker starts with one, so where either ran doesn't depend on chance."""
     run = run_tests(tmp_path, files, n_workers=2)
     assert run.returncode == 0, run.stdout
-    notes = {name: (tmp_path / name).read_text() for name in ("book-one", "notebooks-02_two")}
-    assert sorted(notes.values()) == ["gw0" * 2, "gw1" * 2]
-    for name in ("test_a", "test_b"):
-        assert (tmp_path / name).read_text() in ("gw0" * 6, "gw1" * 6)
+    notes = sorted((tmp_path / group).read_text() for group in groups)
+    assert notes == ["gw0" * n_tests, "gw1" * n_tests]
 
 
 def test_the_dearest_come_first(tmp_path):
