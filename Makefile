@@ -54,7 +54,7 @@ _build/tests-passed: $(BOOK) $(ALL_SOURCES)
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy --no-error-summary
-	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadfile --junitxml=_build/tests.xml
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --junitxml=_build/tests.xml
 	@date "+%Y-%m-%d %H:%M; nothing has changed since" > $@
 
 # What depends on luck, tried far more often than in the suite: faults, and random inputs.

@@ -2,15 +2,20 @@
 
 import os
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import sync_playwright
+from playwright.sync_api import Browser, Page, sync_playwright
+
+from .explorer_page import write_page
 
 FLAGS = (
     *("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
     *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
 )
+SIZE = {"width": 1000, "height": 800}
 
 
 def chromium_path() -> str | None:
@@ -39,20 +44,56 @@ def browser():
         browser.close()
 
 
-@pytest.fixture
-def page(browser):
-    """A fresh page of 1000 x 800; the test fails if it logs an error or leaves this machine."""
-    context = browser.new_context(viewport={"width": 1000, "height": 800})
+@contextmanager
+def new_page(browser: Browser, width: int = SIZE["width"]) -> Iterator[tuple[Page, list[str]]]:
+    """A page, and the list of the errors it logs and of its requests that leave this machine."""
+    context = browser.new_context(viewport={**SIZE, "width": width})
     page = context.new_page()
     page.set_default_timeout(30_000)  # a page loads in less; a busy machine takes longer
     troubles = []
     page.on("console", lambda entry: entry.type == "error" and troubles.append(entry.text))
     page.on("pageerror", lambda error: troubles.append(str(error)))
     page.on("request", lambda request: is_local(request.url) or troubles.append(request.url))
-    yield page
+    yield page, troubles
     context.close()
-    assert troubles == []
 
 
 def is_local(url: str) -> bool:
     return url.startswith(("file:", "data:", "blob:", "http://127.0.0.1", "http://localhost"))
+
+
+@pytest.fixture
+def own_page(browser):
+    """A page that no other test has; the test fails if it logs an error or leaves this machine."""
+    with new_page(browser) as (page, troubles):
+        yield page
+        assert troubles == []
+
+
+@pytest.fixture(scope="module")
+def lasting_page(browser):
+    with new_page(browser) as made:
+        yield made
+
+
+@pytest.fixture
+def page(lasting_page):
+    """As `own_page`, but one for the module, which saves most of the time that a page takes.
+
+    Each test starts with what it goes to, at a size of 1000 x 800 and with no media emulated. Of
+    what else outlives a document nothing is set back: who needs a clock, say, takes `own_page`.
+    """
+    page, troubles = lasting_page
+    page.set_viewport_size(SIZE)
+    page.emulate_media(media="null", color_scheme="null", reduced_motion="null")
+    yield page
+    found = list(troubles)
+    troubles.clear()  # the next test is not to blame for them
+    assert found == []
+
+
+@pytest.fixture
+def widget(page, tmp_path, request):
+    """A page with the widget that the module names in `WIDGET`."""
+    page.goto(write_page(tmp_path, request.module.WIDGET))
+    return page

@@ -7,25 +7,12 @@ import re
 import pytest
 import torch
 
-from .explorer_page import (
-    check_picture_gives_way,
-    check_without_javascript,
-    count_moving,
-    faint_texts,
-    number,
-    violations,
-    write_page,
-)
+from .explorer_page import check_accessible, check_fits, number, tab
 
+WIDGET = "attention-explorer"
 FLOAT = torch.float64
 TOKENS = ["the", "cat", "sat", "down"]
 SCORES, SHARES, OUTPUTS = "Scores: q · k / divisor", "Shares (weights)", "Outputs"
-
-
-@pytest.fixture
-def widget(page, tmp_path):
-    page.goto(write_page(tmp_path, "attention-explorer", "attention.js"))
-    return page
 
 
 def inputs(page) -> dict[str, torch.Tensor]:
@@ -267,79 +254,52 @@ def test_pictures_show_the_row(widget):
 
 
 def test_everything_can_be_done_with_the_keyboard(widget):  # SPEC G11
-    def tab(label, times=1):
-        for _ in range(times):
-            widget.keyboard.press("Tab")
-        focused = widget.locator(":focus")
-        name = "e => e.ariaLabel ?? e.labels?.[0]?.textContent ?? ''"
-        assert (focused.evaluate(name) or focused.inner_text()).startswith(label)
-        assert focused.evaluate("e => getComputedStyle(e).outlineStyle") != "none"
-
-    tab("Hand example")
-    tab("Look at yourself")
+    tab(widget, "Hand example")
+    tab(widget, "Look at yourself")
     widget.keyboard.press("Enter")
     assert shown(widget, SHARES)[3, 3] > 0.98
-    tab("q of the, number 0", times=3)
+    tab(widget, "q of the, number 0", times=3)
     widget.keyboard.press("ArrowUp")
     assert inputs(widget)["q"][0, 0] == pytest.approx(3.1)
-    tab("v of down, number 1", times=23)
+    tab(widget, "v of down, number 1", times=23)
     widget.keyboard.type("2")
     check(widget)
-    tab("Scores are divided by")
+    tab(widget, "Scores are divided by")
     widget.keyboard.press("ArrowRight")
     check(widget, divisor=2)
-    tab("cat")
+    tab(widget, "cat")
     widget.keyboard.press("ArrowRight")
     assert widget.get_by_text("The row of sat, number by number").is_visible()
     assert widget.locator("[aria-live=polite]").inner_text().startswith("sat looks at ")
-    tab("the sees the")
-    tab("the sees cat")
+    tab(widget, "the sees the")
+    tab(widget, "the sees cat")
     widget.keyboard.press("Space")
     mask = torch.ones(4, 4, dtype=torch.bool).tril()
     mask[0, 1] = True
     check(widget, mask, divisor=2)
 
 
-@pytest.mark.parametrize("theme", ["light", "dark"])
-def test_accessible_in_light_and_dark(page, tmp_path, theme):  # SPEC G11
-    page.goto(write_page(tmp_path, "attention-explorer", "attention.js", theme))
-    page.get_by_role("button", name="down sees cat").click()
-    field(page, "k", "the", 0).fill("11")
-    assert violations(page) == []
-    assert faint_texts(page) == []
+def test_accessible_in_light_and_dark(widget):  # SPEC G11
+    widget.get_by_role("button", name="down sees cat").click()
+    field(widget, "k", "the", 0).fill("11")
+    check_accessible(widget)
 
 
-@pytest.mark.parametrize("width", [320, 360, 768])
-def test_no_page_is_wider_than_its_screen(page, tmp_path, width):  # SPEC G11
-    page.set_viewport_size({"width": width, "height": 800})
-    page.goto(write_page(tmp_path, "attention-explorer", "attention.js"))
-    for box in page.locator(".tl-inputs input").all():
+def test_no_page_is_wider_than_its_screen(widget):  # SPEC G11
+    widget.set_viewport_size({"width": 320, "height": 800})
+    for box in widget.locator(".tl-inputs input").all():
         box.fill("-9.875")
-    page.get_by_label("Scores are divided by").fill("-4")
-    page.get_by_label("down", exact=True).check()
-    assert page.evaluate("document.documentElement.scrollWidth") == width
+    widget.get_by_label("Scores are divided by").fill("-4")
+    widget.get_by_label("down", exact=True).check()
     overflowing = """() => [...document.querySelectorAll(".tl-matrices td, .tl-matrices button")]
       .filter((cell) => cell.scrollWidth > cell.clientWidth + 1).length"""
-    assert page.evaluate(overflowing) == 0
+    for width in (320, 360, 768):
+        check_fits(widget, width)
+        assert widget.evaluate(overflowing) == 0
 
 
 @pytest.mark.parametrize("width", [360, 1000])
-def test_the_example_fits_its_fields(page, tmp_path, width):
-    page.set_viewport_size({"width": width, "height": 800})
-    page.goto(write_page(tmp_path, "attention-explorer", "attention.js"))
+def test_the_example_fits_its_fields(widget, width):
+    widget.set_viewport_size({"width": width, "height": 800})
     cut_off = "fields => fields.filter(f => f.scrollWidth > f.clientWidth).map(f => f.value)"
-    assert page.locator(".tl-inputs input").evaluate_all(cut_off) == []
-
-
-def test_nothing_moves_by_itself(page, tmp_path):  # SPEC G11
-    page.emulate_media(reduced_motion="reduce")
-    page.goto(write_page(tmp_path, "attention-explorer", "attention.js"))
-    assert count_moving(page) == 0
-
-
-def test_the_static_picture_gives_way_on_screen_and_returns_in_print(widget):  # SPEC G11
-    check_picture_gives_way(widget)
-
-
-def test_without_javascript_the_static_picture_stays(browser, tmp_path):  # SPEC G11
-    check_without_javascript(browser, write_page(tmp_path, "attention-explorer", "attention.js"))
+    assert widget.locator(".tl-inputs input").evaluate_all(cut_off) == []

@@ -1,4 +1,8 @@
-"""The built pages as a reader meets them, opened from the disk in a real browser."""
+"""The built pages as a reader meets them, opened from the disk in a real browser.
+
+A page is loaded once for all that is asked of it. xdist gives its workers page after page (see the
+conftest.py of the project), which tells them by the name that each test has among its parameters.
+"""
 
 import re
 from pathlib import Path
@@ -6,14 +10,29 @@ from urllib.parse import unquote, urldefrag, urlparse
 
 import pytest
 import yaml
-from axe_playwright_python.sync_playwright import Axe
 from publish import tagged_figures
+
+from .accessibility import faint_texts, take_colours_from_code, violations
+from .conftest import new_page
+from .explorer_page import check_fits
 
 ROOT = Path(__file__).resolve().parents[2]
 HTML = ROOT / "_build" / "html"
 TOC = yaml.safe_load((ROOT / "_toc.yml").read_text(encoding="utf-8"))
 PAGES = [TOC["root"], *(c["file"] for part in TOC["parts"] for c in part["chapters"])]
 SOURCES = ("book", "notebooks", "_config.yml", "_toc.yml")
+LIVE = {  # the pages with a widget: its name, and a part of what is said of its still picture
+    "notebooks/01_first_model": ("first-model", "attention"),
+    "notebooks/03_bpe": ("bpe-stepper", "merge"),
+    "notebooks/06_rope": ("rope-explorer", "query and a key"),
+    "notebooks/07_attention": ("attention-explorer", "hand example"),
+    "notebooks/12_optimizers": ("schedule-explorer", "three schedules"),
+    "notebooks/17_sampling": ("sampling-explorer", "one distribution"),
+}
+WCAG = ("wcag2a", "wcag2aa", "wcag21a", "wcag21aa")
+# docutils gives bibliography entries a role that ARIA 1.3 has dropped, and so the list of them
+# counts as empty. Readers lose nothing by it.
+NOT_JUDGED = {"book/references": ("aria-deprecated-role", "aria-required-children")}
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -32,58 +51,96 @@ def url(name: str) -> str:
     return (HTML / f"{name}.html").as_uri()
 
 
-@pytest.mark.parametrize("name", PAGES)
-def test_a_page_works_from_the_disk_alone(page, name):  # SPEC G9
-    """No request leaves the machine and no error is logged: the `page` fixture looks."""
-    page.goto(url(name))
-    page.wait_for_load_state("networkidle")
-    assert page.locator("article h1").count() == 1
-    assert page.locator("mjx-merror").count() == 0
-    if page.locator(".math").count():
-        page.wait_for_selector("mjx-container")
+@pytest.fixture(scope="module", params=PAGES)
+def opened(browser, request):
+    """(name, page, the troubles it has had so far) of each page of the book, opened on a phone."""
+    with new_page(browser, width=390) as (page, troubles):
+        page.goto(url(request.param))
+        page.evaluate("window.MathJax?.startup?.promise.then(() => {})")  # until all is typeset
+        yield request.param, page, troubles
 
 
-@pytest.mark.parametrize("name", PAGES)
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_a_page_is_accessible(page, name, scheme):  # SPEC G11
-    page.emulate_media(color_scheme=scheme)
-    page.goto(url(name))
-    page.wait_for_load_state("networkidle")
+def test_a_page_fits_every_screen(opened):  # SPEC G11
+    _, page, _ = opened
+    check_fits(page, 390, 768, 1280)
+
+
+def test_every_picture_has_a_description(opened):  # SPEC G11
+    _, page, _ = opened
+    descriptions = page.locator("article img").evaluate_all("images => images.map(i => i.alt)")
+    assert all(len(description) >= 30 for description in descriptions), descriptions
+
+
+def test_with_javascript_a_widget_is_live(opened):  # SPEC G6, E11
+    name, page, _ = opened
+    widgets = page.locator("[data-tl-widget]")
+    names = widgets.evaluate_all("all => all.map(widget => widget.dataset.tlWidget)")
+    assert names == ([LIVE[name][0]] if name in LIVE else [])
+    if names:
+        assert widgets.locator(":is(input, textarea)").first.is_visible()
+    assert not page.locator(".tl-fallback").is_visible()
+
+
+def test_details_are_open_in_print(opened):  # SPEC G11
+    name, page, _ = opened
+    page.emulate_media(media="print")
+    displays = page.locator("details.hide > *:not(summary)").evaluate_all(
+        "all => all.map(e => e.closest('details').open || getComputedStyle(e).display)"
+    )
+    page.emulate_media(media="null")
+    assert "none" not in displays
+    assert (len(displays) > 0) == name.startswith("notebooks/")
+
+
+# The theme gives what scrolls a tab stop 0.3 seconds after the event that tells of a new size, and
+# that comes with a frame.
+SETTLED = """() => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(
+  () => setTimeout(done, 350))))"""
+
+
+def test_a_page_is_accessible(opened):  # SPEC G11
+    name, page, _ = opened
+    page.set_viewport_size({"width": 1000, "height": 800})
     # What is opened fades in, and half-way its contrast is low.
     page.add_style_tag(content="* { animation: none !important; transition: none !important; }")
     page.evaluate("document.querySelectorAll('details').forEach(d => d.open = true)")
-    options = {
-        "preload": False,
-        "runOnly": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa"],
-    }
-    if name == "book/references":
-        # docutils gives bibliography entries a role that ARIA 1.3 has dropped, and so the list of
-        # them counts as empty. Readers lose nothing by it.
-        rules = ("aria-deprecated-role", "aria-required-children")
-        options["rules"] = {rule: {"enabled": False} for rule in rules}
-    found = Axe().run(page, options=options)
-    troubles = [
-        (violation["id"], node["html"][:120])
-        for violation in found.response["violations"]
-        for node in violation["nodes"]
-    ]
+    page.evaluate(SETTLED)
+    for look in (look_at_code, look_at_all_but_code):
+        for scheme in ("light", "dark"):
+            page.emulate_media(color_scheme=scheme)
+            page.wait_for_selector(f"html[data-theme={scheme}]")
+            assert look(page, name) == []
+
+
+def look_at_code(page, name):
+    faint, n_texts = faint_texts(page, "pre")
+    assert n_texts >= page.locator("pre").count()
+    return faint
+
+
+def look_at_all_but_code(page, name):
+    take_colours_from_code(page)
+    return violations(page, tags=WCAG, off=NOT_JUDGED.get(name, ()))
+
+
+def test_a_page_works_from_the_disk_alone(opened):  # SPEC G9
+    """No request leaves the machine and no error is logged, whatever the tests before have done."""
+    _, page, troubles = opened
+    assert page.locator("article h1").count() == 1
+    assert page.locator("mjx-merror").count() == 0
+    assert page.locator(".math mjx-container").count() == page.locator(".math").count()
     assert troubles == []
 
 
-@pytest.mark.parametrize("name", PAGES)
-@pytest.mark.parametrize("width", [390, 768])
-def test_a_page_fits_a_narrow_screen(page, name, width):  # SPEC G11
-    page.set_viewport_size({"width": width, "height": 800})
+@pytest.mark.parametrize("name", LIVE)
+def test_without_javascript_the_lesson_shows_a_still_picture(browser, name):  # SPEC G6, G11, E11
+    context = browser.new_context(java_script_enabled=False)
+    page = context.new_page()
     page.goto(url(name))
-    page.wait_for_load_state("networkidle")
-    assert page.evaluate("document.documentElement.scrollWidth") <= width
-
-
-@pytest.mark.parametrize("name", PAGES)
-def test_every_picture_has_a_description(page, name):  # SPEC G11
-    page.goto(url(name))
-    descriptions = page.locator("article img").evaluate_all("images => images.map(i => i.alt)")
-    assert all(len(description) >= 30 for description in descriptions), descriptions
+    picture = page.locator(".tl-fallback img")
+    assert picture.is_visible()
+    assert LIVE[name][1] in picture.get_attribute("alt")
+    context.close()
 
 
 def links(name: str) -> list[str]:
@@ -111,47 +168,16 @@ def test_a_page_is_light(name):
     assert page.stat().st_size + sum((page.parent / i).stat().st_size for i in own) < 1e6
 
 
-LIVE = {
-    "01_first_model": ("first-model", "attention"),
-    "03_bpe": ("bpe-stepper", "merge"),
-    "06_rope": ("rope-explorer", "query and a key"),
-    "07_attention": ("attention-explorer", "hand example"),
-    "12_optimizers": ("schedule-explorer", "three schedules"),
-    "17_sampling": ("sampling-explorer", "one distribution"),
-}
-
-
-@pytest.mark.parametrize(("lesson", "live"), LIVE.items())
-def test_without_javascript_the_lesson_shows_a_still_picture(browser, lesson, live):
-    # SPEC G6, G11, E11
-    context = browser.new_context(java_script_enabled=False)
-    page = context.new_page()
-    page.goto(url(f"notebooks/{lesson}"))
-    picture = page.locator(".tl-fallback img")
-    assert picture.is_visible()
-    assert live[1] in picture.get_attribute("alt")
-    context.close()
-
-
-@pytest.mark.parametrize(("lesson", "live"), LIVE.items())
-def test_with_javascript_it_is_live(page, lesson, live):  # SPEC G6, E11
-    page.goto(url(f"notebooks/{lesson}"))
-    assert page.locator(f"[data-tl-widget={live[0]}] :is(input, textarea)").first.is_visible()
-    assert not page.locator(".tl-fallback").is_visible()
-
-
 def test_the_lessons_model_runs_in_its_page(page):  # SPEC G6
-    page.goto(url("notebooks/01_first_model"))
+    page.goto(url(next(iter(LIVE))))
     widget = page.locator("[data-tl-widget=first-model]")
     widget.get_by_role("button", name="Most likely byte").click()
-    assert (
-        widget.locator(".tl-output").text_content() == "a"
-    )  # what follows the "ab" it starts with
+    written = widget.locator(".tl-output").text_content()
+    assert written == "a"  # what follows the "ab" it starts with
     assert not page.locator(".tl-fallback").is_visible()
 
 
 def test_figures_of_the_pages_are_those_of_the_lessons():
-
     figures = dict(tagged_figures(ROOT))
     assert {path.stem for path in figures} == {
         *("learning", "attention", "attention_by_hand", "rope", "bpe_steps"),
@@ -159,10 +185,3 @@ def test_figures_of_the_pages_are_those_of_the_lessons():
     }
     for path, image in figures.items():
         assert path.read_bytes() == image, f"{path.name} is stale: run `make notebooks`"
-
-
-def test_details_are_open_in_print(page):  # SPEC G11
-    page.goto(url("notebooks/01_first_model"))
-    page.emulate_media(media="print")
-    hidden = page.locator("details.hide > *:not(summary)").first
-    assert hidden.evaluate("e => getComputedStyle(e).display") != "none"

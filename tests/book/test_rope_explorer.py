@@ -5,26 +5,13 @@ import re
 import pytest
 import torch
 
-from .explorer_page import (
-    check_picture_gives_way,
-    check_without_javascript,
-    count_moving,
-    faint_texts,
-    number,
-    violations,
-    write_page,
-)
+from .explorer_page import check_accessible, check_fits, number, tab
 
+WIDGET = "rope-explorer"
 FLOAT = torch.float64
 QUERY = [0.8, 0.0, -0.6, 0.8, 0.6, 1.0, 0.8, -0.6]
 KEY = [0.9, 0.6, -0.8, 0.3, 0.0, 0.6, 0.2, -0.9]
 SPLIT, INTERLEAVED, REORDERED = "split-half: j", "interleaved: 2j", "interleaved, numbers reordered"
-
-
-@pytest.fixture
-def widget(page, tmp_path):
-    page.goto(write_page(tmp_path, "rope-explorer", "rope.js"))
-    return page
 
 
 def pairs_of(x, layout):
@@ -231,36 +218,29 @@ def test_a_number_that_does_not_fit_is_named_and_not_used(widget):
 
 
 def test_everything_can_be_done_with_the_keyboard(widget):  # SPEC G11
-    def tab(label):
-        widget.keyboard.press("Tab")
-        focused = "document.activeElement.ariaLabel ?? document.activeElement.labels[0].textContent"
-        assert widget.evaluate(focused).startswith(label)
-        outline = "getComputedStyle(document.activeElement).outlineStyle"
-        assert widget.evaluate(outline) != "none"
-
-    tab("Query position")
+    tab(widget, "Query position")
     widget.keyboard.press("ArrowUp")
-    tab("Query position (slider)")
+    tab(widget, "Query position (slider)")
     widget.keyboard.press("ArrowRight")
     check(widget, 14, 5)
-    tab("Key position")
+    tab(widget, "Key position")
     widget.keyboard.press("ArrowDown")
-    tab("Key position (slider)")
+    tab(widget, "Key position (slider)")
     widget.keyboard.press("Home")
     check(widget, 14, 0)
-    tab("Move both together")
+    tab(widget, "Move both together")
     widget.keyboard.press("End")
     check(widget, 200, 186)
     assert widget.locator("[aria-live=polite]").inner_text() == (
         f"Query at 200, key at 186, distance 14: q · k is {shown_total(widget)}."
     )
-    tab("Base")
-    tab("Base (slider)")
+    tab(widget, "Base")
+    tab(widget, "Base (slider)")
     widget.keyboard.press("ArrowLeft")
     check(widget, 200, 186, base=7943)
     slider = widget.get_by_label("Base (slider)")
     assert slider.get_attribute("aria-valuetext") == "7,943"
-    tab("split-half")
+    tab(widget, "split-half")
     widget.keyboard.press("ArrowRight")
     check(widget, 200, 186, base=7943, layout="interleaved")
 
@@ -274,35 +254,16 @@ def test_pictures_are_described(widget):  # SPEC G11
     assert "1.711 at distance 7, where the marker is" in chart.get_attribute("aria-label")
 
 
-@pytest.mark.parametrize("theme", ["light", "dark"])
-def test_accessible_in_light_and_dark(page, tmp_path, theme):  # SPEC G11
-    page.goto(write_page(tmp_path, "rope-explorer", "rope.js", theme))
-    page.get_by_label(REORDERED).check()
-    page.get_by_label("Query position", exact=True).fill("1000")
-    assert violations(page) == []
-    assert faint_texts(page) == []
+def test_accessible_in_light_and_dark(widget):  # SPEC G11
+    widget.get_by_label(REORDERED).check()
+    widget.get_by_label("Query position", exact=True).fill("1000")
+    check_accessible(widget)
 
 
-@pytest.mark.parametrize("width", [320, 360, 768])
-def test_no_page_is_wider_than_its_screen(page, tmp_path, width):  # SPEC G11
-    page.set_viewport_size({"width": width, "height": 800})
-    page.goto(write_page(tmp_path, "rope-explorer", "rope.js"))
-    page.get_by_label("Query position", exact=True).fill("3")
-    page.get_by_label("Key position", exact=True).fill("200")
-    page.get_by_label("Base", exact=True).fill("1000000")
-    page.get_by_label("Base", exact=True).fill("1000000000000")
-    assert page.evaluate("document.documentElement.scrollWidth") == width
-
-
-def test_nothing_moves_by_itself(page, tmp_path):  # SPEC G11
-    page.emulate_media(reduced_motion="reduce")
-    page.goto(write_page(tmp_path, "rope-explorer", "rope.js"))
-    assert count_moving(page) == 0
-
-
-def test_the_static_picture_gives_way_on_screen_and_returns_in_print(widget):  # SPEC G11
-    check_picture_gives_way(widget)
-
-
-def test_without_javascript_the_static_picture_stays(browser, tmp_path):  # SPEC G11
-    check_without_javascript(browser, write_page(tmp_path, "rope-explorer", "rope.js"))
+def test_no_page_is_wider_than_its_screen(widget):  # SPEC G11
+    widget.set_viewport_size({"width": 320, "height": 800})
+    widget.get_by_label("Query position", exact=True).fill("3")
+    widget.get_by_label("Key position", exact=True).fill("200")
+    widget.get_by_label("Base", exact=True).fill("1000000")
+    widget.get_by_label("Base", exact=True).fill("1000000000000")
+    check_fits(widget, 320, 360, 768)

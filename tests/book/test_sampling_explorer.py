@@ -8,7 +8,6 @@ import dataclasses
 import json
 import random
 import re
-from pathlib import Path
 
 import pytest
 import torch
@@ -26,26 +25,13 @@ from transformer_lessons.generation.sampling import (
 from transformer_lessons.model.inference import inference
 from transformer_lessons.weights.shipped import load_shipped
 
-from .explorer_page import (
-    WIDGETS,
-    check_picture_gives_way,
-    check_without_javascript,
-    count_moving,
-    faint_texts,
-    number,
-    violations,
-    write_page,
-)
+from .explorer_page import WIDGETS, check_accessible, check_fits, count_moving, number, tab
 
+WIDGET = "sampling-explorer"
 FLOAT = torch.float64
 SCORES = WIDGETS / "sampling_scores.js"
-SCRIPTS = (
-    *("bpe.js", "bpe_pieces.js", "sampling.js", "sampling_form.js", "sampling_table.js"),
-    SCORES.name,
-)
 NAMES = list(PROMPTS)
 START = "A few good answers"
-JUDGED = ("color-contrast", "label", "button-name")  # there is no SVG in this widget
 
 PROBABILITIES = """([prompt, samplers]) => {
   const { sampling, scores } = TransformerLessons;
@@ -53,24 +39,6 @@ PROBABILITIES = """([prompt, samplers]) => {
   const logits = sampling.read_scores(text);
   return samplers.map((sampler) => sampling.probabilities(sampler, logits, history));
 }"""
-
-
-def write(folder: Path, theme: str = "light") -> str:
-    """A page with the widget, which has more scripts than the explorers; its address."""
-    address = write_page(folder, "sampling-explorer", "decoder.js", theme)
-    tag = '<script defer src="decoder.js"></script>'
-    for name in SCRIPTS:
-        (folder / name).write_bytes((WIDGETS / name).read_bytes())
-    more = "".join(f'<script defer src="{name}"></script>' for name in SCRIPTS)
-    page = folder / "page.html"
-    page.write_text(page.read_text(encoding="utf-8").replace(tag, tag + more), encoding="utf-8")
-    return address
-
-
-@pytest.fixture
-def widget(page, tmp_path):
-    page.goto(write(tmp_path))
-    return page
 
 
 @pytest.fixture(scope="module")
@@ -496,46 +464,39 @@ def test_text_in_the_number_field_is_named_and_not_used(widget, shipped):
 
 
 def test_everything_can_be_done_with_the_keyboard(widget):  # SPEC G11
-    def tab(label):
-        widget.keyboard.press("Tab")
-        focused = widget.locator(":focus")
-        name = "e => e.ariaLabel ?? e.labels[0]?.textContent ?? e.textContent"
-        assert focused.evaluate(name).startswith(label)
-        assert focused.evaluate("e => getComputedStyle(e).outlineStyle") != "none"
-
-    tab("A few good answers")
+    tab(widget, "A few good answers")
     widget.keyboard.press("ArrowDown")
     assert told(widget).startswith("All 4,096 tokens are left. Entropy: the model 6.64 bits")
     for name in SAMPLERS:
-        tab(name)
+        tab(widget, name)
     widget.keyboard.press("Enter")
-    tab("Repetition penalty")
+    tab(widget, "Repetition penalty")
     widget.keyboard.press("ArrowRight")
     assert field(widget, "Repetition penalty").get_attribute("aria-valuetext") == "1.05"
-    tab("Frequency penalty")
-    tab("Greedy")
+    tab(widget, "Frequency penalty")
+    tab(widget, "Greedy")
     widget.keyboard.press("Space")
     assert told(widget).startswith("1 of 4,096 tokens is left; the model gives it 17.1%.")
     widget.keyboard.press("Space")
-    tab("Temperature")
+    tab(widget, "Temperature")
     widget.keyboard.press("ArrowLeft")
-    tab("Top-k")
-    tab("Top-k (4,096: off) (slider)")
+    tab(widget, "Top-k")
+    tab(widget, "Top-k (4,096: off) (slider)")
     widget.keyboard.press("Home")
     assert told(widget).startswith("1 of 4,096 tokens is left; ")
     widget.keyboard.press("End")
     assert told(widget).startswith("All 4,096")
-    tab("Top-p")
+    tab(widget, "Top-p")
     widget.keyboard.press("ArrowLeft")
     assert field(widget, "Top-p").get_attribute("aria-valuetext") == "0.99"
-    tab("Min-p")
+    tab(widget, "Min-p")
     assert field(widget, "Min-p").get_attribute("aria-valuetext") == "0.00 (off)"
-    tab("Draw a token")
+    tab(widget, "Draw a token")
     widget.keyboard.press("Enter")
     assert told(widget).startswith("Drawn: ")
-    tab("Draw 100")
-    tab("Start again")
-    tab("Next seed")
+    tab(widget, "Draw 100")
+    tab(widget, "Start again")
+    tab(widget, "Next seed")
     widget.keyboard.press("Enter")
     assert told(widget) == "Seed 1: nothing drawn yet."
 
@@ -548,47 +509,26 @@ def test_the_table_can_be_read_out(widget):  # SPEC G11
     assert table.get_by_role("rowheader", name="4,076 others").is_visible()
 
 
-@pytest.mark.parametrize("theme", ["light", "dark"])
-def test_accessible_in_light_and_dark(page, tmp_path, theme):  # SPEC G11
-    page.goto(write(tmp_path, theme))
-    press(page, "balanced")
-    press(page, "Draw 100")
-    field(page, LABELS["top_k"]).fill("0")
-    assert violations(page, JUDGED) == []
-    assert faint_texts(page) == []
-    press(page, "greedy")
-    choose(page, "Almost anything")
-    assert violations(page, JUDGED) == []
+def test_accessible_in_light_and_dark(widget):  # SPEC G11
+    press(widget, "balanced")
+    press(widget, "Draw 100")
+    field(widget, LABELS["top_k"]).fill("0")
+    check_accessible(widget, judged="button-name")  # there is no SVG in this widget
+    press(widget, "greedy")
+    choose(widget, "Almost anything")
+    check_accessible(widget, judged="button-name")
 
 
-@pytest.mark.parametrize("width", [320, 360, 768, 1000])
-def test_no_page_is_wider_than_its_screen(page, tmp_path, width):  # SPEC G11
-    page.set_viewport_size({"width": width, "height": 800})
-    page.goto(write(tmp_path))
+def test_no_page_is_wider_than_its_screen(widget):  # SPEC G11
     for prompt in NAMES:
-        choose(page, prompt)
-        press(page, "Draw 100")
-        press(page, "Draw 100")
-        assert page.evaluate("document.documentElement.scrollWidth") == width
-        inside = "e => e.scrollWidth <= e.clientWidth"
-        assert page.locator(".tl-bench").evaluate(inside)
+        choose(widget, prompt)
+        press(widget, "Draw 100")
+        press(widget, "Draw 100")
+        for width in (320, 360, 768, 1000):
+            check_fits(widget, width)
+            inside = "e => e.scrollWidth <= e.clientWidth"
+            assert widget.locator(".tl-bench").evaluate(inside)
 
 
 def test_nothing_moves_by_itself(widget):  # SPEC G11
     assert count_moving(widget) == 0
-
-
-def test_the_static_picture_gives_way_on_screen_and_returns_in_print(widget):  # SPEC G11
-    check_picture_gives_way(widget)
-
-
-def test_without_javascript_the_static_picture_stays(browser, tmp_path):  # SPEC G11
-    check_without_javascript(browser, write(tmp_path))
-
-
-def test_without_scores_the_static_picture_stays(page, tmp_path):  # SPEC G11
-    address = write(tmp_path)
-    (tmp_path / SCORES.name).write_text("", encoding="utf-8")
-    page.goto(address)
-    assert page.locator(".tl-fallback").is_visible()
-    assert page.locator(".tl-widget").inner_text() == ""

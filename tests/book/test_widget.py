@@ -2,13 +2,10 @@
 
 import copy
 import json
-import shutil
 from pathlib import Path
 
-import pydata_sphinx_theme
 import pytest
 import torch
-from axe_playwright_python.sync_playwright import Axe
 from publish import export_page_script
 
 from transformer_lessons.analysis.attention_patterns import attention_patterns
@@ -20,25 +17,9 @@ from transformer_lessons.presets import preset
 from transformer_lessons.weights.export import export_json
 
 from ..weights.json_model import load_json
+from .explorer_page import WIDGETS, check_accessible, check_fits, focused_name, tab, write_page
 
-WIDGETS = Path(__file__).parents[2] / "book" / "_static" / "widgets"
 SHIPPED = WIDGETS / "first_model_weights.js"
-SCRIPTS = (
-    *("elements.js", "decoder.js", "model_file.js", "attention_grid.js"),
-    *(SHIPPED.name, "first_model.js"),
-)
-THEME = Path(pydata_sphinx_theme.__file__).parent / "theme" / "pydata_sphinx_theme" / "static"
-
-PAGE = """<!doctype html>
-<html lang="en" data-theme="{theme}" data-mode="{theme}">
-<meta charset="utf-8"><meta name="viewport" content="width=device-width">
-<title>A page</title><link rel="icon" href="data:,">
-<link rel="stylesheet" href="{style}"><link rel="stylesheet" href="widget.css">
-<link rel="stylesheet" href="first_model.css">
-{scripts}
-<body><main style="display: block; max-width: 46rem; margin: auto; padding: 1rem"><h1>A page</h1>
-<figure class="tl-fallback">A static picture</figure>
-<div class="tl-widget" data-tl-widget="first-model"></div></main></body></html>"""
 
 RUN = """([file, prompts]) => {
   const model = new TransformerLessons.Decoder(TransformerLessons.read_model(file));
@@ -66,19 +47,12 @@ def exported(model, path) -> dict:
     return json.loads(path.read_text(encoding="utf-8"))
 
 
-def write_page(folder: Path, model: Decoder, theme="light", scripts=SCRIPTS) -> str:
+def write_model(folder: Path, model: Decoder) -> str:
     """A page with the widget and `model` as the shipped one; returns its address."""
-    for name in ("widget.css", "first_model.css", *scripts):
-        if name != SHIPPED.name:
-            shutil.copy(WIDGETS / name, folder)
+    address = write_page(folder, "first-model")
     export_json(model, folder / "model.json")
     export_page_script(folder / "model.json", folder / SHIPPED.name, "first_model")
-    tags = "".join(f'<script defer src="{name}"></script>' for name in scripts)
-    style = (THEME / "styles" / "pydata-sphinx-theme.css").as_uri()
-    (folder / "page.html").write_text(
-        PAGE.format(theme=theme, style=style, scripts=tags), encoding="utf-8"
-    )
-    return (folder / "page.html").as_uri()
+    return address
 
 
 @pytest.fixture
@@ -90,8 +64,16 @@ def model(random_model):
 @pytest.fixture
 def widget(page, tmp_path, model):
     """The widget in a page opened from a file, running `model`."""
-    page.goto(write_page(tmp_path, model))
+    page.goto(write_model(tmp_path, model))
     return page
+
+
+@pytest.fixture
+def clocked(own_page, tmp_path, model):
+    """As `widget`, but time passes only when it is told to."""
+    own_page.goto(write_model(tmp_path, model))
+    own_page.clock.install()
+    return own_page
 
 
 def candidates(page) -> list[tuple[int, str]]:
@@ -121,7 +103,7 @@ def tiles(page, kind="li") -> list[int]:
 
 @pytest.mark.parametrize("name", CONFIGS)
 def test_logits_and_attention_are_pytorchs(page, tmp_path, random_model, name):  # SPEC G6
-    page.goto(write_page(tmp_path, Decoder(preset("fluctlight"))))
+    page.goto(write_model(tmp_path, Decoder(preset("fluctlight"))))
     config = CONFIGS[name]
     for seed in range(4):
         model = random_float32(random_model, config, seed)
@@ -143,7 +125,7 @@ def test_logits_and_attention_are_pytorchs(page, tmp_path, random_model, name): 
 
 @pytest.mark.parametrize("name", CONFIGS)
 def test_in_float64_the_two_agree_to_the_last_digits(page, tmp_path, random_model, name):
-    page.goto(write_page(tmp_path, Decoder(preset("fluctlight"))))
+    page.goto(write_model(tmp_path, Decoder(preset("fluctlight"))))
     config = CONFIGS[name]
     model = random_model(config, seed=9, size=0.6).float()
     prompt = torch.randint(config.vocab_size, (config.context_length,))
@@ -162,7 +144,7 @@ def test_the_shipped_model_is_pytorchs(page, tmp_path):  # SPEC G6
     model = load_json(tmp_path / "shipped.json")
     assert model.config == preset("fluctlight")
     exact_model = copy.deepcopy(model).double()
-    page.goto(write_page(tmp_path, model))
+    page.goto(write_model(tmp_path, model))
     prompts = [b"a", b"ab", b"b" * 16, b"abab abab ab", bytes(range(240, 256)), b"\0\xff"]
     results = page.evaluate(RUN, [json.loads(text), [list(prompt) for prompt in prompts]])
     for prompt, result in zip(prompts, results, strict=True):
@@ -180,7 +162,7 @@ def test_numbers_of_any_size_arrive_bit_for_bit(page, tmp_path, random_model):
     largest, smallest = torch.finfo(torch.float32).max, 2.0**-149
     with torch.no_grad():
         model.head.bias[:6] = torch.tensor([largest, -largest, smallest, -0.0, 0.1, 1 / 3])
-    page.goto(write_page(tmp_path, Decoder(preset("fluctlight"))))
+    page.goto(write_model(tmp_path, Decoder(preset("fluctlight"))))
     read = "(file) => TransformerLessons.read_model(file).weights['head.bias']"
     found = page.evaluate(read, exported(model, tmp_path / "model.json"))
     assert [float(x).hex() for x in found] == [x.hex() for x in model.head.bias.tolist()]
@@ -304,71 +286,57 @@ def test_temperature_changes_the_table(widget, model, temperature):
     assert candidates(widget) == expected_candidates(model, b"ab", temperature)
 
 
-def test_play_goes_on_until_pause(widget):
-    widget.clock.install()
-    widget.get_by_role("button", name="Play").click()
-    widget.clock.run_for(2_000)
-    widget.get_by_role("button", name="Pause").click()
-    made = tiles(widget, ".tl-generated")
+def test_play_goes_on_until_pause(clocked):
+    clocked.get_by_role("button", name="Play").click()
+    clocked.clock.run_for(2_000)
+    clocked.get_by_role("button", name="Pause").click()
+    made = tiles(clocked, ".tl-generated")
     assert len(made) == 5
-    assert widget.locator("[aria-live=polite]").inner_text().startswith("Paused. Generated: ")
-    widget.clock.run_for(2_000)
-    assert tiles(widget, ".tl-generated") == made
-    widget.get_by_role("button", name="Play").click()
-    widget.get_by_label("Text").fill("abc")  # typing is a new start
-    widget.clock.run_for(2_000)
-    assert tiles(widget) == list(b"abc")
+    assert clocked.locator("[aria-live=polite]").inner_text().startswith("Paused. Generated: ")
+    clocked.clock.run_for(2_000)
+    assert tiles(clocked, ".tl-generated") == made
+    clocked.get_by_role("button", name="Play").click()
+    clocked.get_by_label("Text").fill("abc")  # typing is a new start
+    clocked.clock.run_for(2_000)
+    assert tiles(clocked) == list(b"abc")
 
 
 def test_everything_can_be_done_with_the_keyboard(widget):  # SPEC G11
-    def focused():
-        return widget.evaluate(
-            "() => document.activeElement.getAttribute('aria-label')"
-            " ?? document.activeElement.labels?.[0]?.textContent"
-            " ?? document.activeElement.textContent"
-        )
-
-    def tab(name):
-        widget.keyboard.press("Tab")
-        assert focused().startswith(name)
-        outline = "() => getComputedStyle(document.activeElement).outlineStyle"
-        assert widget.evaluate(outline) != "none"
-
-    tab("Text")
+    tab(widget, "Text")
     widget.keyboard.press("End")
     widget.keyboard.type("c")
     assert tiles(widget) == list(b"abc")
-    tab("Temperature")
+    tab(widget, "Temperature")
     widget.keyboard.press("ArrowLeft")
     assert widget.locator(".tl-degrees").inner_text() == "0.95"
-    tab("Next byte")
+    tab(widget, "Next byte")
     widget.keyboard.press("Enter")
     assert widget.locator("[aria-live=polite]").inner_text().startswith("Generated ")
-    tab("Most likely byte")
+    tab(widget, "Most likely byte")
     widget.keyboard.press("Space")
     assert len(tiles(widget, ".tl-generated")) == 2
-    tab("Play")
+    tab(widget, "Play")
     widget.keyboard.press("Enter")
-    assert focused() == "Pause"
+    assert focused_name(widget) == "Pause"
     widget.keyboard.press("Enter")
-    assert focused() == "Play"
-    tab("Reset")
+    assert focused_name(widget) == "Play"
+    tab(widget, "Reset")
     widget.keyboard.press("Enter")
     assert tiles(widget) == list(b"ab")
-    tab("b (position 2) looks at b (position 2): ")
+    tab(widget, "b (position 2) looks at b (position 2): ")
     widget.keyboard.press("ArrowLeft")
-    assert focused().startswith("b (position 2) looks at a (position 1): ")
-    assert widget.locator(".tl-head .tl-note").first.inner_text() == focused()
+    assert focused_name(widget).startswith("b (position 2) looks at a (position 1): ")
+    assert widget.locator(".tl-head .tl-note").first.inner_text() == focused_name(widget)
     widget.keyboard.press("ArrowUp")
     widget.keyboard.press("ArrowRight")  # the square above the diagonal can't be reached
-    assert focused().startswith("a (position 1) looks at a (position 1): 1.000")
+    assert focused_name(widget).startswith("a (position 1) looks at a (position 1): 1.000")
     widget.keyboard.press("ArrowDown")
     widget.keyboard.press("End")
-    assert focused().startswith("b (position 2) looks at b (position 2): ")
+    assert focused_name(widget).startswith("b (position 2) looks at b (position 2): ")
     for _ in range(3):
-        tab("b (position 2) looks at b (position 2): ")
-    tab("Load the model you have trained")
-    tab("Return to the shipped model")
+        tab(widget, "b (position 2) looks at b (position 2): ")
+    tab(widget, "Load the model you have trained")
+    tab(widget, "Return to the shipped model")
     widget.keyboard.press("Enter")
     assert widget.get_by_text("The shipped model is in use").is_visible()
 
@@ -385,15 +353,14 @@ def test_arrow_keys_in_a_grid_do_not_turn_the_page(widget):
     assert widget.evaluate("document.reached") == ["Tab"]
 
 
-def test_a_grid_keeps_the_focus_while_it_grows(widget):
-    widget.clock.install()
-    widget.get_by_role("button", name="Play").click()
-    widget.get_by_role("grid").first.locator("td[tabindex='0']").focus()
-    widget.keyboard.press("ArrowLeft")
-    widget.clock.run_for(1_000)
-    label = widget.evaluate("() => document.activeElement.getAttribute('aria-label')")
+def test_a_grid_keeps_the_focus_while_it_grows(clocked):
+    clocked.get_by_role("button", name="Play").click()
+    clocked.get_by_role("grid").first.locator("td[tabindex='0']").focus()
+    clocked.keyboard.press("ArrowLeft")
+    clocked.clock.run_for(1_000)
+    label = clocked.evaluate("() => document.activeElement.getAttribute('aria-label')")
     assert label.startswith("b (position 2) looks at a (position 1)")
-    assert widget.locator(".tl-head .tl-note").first.inner_text() == label
+    assert clocked.locator(".tl-head .tl-note").first.inner_text() == label
 
 
 # ---- The reader's own model ----------------------------------------------------------------------
@@ -490,56 +457,17 @@ def test_a_vocabulary_of_other_tokens_is_refused(widget, tmp_path, random_model)
 # ---- For everyone --------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("theme", ["light", "dark"])
 @pytest.mark.parametrize("text", ["ab", "an é and more than sixteen bytes"])
-def test_accessible_in_light_and_dark(page, tmp_path, model, theme, text):  # SPEC G11
-    page.goto(write_page(tmp_path, model, theme))
-    page.get_by_label("Text").fill(text)
-    page.get_by_role("button", name="Next byte").click()
-    page.get_by_role("grid").first.locator("td[tabindex='0']").focus()
-    found = Axe().run(page, options={"preload": False})  # no requests for the styles
-    assert [violation["id"] for violation in found.response["violations"]] == []
-    passed = {rule["id"] for rule in found.response["passes"]}
-    assert {"color-contrast", "label", "button-name"} <= passed
+def test_accessible_in_light_and_dark(widget, text):  # SPEC G11
+    widget.get_by_label("Text").fill(text)
+    widget.get_by_role("button", name="Next byte").click()
+    widget.get_by_role("grid").first.locator("td[tabindex='0']").focus()
+    check_accessible(widget, judged="button-name")
 
 
-@pytest.mark.parametrize("theme", ["light", "dark"])
-def test_text_stands_out_from_its_ground(page, tmp_path, model, theme):  # SPEC G11
-    page.goto(write_page(tmp_path, model, theme))
-    page.get_by_label("Text").fill("more than sixteen bytes")
-    contrasts = page.evaluate(CONTRASTS)
-    assert len(contrasts) > 60
-    assert [found for found in contrasts if found[1] < 4.5] == []
-
-
-# [text, contrast] of every element that holds text itself, by the formula of WCAG 2.
-CONTRASTS = """() => {
-  const numbers = (colour) => colour.match(/[0-9.]+/g).map(Number);
-  const linear = (c) => (c <= 0.04045 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4);
-  const light = (colour) => {
-    const [r, g, b] = numbers(colour).map((c) => linear(c / 255));
-    return 0.2126 * r + 0.7152 * g + 0.0722 * b;
-  };
-  const ground = (element) => {
-    const colour = getComputedStyle(element).backgroundColor;
-    if (numbers(colour)[3] !== 0) return colour;
-    return element.parentElement ? ground(element.parentElement) : "rgb(255, 255, 255)";
-  };
-  const has_text = (element) => [...element.childNodes].some(
-    (node) => node.nodeType === Node.TEXT_NODE && node.textContent.trim());
-  const shown = [...document.querySelectorAll(".tl-widget *")].filter(
-    (element) => has_text(element) && element.checkVisibility() && !element.disabled);
-  return shown.map((element) => {
-    const lights = [light(getComputedStyle(element).color), light(ground(element))];
-    return [element.textContent, (Math.max(...lights) + 0.05) / (Math.min(...lights) + 0.05)];
-  });
-}"""
-
-
-@pytest.mark.parametrize("width", [320, 390, 768])
-def test_no_page_is_wider_than_its_screen(page, tmp_path, random_model, width):  # SPEC G11
-    page.set_viewport_size({"width": width, "height": 800})
-    page.goto(write_page(tmp_path, random_float32(random_model, preset("fluctlight"))))
+def test_no_page_is_wider_than_its_screen(page, tmp_path, random_model):  # SPEC G11
+    page.set_viewport_size({"width": 320, "height": 800})
+    page.goto(write_model(tmp_path, random_float32(random_model, preset("fluctlight"))))
     page.get_by_label("Text").fill("üöä and a long text without an end, " * 8)
     press_often = "(button) => { for (let i = 0; i < 70; i += 1) button.click(); }"
     page.get_by_role("button", name="Next byte").evaluate(press_often)
@@ -547,34 +475,11 @@ def test_no_page_is_wider_than_its_screen(page, tmp_path, random_model, width): 
     bad.write_text("{", encoding="utf-8")
     page.get_by_label("Load the model you have trained").set_input_files(bad)
     page.get_by_text("was not loaded").wait_for()
-    assert page.evaluate("() => document.documentElement.scrollWidth") == width
+    check_fits(page, 320, 390, 768)
 
 
-def test_reduced_motion_is_respected(page, tmp_path, model):  # SPEC G11
+def test_reduced_motion_is_respected(widget):  # SPEC G11
     moving = "() => getComputedStyle(document.querySelector('.tl-bar')).transitionDuration"
-    page.goto(write_page(tmp_path, model))
-    assert page.evaluate(moving) == "0.15s"
-    page.emulate_media(reduced_motion="reduce")
-    assert page.evaluate(moving) == "0s"
-
-
-def test_the_static_picture_gives_way_on_screen_and_returns_in_print(widget):  # SPEC G11
-    picture, live = widget.locator(".tl-fallback"), widget.locator(".tl-widget")
-    assert (picture.is_visible(), live.is_visible()) == (False, True)
-    widget.emulate_media(media="print")
-    assert (picture.is_visible(), live.is_visible()) == (True, False)
-
-
-def test_without_weights_the_static_picture_stays(page, tmp_path, model):  # SPEC G11
-    scripts = [name for name in SCRIPTS if name != SHIPPED.name]
-    page.goto(write_page(tmp_path, model, scripts=scripts))
-    assert page.locator(".tl-fallback").is_visible()
-    assert page.locator(".tl-widget").inner_text() == ""
-
-
-def test_the_scripts_are_plain_and_ask_nothing_of_the_network():
-    # The scores are JSON, which test_sampling_explorer.py reads; "http" is one of their tokens.
-    for path in set(WIDGETS.glob("*.js")) - {WIDGETS / "sampling_scores.js"}:
-        text = path.read_text(encoding="utf-8")
-        for word in ("fetch(", "XMLHttpRequest", "import ", "eval(", "innerHTML", "//cdn", "http"):
-            assert word not in text, f"{path.name}: {word}"
+    assert widget.evaluate(moving) == "0.15s"
+    widget.emulate_media(reduced_motion="reduce")
+    assert widget.evaluate(moving) == "0s"
