@@ -412,7 +412,6 @@ def test_a_printed_model_says_what_is_in_it():
     sizes = "vocab_size=256, context_length=16, d_model=4, n_layers=2, n_heads=2, d_ff=8"
     assert lines[1] == f"{sizes}, adaptive_norm=True"
     assert "(embedding): Embedding(256, 4)" in lines
-    assert "norm_placement=pre" in lines
     assert lines.count("(attention_norm): LayerNorm((4,), eps=1e-05, scale=0.0)") == 1  # of two
     assert "n_heads=2, n_kv_heads=2, head_dim=2, attend=attend" in lines
     assert "(activation): ReLU()" in lines
@@ -425,5 +424,5 @@ def test_a_printed_llama_is_another_one():
     assert "RMSNorm((24,), eps=1e-05, scale=1.0)" in printed
     assert "Embedding(20, 24, scale=4.899)" in printed
     assert "activation=swiglu" in printed
-    assert "norm_placement=post" in printed
+    assert "norm_placement='post'" in printed
     assert "GELU(approximate='tanh')" in str(Decoder(replace(BASE, ffn="gelu")))

@@ -4,6 +4,7 @@ Tokens are ids: 0 to 255 are bytes, and each merge makes the next number.
 """
 
 import re
+from collections.abc import Iterable
 from itertools import pairwise
 
 from transformer_lessons.exercises.exercise import Exercise, WrongAnswer
@@ -213,7 +214,7 @@ def _encode_longest(pretoken: bytes, merges: dict[IdPair, int]) -> list[int]:
     return ids
 
 
-def _encode_one_pass(pretoken: bytes, merges: dict[IdPair, int]) -> list[int]:
+def _encode_one_pass(pretoken: Iterable[int], merges: dict[IdPair, int]) -> list[int]:
     """Each place once, from the left: a join is never joined again."""
     ids, i, word = [], 0, list(pretoken)
     while i < len(word):
@@ -237,8 +238,8 @@ def _encode_from_left(chunk: bytes, merges: dict[IdPair, int]) -> list[int]:
     ids: list[int] = []
     for byte in chunk:
         ids.append(byte)
-        while tuple(ids[-2:]) in merges:
-            ids[-2:] = [merges[tuple(ids[-2:])]]
+        while len(ids) > 1 and (ids[-2], ids[-1]) in merges:
+            ids[-2:] = [merges[ids[-2], ids[-1]]]
     return ids
 
 

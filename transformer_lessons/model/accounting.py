@@ -25,7 +25,6 @@ def parameter_counts(config: ModelConfig) -> dict[str, int]:
     n_heads, n_kv_heads, width = config.heads
     n_queries, n_keys = n_heads * width, n_kv_heads * width
     qkv_bias = config.bias if config.qkv_bias is None else config.qkv_bias
-
     qkv = (d_model + qkv_bias) * (n_queries + 2 * n_keys)
     out = (n_queries + config.bias) * d_model
     n_up = 2 if config.ffn == "swiglu" else 1
@@ -47,9 +46,8 @@ def parameter_counts(config: ModelConfig) -> dict[str, int]:
 def flops_per_token(config: ModelConfig, n_context: int) -> dict[str, int]:
     """Operations to run one token that looks at `n_context` tokens, itself included, by part.
 
-    A matrix product of n x m numbers takes 2 n m operations: a multiplication and an addition
-    each. Norms, activations and softmax are left out; they are few beside the products. Training
-    takes three times as many: the backward pass computes two products for each forward one.
+    A matrix of n x m numbers takes 2 n m operations: a multiplication and an addition each. Norms,
+    activations and softmax, few beside these, are left out. Training takes three times as many.
     Source: Kaplan et al. 2020, "Scaling Laws for Neural Language Models", section 2.1.
 
     >>> from transformer_lessons.presets import preset

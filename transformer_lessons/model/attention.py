@@ -1,7 +1,6 @@
 """Causal, scaled dot-product attention with several heads, also grouped-query. Lessons 7 and 8.
 
-Shapes: B batch, H heads, K heads of keys and values, T queries, S keys, d numbers per head,
-D numbers per token.
+Shapes: B batch, H heads, K heads of keys and values, T queries, S keys, d numbers per head.
 Source: Vaswani et al. 2017, "Attention Is All You Need", section 3.2.
 """
 
@@ -33,9 +32,8 @@ def causal_mask(
     >>> causal_mask(3, window=2).int().tolist()
     [[1, 0, 0], [1, 1, 0], [0, 1, 1]]
     """
-    everyone = torch.ones(n_tokens, n_tokens, dtype=torch.bool, device=device)
-    mask = everyone.tril()
-    return mask if window is None else mask & everyone.triu(diagonal=1 - window)
+    mask = torch.ones(n_tokens, n_tokens, dtype=torch.bool, device=device).tril()
+    return mask if window is None else mask.triu(diagonal=1 - window)
 
 
 def attention_weights(q: Tensor, k: Tensor, mask: Tensor) -> Tensor:
@@ -50,8 +48,7 @@ def attention_weights(q: Tensor, k: Tensor, mask: Tensor) -> Tensor:
             [0.3302, 0.6698]])
     """
     scores = q @ k.transpose(-2, -1) / math.sqrt(q.shape[-1])  # (..., T, S)
-    scores = scores.masked_fill(~mask, -math.inf)
-    return scores.softmax(dim=-1)
+    return scores.masked_fill(~mask, -math.inf).softmax(dim=-1)
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor) -> Tensor:
@@ -69,9 +66,9 @@ def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor) -> Tensor:
 def fused_attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor) -> Tensor:
     """The same as `attend`, by PyTorch's `scaled_dot_product_attention` (SDPA).
 
-    Its kernels need not keep the (T, S) weights. The mask is handed over, even a causal one: SDPA's
-    own `is_causal` lines up the first query with the first key, which is wrong as soon as there are
-    more keys than queries. (A query that may look at nothing gets zeros here, nan from `attend`.)
+    Its kernels need not keep the (T, S) weights. Even a causal mask is handed over: SDPA's own
+    `is_causal` lines up the first query with the first key, which is wrong with more keys than
+    queries. (A query that may look at nothing gets zeros here, nan from `attend`.)
     """
     return functional.scaled_dot_product_attention(q, k, v, attn_mask=mask)
 
@@ -79,12 +76,10 @@ def fused_attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor) -> Tensor:
 def blocked_attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor, block_size: int = 64) -> Tensor:
     """The same as `attend`, one block of `block_size` keys at a time, never holding all weights.
 
-    This is the idea of FlashAttention. Three things are kept for each query: the largest score so
-    far, the sum of exp(score - largest), and the sum of the values with these weights. When a block
-    brings a larger score, both sums shrink by exp(old largest - new largest). Every query must be
-    allowed at least one key. A `block_size` below 1 raises `LessonsError`.
-    Sources: Milakov and Gimelshein 2018, "Online normalizer calculation for softmax"; Dao et al.
-    2022, "FlashAttention".
+    Kept for each query: the largest score so far, the sum of exp(score - largest), and the sum of
+    the values with these weights. When a block brings a larger score, both sums shrink by
+    exp(old largest - new largest). Every query must be allowed at least one key.
+    Source: Dao et al. 2022, "FlashAttention"; its softmax is Milakov and Gimelshein's, 2018.
 
     >>> v = torch.tensor([[2.0], [4.0]])
     >>> mask = torch.tensor([[True, False], [True, True]])
@@ -139,9 +134,8 @@ def repeat_heads(x: Tensor, n_times: int) -> Tensor:
 class CausalAttention(nn.Module):
     """Multi-head attention: project, normalize, turn, attend per head, mix the heads.
 
-    One matrix makes queries, keys and values in one go; its rows are all H query heads, then K
-    key heads, then K value heads. With K < H (GQA) each of them serves H / K query heads.
-    `attend` is the function that attends: `attend`, or one that computes the same another way.
+    The rows of the `qkv` matrix are H query heads, K key heads, K value heads; with K < H (GQA)
+    each of these serves H / K query heads. `attend` is the function that attends, or its equal.
     """
 
     def __init__(self, config: ModelConfig, attend: Callable[..., Tensor] = attend) -> None:

@@ -13,9 +13,8 @@ from transformer_lessons.model.norm import make_norm
 class Block(nn.Module):
     """x = x + attention(norm(x)), then x = x + feedforward(norm(x)), with dropout in training.
 
-    Here the norm comes before each layer and outside the sum ("pre-norm"), so that the running
-    numbers `x` pass from the first block to the last without being squeezed. "Post-norm", the
-    original, is x = norm(x + layer(x)).
+    Here the norm comes before each layer and outside the sum ("pre-norm"), so that `x` passes from
+    the first block to the last without being squeezed. "Post-norm" is x = norm(x + layer(x)).
     Source: Xiong et al. 2020, "On Layer Normalization in the Transformer Architecture".
     """
 
@@ -36,6 +35,3 @@ class Block(nn.Module):
             return x + self.dropout(self.feedforward(self.feedforward_norm(x)))  # (B, T, D)
         x = self.attention_norm(x + self.dropout(self.attention(x, mask, rope, update)))
         return self.feedforward_norm(x + self.dropout(self.feedforward(x)))  # (B, T, D)
-
-    def extra_repr(self) -> str:
-        return f"norm_placement={'pre' if self.pre_norm else 'post'}"

@@ -13,15 +13,13 @@ from transformer_lessons.errors import LessonsError
 class KVCache:
     """Keys and values of the tokens a model has seen: per block, two tensors (B, K, C, d).
 
-    `model(tokens, cache)` reads `tokens` (B, T) as what comes next, and keeps their keys and values
-    here; the logits are those of one pass over the whole sequence. Token p of it is kept in slot
-    p mod C. Without a window nothing may be overwritten, and C is `capacity`. With a window of W
-    the slots are a ring, or rolling buffer: C is at most W - 1 + `chunk`, so that up to `chunk` new
-    tokens overwrite only what is out of sight of the first of them.
+    `model(tokens, cache)` reads `tokens` (B, T) as what comes next; the logits are those of one
+    pass over the whole sequence. Token p of it is kept in slot p mod C. Without a window, C is
+    `capacity`. With a window of W the slots are a ring, or rolling buffer: C is at most
+    W - 1 + `chunk`, so that `chunk` new tokens overwrite only what the first of them can't see.
 
-    `left_padding` (B,) says how many tokens at the front of each sequence are padding, which no one
-    looks at. A `static` cache hands out all of its slots, so that every step has the same shapes,
-    as a compiled model wants; otherwise only the filled ones.
+    `left_padding` (B,) says how many tokens at the front of each sequence are padding. A `static`
+    cache hands out all slots, not only the filled ones: a compiled model wants constant shapes.
     Source: Shazeer 2019, "Fast Transformer Decoding", section 2.4.
 
     >>> cache = KVCache(ModelConfig(256, 16, d_model=4, n_layers=2, n_heads=2, d_ff=8))
@@ -75,14 +73,11 @@ class KVCache:
         return counted if padding is None else (counted - padding[:, None]).clamp(min=0)
 
     def mask(self, n_tokens: int) -> Tensor:
-        """The causal mask over slots: (T, S), or (B, 1, T, S) with padding.
-
-        In a ring, slot s holds the last p <= `last` for which p mod C = s; below 0, it is empty.
-        """
+        """The causal mask over slots: (T, S), or (B, 1, T, S) with padding."""
         query, last = self._slot_positions(n_tokens)[:, None], self.length + n_tokens - 1
         slots = torch.arange(self._n_visible(n_tokens), device=query.device)
         held, mask = slots, slots <= query  # without a window, nothing is ever overwritten
-        if self.window is not None:
+        if self.window is not None:  # slot s holds the last p for which p mod C = s, or none: p < 0
             held = last - (last - slots) % self.n_slots
             mask = (held >= 0) & (held <= query) & (query - held < self.window)
         if self.left_padding is None:
@@ -96,10 +91,7 @@ class KVCache:
         return self.n_slots if self.static else min(len(self) + n_tokens, self.n_slots)
 
     def update(self, layer: int, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
-        """Keep new keys and values (B, K, T, d) of a block; returns all it has: (B, K, S, d).
-
-        No gradient flows back into what is kept.
-        """
+        """Keep new keys and values (B, K, T, d), without gradients; returns all: (B, K, S, d)."""
         slots = self._slot_positions(k.shape[2]) % self.n_slots
         self.keys[layer].index_copy_(2, slots, k.detach())
         self.values[layer].index_copy_(2, slots, v.detach())
@@ -143,8 +135,7 @@ class KVCache:
 def longest_cached(config: ModelConfig) -> int:
     """The longest sequence whose cached keys stay right: the context, as a rule.
 
-    "Dynamic" RoPE scaling changes the angles of all keys once a sequence is longer than the trained
-    length; beyond it a cache would hold keys turned by the old angles.
+    Beyond the trained length, "dynamic" RoPE scaling changes the angles of all keys before.
     """
     scaling = config.rope_scaling
     if scaling is not None and scaling.kind == "dynamic":

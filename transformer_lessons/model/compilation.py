@@ -8,9 +8,6 @@ import torch
 
 
 def compiled(function: Callable, **how: Any) -> Callable:
-    """`torch.compile(function, **how)`, also where a warning is an error.
-
-    The compiler, which is imported by this, uses what PyTorch itself calls deprecated.
-    """
+    """`torch.compile(function, **how)`, without the warnings that importing the compiler brings."""
     with warnings.catch_warnings(action="ignore", category=DeprecationWarning):
         return torch.compile(function, **how)

@@ -21,10 +21,9 @@ from transformer_lessons.model.rope import rope_table
 def initialize(model: nn.Module, n_layers: int) -> None:
     """Small random weights ~ N(0, 0.02²), zero biases; layers that add to the sum start smaller.
 
-    Small weights make small logits: every token starts out about equally likely, and the first loss
-    is close to ln V. Each block adds twice to the residual stream; 2 * n_layers independent terms
-    have a sum that is sqrt(2 * n_layers) times as large as one of them, so the matrices that end in
-    the sum ("out" and "down") start with 0.02 / sqrt(2 * n_layers).
+    Small weights make small logits: the first loss is close to ln V. Each block adds twice to the
+    residual stream; the sum of 2 * n_layers independent terms is sqrt(2 * n_layers) times as large
+    as one, so the matrices that end in it ("out", "down") start with 0.02 / sqrt(2 * n_layers).
     Source: Radford et al. 2019, section 2.3, and the GPT-2 code.
     """
     for name, module in model.named_modules():
@@ -39,11 +38,10 @@ def initialize(model: nn.Module, n_layers: int) -> None:
 class Decoder(nn.Module):
     """A decoder-only transformer: embedding, blocks, final norm, head.
 
-    `model(tokens)` maps token ids (B, T) to logits (B, T, V), one score for each token that could
-    come next. Each position sees itself and what is before it, unless `mask` (T, T) says otherwise;
-    `positions` (T,) replaces 0, 1, 2, … Tokens outside the vocabulary, or more than the context
-    holds, raise `LessonsError`. With a `cache` the tokens are what comes after those it has seen;
-    positions and mask are then the cache's. `attend` is the function that attends.
+    `model(tokens)` maps token ids (B, T) to logits (B, T, V). Each position sees itself and what is
+    before it, unless `mask` (T, T) says otherwise; `positions` (T,) replaces 0, 1, 2, … With a
+    `cache` the tokens come after those it has seen; positions and mask are then the cache's. Tokens
+    outside the vocabulary, or more than the context holds, raise `LessonsError`.
 
     >>> config = ModelConfig(256, context_length=16, d_model=4, n_layers=2, n_heads=2, d_ff=8)
     >>> Decoder(config)(torch.tensor([[97, 98]])).shape

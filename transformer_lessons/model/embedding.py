@@ -11,8 +11,7 @@ from torch.nn import functional
 class Embedding(nn.Module):
     """A table with one row of D learned numbers per token: weight[ids] * scale.
 
-    Taking a row is the same as multiplying by a one-hot vector, without the zeros. `ids` has any
-    shape; the result has one dimension more, D. Positions are learned with the same class.
+    `ids` has any shape; the result has one dimension more, D. Learned positions are one too.
 
     >>> table = Embedding(n_rows=3, d_model=2)
     >>> _ = table.load_state_dict({"weight": torch.tensor([[0.0, 1.0], [2.0, 3.0], [4.0, 5.0]])})
@@ -37,8 +36,7 @@ class Embedding(nn.Module):
 def sinusoidal_table(positions: Tensor, d_model: int) -> Tensor:
     """Positions as waves: number 2j is sin(p / 10000**(2j/D)), number 2j + 1 the cosine of it.
 
-    `positions` is (..., T); the result is (..., T, D), nothing in it is learned. The first waves
-    repeat after 6 tokens, the last ones after about 60,000.
+    `positions` is (..., T); the result is (..., T, D), and nothing in it is learned.
     Source: Vaswani et al. 2017, "Attention Is All You Need", section 3.5.
 
     >>> sinusoidal_table(torch.tensor([0, 1]), d_model=4)

@@ -12,10 +12,9 @@ from transformer_lessons.config import ModelConfig
 class FeedForward(nn.Module):
     """down(activation(up(x))): widen D numbers to F, bend them, go back to D.
 
-    The activation is ReLU (max(x, 0)) or GELU. GELU is meant as GPT-2 computes it, with a tanh:
+    The activation is ReLU, max(x, 0), or GELU as GPT-2 computes it, with a tanh:
     x/2 * (1 + tanh(sqrt(2/π) * (x + 0.044715 x³))).
-    Sources: Vaswani et al. 2017, section 3.3; Hendrycks and Gimpel 2016, "Gaussian Error Linear
-    Units".
+    Sources: Vaswani et al. 2017, section 3.3; Hendrycks and Gimpel 2016, "GELUs".
     """
 
     def __init__(self, config: ModelConfig) -> None:

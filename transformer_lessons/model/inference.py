@@ -15,8 +15,6 @@ def inference(model: nn.Module) -> Iterator[None]:
     >>> with inference(model):
     ...     print(model(torch.ones(3)).tolist())
     [1.0, 1.0, 1.0]
-    >>> model.training
-    True
     """
     training = [module for module in model.modules() if module.training]
     for module in training:

@@ -16,9 +16,9 @@ LARGE = 2**23  # weights, 34 MB in float32: more than most caches hold
 def small_batch_matmul(weight: Tensor, x: Tensor) -> Tensor:
     """x W^T; few rows of x as (W x^T)^T, the same product, where that is faster.
 
-    The processor's library rearranges the right factor first. If W has to come from memory, for few
-    rows that takes longer than to multiply; so the large W becomes the left factor. And from one
-    row on the right the compiler makes a loop of its own, which walks through W once.
+    The processor's library rearranges the right factor first, which takes longer than to multiply
+    by few rows; so a large W becomes the left factor. One row on the right, compiled, becomes a
+    loop that walks through W once.
     """
     n_rows = x.numel() // x.shape[-1]
     if n_rows == 1 and torch.compiler.is_compiling():
@@ -29,12 +29,7 @@ def small_batch_matmul(weight: Tensor, x: Tensor) -> Tensor:
 
 
 class SmallBatchLinear(nn.Linear):
-    """The linear layer `layer`, with the same weights, for few rows.
-
-    >>> layer, x = nn.Linear(3, 2), torch.ones(1, 3)
-    >>> torch.allclose(SmallBatchLinear(layer)(x), layer(x))
-    True
-    """
+    """The linear layer `layer`, with the same weights, for few rows."""
 
     def __init__(self, layer: nn.Linear) -> None:
         super().__init__(layer.in_features, layer.out_features, device="meta")

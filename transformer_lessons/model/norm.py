@@ -1,7 +1,6 @@
 """LayerNorm and RMSNorm: bring the numbers of a token back to a common size. Lesson 9.
 
-Sources: Ba, Kiros and Hinton 2016, "Layer Normalization"; Zhang and Sennrich 2019, "Root Mean
-Square Layer Normalization".
+Sources: Ba et al. 2016, "Layer Normalization"; Zhang and Sennrich 2019 (the RMS one).
 """
 
 import torch
@@ -41,8 +40,7 @@ def rms_norm(x: Tensor, weight: Tensor, eps: float = 1e-5) -> Tensor:
 class LayerNorm(nn.Module):
     """`layer_norm` with its weight and bias, faded in by `scale`: x + scale * (norm(x) - x).
 
-    With `scale` 1 this is the usual layer norm; with 0 the input passes untouched. `lerp` computes
-    the same sum, and is exact at both ends even when `x` is large.
+    `lerp` computes this sum, and is exact at scales 0 (untouched) and 1, however large `x` is.
 
     >>> LayerNorm(width=4, scale=0.0)(torch.tensor([1.0, 2.0, 3.0, 4.0])).tolist()
     [1.0, 2.0, 3.0, 4.0]
@@ -62,11 +60,7 @@ class LayerNorm(nn.Module):
 
 
 class RMSNorm(nn.Module):
-    """`rms_norm` with its weight, faded in by `scale` as in `LayerNorm`.
-
-    >>> RMSNorm(width=2)(torch.tensor([3.0, 4.0]))
-    tensor([0.8485, 1.1314], grad_fn=<LerpBackward0>)
-    """
+    """`rms_norm` with its weight, faded in by `scale` as in `LayerNorm`."""
 
     def __init__(self, width: int, eps: float = 1e-5, scale: float = 1.0) -> None:
         super().__init__()
@@ -81,10 +75,7 @@ class RMSNorm(nn.Module):
 
 
 def make_norm(config: ModelConfig, width: int | None = None) -> LayerNorm | RMSNorm:
-    """The norm that `config` asks for, over `width` numbers (None: d_model of them).
-
-    An adaptive one is faded by `config.size_scale`.
-    """
+    """The norm of `config`, over `width` numbers (None: d_model); an adaptive one fades out."""
     kind = LayerNorm if config.norm == "layer" else RMSNorm
     scale = config.size_scale if config.adaptive_norm else 1.0
     return kind(width or config.d_model, config.norm_eps, scale)

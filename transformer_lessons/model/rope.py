@@ -3,9 +3,8 @@
 Two numbers of a head are a point in the plane, which is turned by an angle that says the position.
 Which two is a convention: "split" pairs x[j] with x[j + d/2], "interleaved" x[2j] with x[2j + 1].
 
-Scaling (linear, NTK-aware, Llama 3, YaRN) slows the turns. Pairs that turn many times within the
-trained length tell near from far. Pairs that don't complete one turn have never shown the model
-their later angles, which breaks longer sequences.
+Scaling slows the turns. Pairs that turn many times within the trained length tell near from far;
+pairs that don't complete one turn have never shown the model their later angles.
 
 Shapes: T tokens, d numbers per head, `...` any leading dimensions (batch, heads).
 Source: Su et al. 2021, "RoFormer: Enhanced Transformer with Rotary Position Embedding".
@@ -25,9 +24,8 @@ def rope_table(
 ) -> tuple[Tensor, Tensor]:
     """Cosine and sine of the angle of every pair of numbers at every position.
 
-    Pair j of a head turns by position * theta**(-2j/d) radians: pair 0 by one radian per token,
-    later pairs ever more slowly; `scaling` slows them further. `positions` is (T,), and both
-    results are (T, d/2); further dimensions in front stay in front.
+    Pair j of a head turns by position * theta**(-2j/d) radians; `scaling` slows it. `positions` is
+    (T,), and both results are (T, d/2); further dimensions in front stay in front.
 
     >>> cos, sin = rope_table(torch.tensor([0.0, 1.0]), head_dim=2)
     >>> [round(x, 4) for x in cos.flatten().tolist()]
@@ -36,8 +34,7 @@ def rope_table(
     # Angles must be exact to a fraction of a turn even at position 100,000: float32 or better.
     dtype = torch.promote_types(positions.dtype, torch.float32)
     grows = scaling is not None and scaling.kind == "dynamic"
-    n_tokens = int(positions.max()) + 1 if grows else 1
-    device = positions.device
+    n_tokens, device = int(positions.max()) + 1 if grows else 1, positions.device
     frequencies, size = rope_frequencies(head_dim, theta, scaling, n_tokens, device, dtype)
     angles = positions.to(dtype)[..., None] * frequencies  # (T, d/2)
     return angles.cos() * size, angles.sin() * size
@@ -47,7 +44,6 @@ def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     """Turn each pair (x[j], x[j + d/2]) by its angle: (x1 cos - x2 sin, x2 cos + x1 sin).
 
     `x` is (..., T, d), `cos` and `sin` are (T, d/2); the result has the shape and dtype of `x`.
-    A turn keeps lengths: only directions change.
 
     >>> cos, sin = rope_table(torch.tensor([torch.pi / 2]), head_dim=2)
     >>> rotate(torch.tensor([[3.0, 0.0]]), cos, sin).round(decimals=4).abs()
@@ -62,10 +58,6 @@ def rotate_complex(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     """Turn each pair (x[2j], x[2j + 1]): as complex numbers, (x1 + i x2) * (cos + i sin).
 
     Shapes as in `rotate`; bfloat16, of which there are no complex numbers, is turned in float32.
-
-    >>> cos, sin = rope_table(torch.tensor([torch.pi / 2]), head_dim=2)
-    >>> rotate_complex(torch.tensor([[3.0, 0.0]]), cos, sin).round(decimals=4).abs()
-    tensor([[0., 3.]])
     """
     wide = x.to(torch.promote_types(x.dtype, torch.float32))
     points = torch.view_as_complex(wide.unflatten(-1, (-1, 2)).contiguous())  # (..., T, d/2)
@@ -82,8 +74,7 @@ def apply_rope(
 ) -> Tensor:
     """Rotate `x` (..., T, d) by the angles of `positions` (T,), at the precision of `x`.
 
-    `layout` is "split" or "interleaved". The dot product of a rotated query and a rotated key
-    depends only on how far apart they are:
+    The dot product of a rotated query and a rotated key depends only on how far apart they are:
 
     >>> q, k = torch.tensor([[1.0, 2.0]]), torch.tensor([[0.5, -1.0]])
     >>> near = apply_rope(q, torch.tensor([5])) @ apply_rope(k, torch.tensor([3])).T
@@ -103,8 +94,8 @@ def apply_rope(
 def to_split_layout(x: Tensor, n_heads: int = 1, dim: int = -1) -> Tensor:
     """Reorder interleaved heads for the split layout: evens first, then odds, head by head.
 
-    Along `dim` lie `n_heads` heads of width d. For the weights of a q or k projection, (H * d, D),
-    use `dim=0`: a model made for one layout then runs in the other, with the same logits.
+    Along `dim` lie `n_heads` heads of width d. With `dim=0` for the weights of q and k, (H * d, D),
+    a model made for one layout runs in the other, with the same logits.
 
     >>> to_split_layout(torch.tensor([0, 1, 2, 3])).tolist()
     [0, 2, 1, 3]
@@ -132,35 +123,31 @@ def rope_frequencies(
     Pair j turns by theta**(-2j/d), and the factor is 1, unless `scaling` says otherwise:
 
     linear   every pair `factor` times slower (Chen et al. 2023, "Extending Context Window ...")
-    dynamic  a larger theta, once there are more tokens (`n_tokens`) than the trained length
-             (bloc97 and emozilla 2023, "NTK-aware scaled RoPE")
-    llama3   slow pairs `factor` times slower, fast ones as they are, a ramp between
-             (Grattafiori et al. 2024, "The Llama 3 Herd of Models", and its code)
+    dynamic  a larger theta for more tokens than the trained length (bloc97 and emozilla 2023)
+    llama3   slow pairs `factor` times slower, fast ones not, a ramp between (Grattafiori 2024)
     yarn     the same with another ramp, and a factor (Peng et al. 2023, "YaRN")
 
-    >>> rope_frequencies(4, theta=100.0)
-    (tensor([1.0000, 0.1000]), 1.0)
     >>> rope_frequencies(4, theta=100.0, scaling=RopeScaling("linear", factor=2.0))
     (tensor([0.5000, 0.0500]), 1.0)
     """
     exponents = torch.arange(0, head_dim, 2, device=device, dtype=dtype) / head_dim
-    if scaling is not None and scaling.kind == "dynamic":
-        theta = dynamic_theta(theta, head_dim, scaling, n_tokens)
     frequencies = theta**-exponents
-    if scaling is not None and scaling.kind == "linear":
+    if scaling is None:
+        return frequencies, 1.0
+    if scaling.kind == "dynamic":
+        return dynamic_theta(theta, head_dim, scaling, n_tokens) ** -exponents, 1.0
+    if scaling.kind == "linear":
         return frequencies / scaling.factor, 1.0
-    if scaling is not None and scaling.kind == "llama3":
+    if scaling.kind == "llama3":
         return scale_like_llama3(frequencies, scaling), 1.0
-    if scaling is not None and scaling.kind == "yarn":
-        return scale_like_yarn(frequencies, theta, scaling)
-    return frequencies, 1.0
+    return scale_like_yarn(frequencies, theta, scaling)
 
 
 def dynamic_theta(theta: float, head_dim: int, scaling: RopeScaling, n_tokens: int) -> float:
     """theta * (factor * n/L - (factor - 1))**(d / (d - 2)) for n > L tokens, else `theta`.
 
-    With L the trained length. The fastest pair keeps its speed, the slowest slows down most. A head
-    of one pair has no slow one and raises `LessonsError`.
+    With L the trained length. The fastest pair keeps its speed, the slowest slows down most; one
+    pair alone raises `LessonsError`.
     """
     if head_dim <= 2:
         what = f"dynamic scaling of heads of width {head_dim}"
@@ -184,15 +171,13 @@ def scale_like_yarn(
 ) -> tuple[Tensor, float]:
     """As `scale_like_llama3`, but the share that is left alone falls evenly from pair to pair.
 
-    The ramp starts at the pair that makes `beta_fast` (32) turns in the trained length, rounded
-    down, and ends at the one that makes `beta_slow`, rounded up. Turned queries and keys are
-    multiplied by the attention factor 0.1 ln(factor) + 1, which sharpens attention.
+    The ramp goes from the pair that makes `beta_fast` (32) turns in the trained length to the one
+    that makes `beta_slow`. The attention factor, 0.1 ln(factor) + 1, makes q and k larger.
     """
     n_pairs = len(frequencies)
 
     def pair_that_makes(turns: float) -> float:
-        length = scaling.trained_length
-        return n_pairs * math.log(length / (turns * 2 * math.pi)) / math.log(theta)
+        return n_pairs * math.log(scaling.trained_length / (turns * 2 * math.pi)) / math.log(theta)
 
     first = max(math.floor(pair_that_makes(scaling.beta_fast or 32.0)), 0)
     last: float = min(math.ceil(pair_that_makes(scaling.beta_slow)), 2 * n_pairs - 1)
