@@ -116,9 +116,9 @@ def test_from_text_to_a_model_that_writes(trained, run):  # SPEC A8
     run("prepare", "sources", "--out", "data", cwd=trained)
     tokens = [
         "--tokens",
-        "train.tokens",
+        "train.npy",
         "--held-out",
-        "validation.tokens",
+        "validation.npy",
         "--tokenizer",
         "t.json",
     ]
@@ -127,7 +127,7 @@ def test_from_text_to_a_model_that_writes(trained, run):  # SPEC A8
         sizes = ("--vocab-size", vocab_size, "--out", "t.json")
         run("tokenizer", "train", "data/train.jsonl", *sizes, cwd=trained)
         for split in ("train", "validation"):
-            files = ("t.json", f"data/{split}.jsonl", "--out", f"{split}.tokens")
+            files = ("t.json", f"data/{split}.jsonl", "--out", f"{split}.npy")
             run("tokenizer", "encode", *files, cwd=trained)
 
     encode(280)
@@ -139,7 +139,7 @@ def test_from_text_to_a_model_that_writes(trained, run):  # SPEC A8
     assert written.startswith("def ")
     error = run("train", *tokens, "--out", "small", cwd=trained, code=2)
     assert "vocab_size = 256, but the tokenizer has 280 tokens" in error
-    for name in ("t.json", "train.tokens", "validation.tokens"):
+    for name in ("t.json", "train.npy", "validation.npy"):
         (trained / name).unlink()
     encode(270)  # the same text under another tokenizer is other data
     error = run("train", "--resume", "--out", "bpe", cwd=trained, code=2)
