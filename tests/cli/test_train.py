@@ -114,14 +114,8 @@ def test_from_text_to_a_model_that_writes(trained, run):  # SPEC A8
         body = "".join(f"def f{n}_{m}(x):\n    return x * {m} + {n * m}\n\n\n" for m in range(4, 9))
         (trained / "sources" / f"file{n}.py").write_text(f'"""Module {n}."""\n\n{body}')
     run("prepare", "sources", "--out", "data", cwd=trained)
-    tokens = [
-        "--tokens",
-        "train.npy",
-        "--held-out",
-        "validation.npy",
-        "--tokenizer",
-        "t.json",
-    ]
+    held_out = ("--held-out", "validation.npy")
+    tokens = ("--tokens", "train.npy", *held_out, "--tokenizer", "t.json")
 
     def encode(vocab_size):
         sizes = ("--vocab-size", vocab_size, "--out", "t.json")
