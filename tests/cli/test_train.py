@@ -114,20 +114,14 @@ def test_from_text_to_a_model_that_writes(trained, run):  # SPEC A8
         body = "".join(f"def f{n}_{m}(x):\n    return x * {m} + {n * m}\n\n\n" for m in range(4, 9))
         (trained / "sources" / f"file{n}.py").write_text(f'"""Module {n}."""\n\n{body}')
     run("prepare", "sources", "--out", "data", cwd=trained)
-    tokens = [
-        "--tokens",
-        "train.tokens",
-        "--held-out",
-        "validation.tokens",
-        "--tokenizer",
-        "t.json",
-    ]
+    held_out = ("--held-out", "validation.npy")
+    tokens = ("--tokens", "train.npy", *held_out, "--tokenizer", "t.json")
 
     def encode(vocab_size):
         sizes = ("--vocab-size", vocab_size, "--out", "t.json")
         run("tokenizer", "train", "data/train.jsonl", *sizes, cwd=trained)
         for split in ("train", "validation"):
-            files = ("t.json", f"data/{split}.jsonl", "--out", f"{split}.tokens")
+            files = ("t.json", f"data/{split}.jsonl", "--out", f"{split}.npy")
             run("tokenizer", "encode", *files, cwd=trained)
 
     encode(280)
@@ -139,7 +133,7 @@ def test_from_text_to_a_model_that_writes(trained, run):  # SPEC A8
     assert written.startswith("def ")
     error = run("train", *tokens, "--out", "small", cwd=trained, code=2)
     assert "vocab_size = 256, but the tokenizer has 280 tokens" in error
-    for name in ("t.json", "train.tokens", "validation.tokens"):
+    for name in ("t.json", "train.npy", "validation.npy"):
         (trained / name).unlink()
     encode(270)  # the same text under another tokenizer is other data
     error = run("train", "--resume", "--out", "bpe", cwd=trained, code=2)

@@ -164,8 +164,8 @@ def test_a_killed_training_goes_on_as_if_nothing_was(tmp_path, source, tries):  
     data = ("--text", "t.txt")
     if source == "tokens":
         ByteTokenizer().save(tmp_path / "b.json")
-        run("tokenizer", "encode", "b.json", "t.txt", "--out", "t.tokens", cwd=tmp_path)
-        data = ("--tokens", "t.tokens", "--held-out", "t.tokens", "--tokenizer", "b.json")
+        run("tokenizer", "encode", "b.json", "t.txt", "--out", "t.npy", cwd=tmp_path)
+        data = ("--tokens", "t.npy", "--held-out", "t.npy", "--tokenizer", "b.json")
         data = (*data, "--workers", "2")
     options = (*data, *OPTIONS, "--training.steps", 30 * (n_stops + 1))
     run("train", *options, "--out", "whole", cwd=tmp_path)
