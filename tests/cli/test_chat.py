@@ -273,6 +273,7 @@ def test_a_chat_with_rounded_weights_and_a_compiled_step(
     """What it writes is what the rounded model writes; the count of parameters is of all."""
     model = random_model(CONFIG, size=3).float()
     save_checkpoint(tmp_path / "model", 1, model)
+    ByteTokenizer().save(tmp_path / "model/tokenizer.json")
     compiled, steps = [], []
 
     def compile_step(step, **how):

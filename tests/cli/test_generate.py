@@ -16,6 +16,7 @@ from transformer_lessons.generation.generate import generate
 from transformer_lessons.generation.sampling import SAMPLERS, Sampler
 from transformer_lessons.model.linear import replace_linear
 from transformer_lessons.tokenizers.bpe import BPETokenizer
+from transformer_lessons.tokenizers.byte_tokenizer import ByteTokenizer
 from transformer_lessons.training.checkpoint import save_checkpoint
 from transformer_lessons.weights.quantize import Int8Linear
 from transformer_lessons.weights.shipped import load_shipped
@@ -43,6 +44,7 @@ def random_bytes(tmp_path, random_model):
     config = ModelConfig(256, context_length=16, d_model=8, n_layers=1, n_heads=2, d_ff=8)
     model = random_model(config, size=3).float()
     save_checkpoint(tmp_path / "model", 1, model)
+    ByteTokenizer().save(tmp_path / "model/tokenizer.json")
     return model
 
 
