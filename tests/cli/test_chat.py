@@ -19,7 +19,6 @@ from transformer_lessons.cli import chat
 from transformer_lessons.cli.display import sanitize
 from transformer_lessons.cli.main import main
 from transformer_lessons.config import ModelConfig
-from transformer_lessons.errors import LessonsError
 from transformer_lessons.generation.conversation import Conversation
 from transformer_lessons.generation.generate import generate
 from transformer_lessons.generation.sampling import SAMPLERS, Sampler
@@ -139,12 +138,9 @@ def test_the_settings_are_all_there_are():
         ("set min_p -1", "min_p = -1.0 is not from 0 to 1"),
         ("set repetition_penalty 0.5", "repetition_penalty = 0.5 is not from 1"),
         ("set frequency_penalty 11", "frequency_penalty = 11.0 is not from 0"),
-        ("set max_new_tokens 0", "max_new_tokens = 0 is not from 1 to 100,000"),
+        ("set max_new_tokens -1", "max_new_tokens = -1 is not from 0 to 100,000"),
         ("set seed -1", "seed = -1 is not from 0"),
         ("set preset wild", "no preset 'wild'. Known: greedy, sure"),
-        ("/set temperature", "no command /set temperature"),
-        ("/prest sure", "no command /prest"),
-        ("/", "no command /"),
         ("a\udcff", "is not a character"),
     ],
 )
@@ -157,16 +153,27 @@ def test_bad_lines_are_explained(line, expected, conversation, type_lines, capsy
 
 
 @pytest.mark.parametrize(
-    "line", ["hello", " help", "help me", "set the table for four", "  /help", "Help", "\tquit", ""]
+    "line",
+    [
+        "hello",
+        " help",
+        "help me",
+        "set the table for four",
+        "  /help",
+        "/help me",
+        "Help",
+        "\tquit",
+        "",
+    ],
 )
 def test_other_lines_are_text(line):
     assert chat.read_command(line) is None
 
 
-def test_help_and_presets(type_lines, capsys):  # SPEC S6
-    type_lines("help", "/presets")
+def test_help(type_lines, capsys):  # SPEC S6
+    type_lines("/help")
     shown = " ".join(capsys.readouterr().out.split())
-    for words in (*chat.COMMANDS, *chat.SETTINGS, *SAMPLERS, "temperature 0.2, top_p 0.95"):
+    for words in (*chat.COMMANDS, *chat.SETTINGS, *SAMPLERS):
         assert words in shown
 
 
@@ -213,12 +220,10 @@ def test_ctrl_c_stops_the_answer_and_keeps_what_was_written(
     assert "; stopped]" in capsys.readouterr().out
 
 
-def test_ctrl_c_quits_when_pressed_twice_at_the_prompt(conversation, type_lines, capsys):
-    with pytest.raises(KeyboardInterrupt):
-        type_lines(KeyboardInterrupt, KeyboardInterrupt, "ab")
-    assert contents(conversation) == []
-    type_lines(KeyboardInterrupt, "ab", KeyboardInterrupt, "reset")  # a line was between them
-    assert capsys.readouterr().out.count("Ctrl-C again, or Ctrl-D, quits.") == 3
+def test_ctrl_c_at_the_prompt_says_how_to_quit(conversation, type_lines, capsys):
+    type_lines(KeyboardInterrupt, "ab")
+    assert capsys.readouterr().out.startswith("\nCtrl-D quits.")
+    assert len(contents(conversation)) == 2  # the next line was read
 
 
 def chat_with(monkeypatch, stdin, *arguments):
@@ -250,7 +255,7 @@ def test_bad_lines_from_a_pipe_end_the_program(monkeypatch, capsys):
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
-        (("--max-new-tokens", "0"), "max_new_tokens = 0"),
+        (("--max-new-tokens", "-1"), "max_new_tokens = -1"),
         (("--temperature", "-1"), "temperature = -1.0"),
         (("--top-k", "5000"), "top_k = 5000 of a vocabulary of 4096"),
         (("--system", "Be brief."), "no chat template"),
@@ -273,6 +278,7 @@ def test_a_chat_with_rounded_weights_and_a_compiled_step(
     """What it writes is what the rounded model writes; the count of parameters is of all."""
     model = random_model(CONFIG, size=3).float()
     save_checkpoint(tmp_path / "model", 1, model)
+    ByteTokenizer().save(tmp_path / "model/tokenizer.json")
     compiled, steps = [], []
 
     def compile_step(step, **how):
@@ -403,9 +409,7 @@ def test_a_reader_that_leaves_ends_it_quietly():
         assert (process.wait(timeout=WAIT), errors) == (141, b"")
 
 
-def test_a_command_is_written_exactly():
+def test_a_command_may_begin_with_a_slash():
     for usage in chat.COMMANDS:
-        words = usage.split()
-        assert chat.read_command(usage) == chat.read_command(f"/{usage}") == words
-        with pytest.raises(LessonsError, match="no command"):
-            chat.read_command(f"/{usage} more")
+        assert chat.read_command(usage) == chat.read_command(f"/{usage}") == usage.split()
+        assert chat.read_command(f"{usage} more") is None

@@ -8,46 +8,35 @@ from dataclasses import dataclass, replace
 from io import TextIOWrapper
 from typing import Any
 
-from rich.table import Table
+from rich.table import Column, Table
 
-from transformer_lessons.cli import PlainConsole, check_seed
+from transformer_lessons.cli import PlainConsole, check_seed, models
 from transformer_lessons.cli.display import sanitize
-from transformer_lessons.cli.models import (
-    LoadedModel,
-    ModelOptions,
-    check_sampler,
-    named_compiler_errors,
-    named_sampler,
-    open_model,
-    parse_options,
-)
 from transformer_lessons.errors import LessonsError
 from transformer_lessons.generation.conversation import Conversation
-from transformer_lessons.generation.sampling import SAMPLERS, Sampler
+from transformer_lessons.generation.sampling import SAMPLERS
 
-LONGEST = 100_000  # tokens of an answer
 COMMANDS = {
     "help": "show this",
     "set NAME VALUE": "change a setting: set temperature 0.7",
-    "presets": "list the named settings",
     "reset": "forget the conversation",
     "quit": "end the program, as Ctrl-D does",
 }
 SETTINGS = {
-    "preset": "all that choose a token together: see presets",
+    "preset": f"those that choose a token, all at once: {', '.join(SAMPLERS)}",
     "temperature": "below 1 surer, above 1 more varied; 0 (greedy), or at least 0.001",
     "top_k": "only the k most likely tokens; off, or at least 1",
     "top_p": "only the most likely tokens that sum to p; above 0, at most 1",
     "min_p": "only tokens at least p times as likely as the best; from 0 to 1",
     "repetition_penalty": "make tokens that occurred less likely; from 1 to 10",
     "frequency_penalty": "the same, for each time they occurred; from 0 to 10",
-    "max_new_tokens": f"the length of an answer; from 1 to {LONGEST:,}",
+    "max_new_tokens": f"the length of an answer; from 0 to {models.LONGEST:,}",
     "seed": "of the next answer; each one after it adds 1; 0 or more",
 }
 
 
 @dataclass(frozen=True)
-class Chat(ModelOptions):
+class Chat(models.ModelOptions):
     """Talk with a model. It starts with the preset balanced; type help to see what else there is.
 
     Standard input need not be a terminal: then each line is a message, and bad input ends it.
@@ -59,9 +48,8 @@ class Chat(ModelOptions):
 
 def run(arguments: Sequence[str]) -> int:
     """Converse until the user quits; returns the exit code."""
-    options = parse_options(Chat, arguments, SAMPLERS["balanced"])
-    check_length(options.max_new_tokens)
-    loaded = open_model(options)
+    options = models.parse_options(Chat, arguments, SAMPLERS["balanced"])
+    loaded = models.open_model(options)
     conversation = Conversation(
         loaded.model,
         loaded.tokenizer,
@@ -73,29 +61,24 @@ def run(arguments: Sequence[str]) -> int:
         options.seed,
         loaded.forward_fn,
     )
-    introduce(loaded)
-    if options.compile:
-        print("It compiles before the first answer: a minute or two, if new here.")
-    if isinstance(sys.stdin, TextIOWrapper):
-        # Bytes that are not UTF-8 come through, so that they can be refused by name.
-        sys.stdin.reconfigure(encoding="utf-8", errors="surrogateescape")
-    with named_compiler_errors():
-        converse(conversation)
-    return 0
-
-
-def introduce(loaded: LoadedModel) -> None:
-    """What the user should know before the first line."""
     kind = "answers" if loaded.template else "continues text; it was not trained to answer"
     sees = f"sees {loaded.model.config.context_length:,} tokens at once"
     print(f"{loaded.name}: {loaded.n_parameters:,} parameters. It {sees}, and {kind}.")
     print("Type text, or help. Ctrl-C stops an answer, Ctrl-D quits.")
+    if options.compile:
+        print("It compiles before the first answer: a minute or two, if new here.")
+    if sys.stdin is None:
+        raise LessonsError("there is no standard input to read from")
+    if isinstance(sys.stdin, TextIOWrapper):
+        # Bytes that are not UTF-8 come through, so that they can be refused by name.
+        sys.stdin.reconfigure(encoding="utf-8", errors="surrogateescape")
+    with models.named_compiler_errors():
+        converse(conversation)
+    return 0
 
 
 def read_line(prompt: str) -> str:
     """The next line, typed or from a pipe; at the end of the input it raises EOFError."""
-    if sys.stdin is None:
-        raise EOFError
     line = input(prompt)
     if not sys.stdin.isatty():
         print(sanitize(line))  # shown as if it had been typed
@@ -103,15 +86,21 @@ def read_line(prompt: str) -> str:
 
 
 def converse(conversation: Conversation, read_line: Callable[[str], str] = read_line) -> None:
-    """Take turns until the user quits: by command, at the end of input, or with Ctrl-C twice."""
-    in_terminal, interrupted = sys.stdin is not None and sys.stdin.isatty(), False
+    """Take turns until the user quits, by command or at the end of the input (Ctrl-D)."""
+    in_terminal = sys.stdin.isatty()
     if in_terminal:
         with suppress(ImportError):  # Windows has none, and edits lines by itself
             import readline  # noqa: F401, from now on `input` edits, and has a history
     while True:
         try:
-            take_turn(conversation, read_line)
-            interrupted = False
+            line = read_line("> ")
+            if (words := read_command(line)) is not None:
+                run_command(conversation, *words)
+                continue
+            while line.endswith("\\"):
+                line = f"{line[:-1]}\n{read_line('| ')}"
+            if line or (conversation.messages and conversation.template is None):
+                answer(conversation, line)
         except EOFError:
             return
         except LessonsError as error:
@@ -119,37 +108,20 @@ def converse(conversation: Conversation, read_line: Callable[[str], str] = read_
                 raise
             print(f"error: {sanitize(str(error))}")
         except KeyboardInterrupt:
-            if interrupted or not in_terminal:
+            if not in_terminal:
                 raise
-            interrupted = True
-            print("\nCtrl-C again, or Ctrl-D, quits.")
-
-
-def take_turn(conversation: Conversation, read_line: Callable[[str], str]) -> None:
-    """Read a line, and do what it says or let the model answer it."""
-    line = read_line("> ")
-    words = read_command(line)
-    if words is not None:
-        run_command(conversation, *words)
-        return
-    while line.endswith("\\"):
-        line = f"{line[:-1]}\n{read_line('| ')}"
-    if line or (conversation.messages and conversation.template is None):
-        answer(conversation, line)
+            print("\nCtrl-D quits.")
 
 
 def read_command(line: str) -> list[str] | None:
     """The words of the command in `line`, or None if it is text for the model.
 
-    A line is a command if it is written exactly as one, or begins with a slash; then it may be a
-    mistake. A line that begins with a space is always text.
+    A command is written as in `COMMANDS`, with or without a slash before it. A line that begins
+    with a space is always text.
     """
     words = line.removeprefix("/").split()
     usages = [usage.split() for usage in COMMANDS]
     is_exact = any(words[:1] == usage[:1] and len(words) == len(usage) for usage in usages)
-    if line.startswith("/") and not is_exact:
-        remedy = "Type help. A line that begins with a space is text for the model."
-        raise LessonsError(f"no command {line}", remedy=remedy)
     return words if is_exact and not line[0].isspace() else None
 
 
@@ -162,13 +134,11 @@ def run_command(conversation: Conversation, name: str, *words: str) -> None:
     elif name == "reset":
         conversation.messages = []
         print("The conversation begins anew.")
-    elif name == "presets":
-        show_table({preset: differences(sampler) for preset, sampler in SAMPLERS.items()})
     else:
         now = vars(conversation) | vars(conversation.sampler)
         now |= {"top_k": conversation.sampler.top_k or "off"}
         show_table(COMMANDS)
-        print("A slash before a line makes it a command for sure (/help), a space before it, text.")
+        print("A space before a line makes it text, whatever it says.")
         print("A line that ends with \\ goes on in the next one.")
         if conversation.template is None:
             print("An empty line lets the model go on. Your text begins on a new line.")
@@ -177,18 +147,10 @@ def run_command(conversation: Conversation, name: str, *words: str) -> None:
 
 def show_table(rows: dict[str, str]) -> None:
     """Two columns; the first stays whole in a narrow terminal, for it is what users type."""
-    table = Table.grid("name", "what", padding=(0, 2, 0, 0))
-    table.columns[0].no_wrap = True
-    for row in rows.items():
-        table.add_row(*row)
+    table = Table.grid(Column(no_wrap=True), Column(), padding=(0, 2, 0, 0))
+    for name, what in rows.items():
+        table.add_row(name, what)
     PlainConsole().print(table)
-
-
-def differences(sampler: Sampler) -> str:
-    """What `sampler` has that the plain one hasn't, in words."""
-    plain = vars(Sampler())
-    changes = [f"{name} {value}" for name, value in vars(sampler).items() if value != plain[name]]
-    return ", ".join(changes) or "the model's own distribution"
 
 
 def change_setting(conversation: Conversation, name: str, text: str) -> None:
@@ -196,11 +158,11 @@ def change_setting(conversation: Conversation, name: str, text: str) -> None:
     name = name.replace("-", "_")
     value = read_value(name, text)
     if name in ("max_new_tokens", "seed"):
-        (check_seed if name == "seed" else check_length)(value)
+        (check_seed if name == "seed" else models.check_length)(value)
         setattr(conversation, name, value)
     else:
         sampler = value if name == "preset" else replace(conversation.sampler, **{name: value})
-        check_sampler(sampler, conversation.model)
+        models.check_sampler(sampler, conversation.model)
         conversation.sampler = sampler
     print(f"{name} = {text}")
 
@@ -210,7 +172,7 @@ def read_value(name: str, text: str) -> Any:
     if name not in SETTINGS:
         raise LessonsError(f"no setting {name!r}", remedy=f"Known: {', '.join(SETTINGS)}.")
     if name == "preset":
-        return named_sampler(text)
+        return models.named_sampler(text)
     if (name, text) == ("top_k", "off"):
         return None
     is_whole = name in ("top_k", "max_new_tokens", "seed")
@@ -219,12 +181,6 @@ def read_value(name: str, text: str) -> Any:
     except ValueError:
         what = f"{name} = {text!r} is not {'a whole number' if is_whole else 'a number'}"
         raise LessonsError(what, remedy=f"{SETTINGS[name]}.") from None
-
-
-def check_length(max_new_tokens: int) -> None:
-    """Raise `LessonsError` for an answer that would be too short or too long."""
-    if not 1 <= max_new_tokens <= LONGEST:
-        raise LessonsError(f"max_new_tokens = {max_new_tokens} is not from 1 to {LONGEST:,}")
 
 
 def answer(conversation: Conversation, text: str) -> None:

@@ -1,7 +1,6 @@
 """`generate`: a trained model continues prompts."""
 
 import json
-import os
 import shutil
 import sys
 from collections.abc import Sequence
@@ -10,26 +9,19 @@ from pathlib import Path
 
 from rich.cells import cell_len
 
+from transformer_lessons.cli import models
 from transformer_lessons.cli.display import bar, sanitize, visible
-from transformer_lessons.cli.models import (
-    LoadedModel,
-    ModelOptions,
-    named_compiler_errors,
-    open_model,
-    parse_options,
-)
 from transformer_lessons.errors import LessonsError
 from transformer_lessons.generation.generate import generate, stream_batch
 from transformer_lessons.generation.sampling import Sampler
 from transformer_lessons.generation.text_stream import TextStreamer, eos_token_ids
 from transformer_lessons.tokenizers.tokenizer import Tokenizer
 
-DEFAULT = Sampler(temperature=0.2)  # suits models as small as these
 BATCH_SIZE = 16  # texts that are written side by side
 
 
 @dataclass(frozen=True)
-class Generate(ModelOptions):
+class Generate(models.ModelOptions):
     """Let a trained model continue a prompt, or many at once.
 
     Without --preset and --temperature, the temperature is 0.2, which suits small models.
@@ -37,8 +29,6 @@ class Generate(ModelOptions):
 
     prompt: str | None = None
     """The text to continue."""
-    prompt_file: Path | None = None
-    """A file with the text to continue. "-" is standard input."""
     prompts_file: Path | None = None
     """A file with a prompt a line, as it is or as a JSON string. "-" is standard input."""
     n_samples: int = 1
@@ -51,16 +41,16 @@ class Generate(ModelOptions):
 
 def run(arguments: Sequence[str]) -> int:
     """Generate to stdout; returns the exit code."""
-    options = parse_options(Generate, arguments, DEFAULT)
+    options = models.parse_options(Generate, arguments, Sampler(temperature=0.2))
     check_options(options)
     prompts = read_prompts(options)
-    loaded = open_model(options)
+    loaded = models.open_model(options)
     context_length = loaded.model.config.context_length
     for number, prompt in enumerate(prompts, start=1):
         if (n_tokens := len(loaded.tokenizer.encode_ordinary(prompt))) > context_length:
             what = f"note: prompt {number} has {n_tokens:,} tokens"
             print(f"{what}; the model sees the last {context_length:,}", file=sys.stderr)
-    with named_compiler_errors():
+    with models.named_compiler_errors():
         if options.json or len(prompts) * options.n_samples > 1:
             write_many(loaded, prompts, options)
         else:
@@ -70,33 +60,23 @@ def run(arguments: Sequence[str]) -> int:
 
 def check_options(options: Generate) -> None:
     """Raise `LessonsError` for options that can't be, before a model is loaded."""
-    sources = (options.prompt, options.prompt_file, options.prompts_file)
-    if sum(source is not None for source in sources) != 1:
+    if (options.prompt is None) == (options.prompts_file is None):
         remedy = 'For example --prompt "def ".'
-        raise LessonsError("give one of --prompt, --prompt-file, --prompts-file", remedy=remedy)
-    for name, least in (("max_new_tokens", 0), ("n_samples", 1)):
-        if getattr(options, name) < least:
-            where = f"--{name.replace('_', '-')}"
-            raise LessonsError(f"{name} = {getattr(options, name)} is below {least}", where=where)
-    if options.probabilities and (
-        options.json or options.stop or options.n_samples > 1 or options.prompts_file
-    ):
+        raise LessonsError("give either --prompt or --prompts-file", remedy=remedy)
+    if options.n_samples < 1:
+        raise LessonsError(f"n_samples = {options.n_samples} is below 1", where="--n-samples")
+    are_many = options.n_samples > 1 or options.prompts_file is not None
+    if options.probabilities and (are_many or options.json or options.stop):
         what = "one text at a time, without --json and --stop"
         raise LessonsError(what, where="--probabilities")
 
 
-def write_one(loaded: LoadedModel, prompt: str, options: Generate) -> None:
+def write_one(loaded: models.LoadedModel, prompt: str, options: Generate) -> None:
     """Write one text as it comes."""
-    tokenizer, eos = loaded.tokenizer, eos_token_ids(loaded.tokenizer).values()
-    steps = stream_batch(
-        loaded.model,
-        [tokenizer.encode_ordinary(prompt)],
-        options.max_new_tokens,
-        options.sampler,
-        options.seed,
-        eos,
-        forward_fn=loaded.forward_fn,
-    )
+    model, tokenizer, forward_fn = loaded.model, loaded.tokenizer, loaded.forward_fn
+    n, sampler, eos = options.max_new_tokens, options.sampler, eos_token_ids(tokenizer).values()
+    tokens = [tokenizer.encode_ordinary(prompt)]
+    steps = stream_batch(model, tokens, n, sampler, options.seed, eos, forward_fn=forward_fn)
     if options.probabilities:
         for _, token, logits in steps:
             probability, columns = logits.softmax(-1)[token].item(), shutil.get_terminal_size()[0]
@@ -108,22 +88,16 @@ def write_one(loaded: LoadedModel, prompt: str, options: Generate) -> None:
     print()
 
 
-def write_many(loaded: LoadedModel, prompts: Sequence[str], options: Generate) -> None:
+def write_many(loaded: models.LoadedModel, prompts: Sequence[str], options: Generate) -> None:
     """Write all texts, those of one batch together: JSON lines, or each below a heading."""
-    tokenizer, n_samples = loaded.tokenizer, options.n_samples
-    eos = eos_token_ids(tokenizer).values()
+    model, tokenizer, forward_fn = loaded.model, loaded.tokenizer, loaded.forward_fn
+    n, sampler, eos = options.max_new_tokens, options.sampler, eos_token_ids(tokenizer).values()
+    n_samples = options.n_samples
     rows = [prompt for prompt in prompts for _ in range(n_samples)]
     for first in range(0, len(rows), BATCH_SIZE):
         batch = rows[first : first + BATCH_SIZE]
-        made = generate(
-            loaded.model,
-            [tokenizer.encode_ordinary(prompt) for prompt in batch],
-            options.max_new_tokens,
-            options.sampler,
-            options.seed + first,
-            eos,
-            forward_fn=loaded.forward_fn,
-        )
+        encoded, seed = [tokenizer.encode_ordinary(text) for text in batch], options.seed + first
+        made = generate(model, encoded, n, sampler, seed, eos, forward_fn=forward_fn)
         for number, (prompt, tokens) in enumerate(zip(batch, made, strict=True), start=first):
             streamer = TextStreamer(tokenizer, tokens, eos, options.stop)
             text = "".join(streamer)
@@ -155,17 +129,13 @@ def token_line(tokenizer: Tokenizer, token: int, probability: float, width: int 
 
 
 def read_prompts(options: Generate) -> list[str]:
-    """The prompts as texts: the option, a file, or the lines of a file. An empty one raises."""
-    if options.prompt is not None:
-        # The bytes as they were typed, also where the locale says that they are not UTF-8.
-        prompts = {"--prompt": decode(os.fsencode(options.prompt), "--prompt")}
-    elif options.prompt_file is not None:
-        prompts = {str(options.prompt_file): read_file(options.prompt_file)}
-    elif options.prompts_file is not None:
+    """The prompts as texts: the option, or the lines of a file. An empty one raises."""
+    if options.prompts_file is not None:
         lines = read_file(options.prompts_file).removesuffix("\n").split("\n")
-        where = f"{options.prompts_file}, line"
-        prompts = {f"{where} {number}": line for number, line in enumerate(lines, start=1)}
-        prompts = {where: read_line(line, where) for where, line in prompts.items()}
+        wheres = [f"{options.prompts_file}, line {number}" for number in range(1, len(lines) + 1)]
+        prompts = {where: read_line(line, where) for where, line in zip(wheres, lines, strict=True)}
+    else:
+        prompts = {"--prompt": options.prompt or ""}
     for where, prompt in prompts.items():
         if not prompt:
             raise LessonsError("the prompt is empty", where=where, remedy="Give some text.")
@@ -175,10 +145,8 @@ def read_prompts(options: Generate) -> list[str]:
 def read_line(line: str, where: str) -> str:
     """A line of a file of prompts: as it is, or, in quotation marks, what a JSON string says."""
     line = line.removesuffix("\r")
-    if not line.startswith('"'):
-        return line
     try:
-        prompt = json.loads(line)
+        prompt = json.loads(line) if line.startswith('"') else line
         prompt.encode("utf-8")  # half a surrogate pair is no text
         return prompt
     except ValueError:
@@ -187,19 +155,13 @@ def read_line(line: str, where: str) -> str:
 
 
 def read_file(path: Path) -> str:
-    """The text of a file, or of standard input for "-"."""
+    """The UTF-8 text of a file, or of standard input for "-"."""
     try:
         data = path.read_bytes() if path != Path("-") else sys.stdin.buffer.read()
+        return data.decode("utf-8")
+    except UnicodeDecodeError as error:
+        line = error.object.count(b"\n", 0, error.start) + 1
+        raise LessonsError("not UTF-8 text", where=f"{path}, line {line}") from None
     except (OSError, ValueError) as error:  # ValueError: a NUL in the path
         what = f"can't read it: {getattr(error, 'strerror', None) or error}"
         raise LessonsError(what, where=str(path)) from None
-    return decode(data, str(path))
-
-
-def decode(data: bytes, where: str) -> str:
-    """Bytes as the UTF-8 that they must be."""
-    try:
-        return data.decode("utf-8")
-    except UnicodeDecodeError as error:
-        line = data.count(b"\n", 0, error.start) + 1
-        raise LessonsError("not UTF-8 text", where=f"{where}, line {line}") from None

@@ -22,9 +22,11 @@ from transformer_lessons.model.linear import SmallBatchLinear, replace_linear
 from transformer_lessons.support.assets import find_cached
 from transformer_lessons.tokenizers.tokenizer import Tokenizer, load_tokenizer
 from transformer_lessons.training.checkpoint import load_checkpoint
+from transformer_lessons.weights.quantize import Int8Linear
 from transformer_lessons.weights.shipped import SHIPPED
 
 SMALL, SMOLLM2 = "python-small", "smollm2-135m"
+LONGEST = 100_000  # tokens of a text or an answer
 
 
 @dataclass(frozen=True)
@@ -74,9 +76,16 @@ def parse_options(cls: type[ModelOptions], arguments: Sequence[str], sampler: Sa
     if options.checkpoint is not None and options.model is not None:
         raise LessonsError("give either a checkpoint or --model")
     check_seed(options.seed)
+    check_length(options.max_new_tokens)
     if "" in options.stop:
         raise LessonsError("a stop string is empty", where="--stop", remedy="Give a character.")
     return options
+
+
+def check_length(max_new_tokens: int) -> None:
+    """Raise `LessonsError` for a text that can't be, or would take days."""
+    if not 0 <= max_new_tokens <= LONGEST:
+        raise LessonsError(f"max_new_tokens = {max_new_tokens} is not from 0 to {LONGEST:,}")
 
 
 def named_sampler(name: str) -> Sampler:
@@ -94,12 +103,7 @@ def open_model(options: ModelOptions) -> LoadedModel:
     check_tokenizer(model.config, tokenizer, str(path))
     check_sampler(options.sampler, model)
     n_parameters = count_parameters(model)
-    if options.int8:
-        from transformer_lessons.weights.quantize import Int8Linear
-
-        replace_linear(model, Int8Linear)
-    else:
-        replace_linear(model, SmallBatchLinear)
+    replace_linear(model, Int8Linear if options.int8 else SmallBatchLinear)
     forward_fn = compiled_forward() if options.compile else last_logits
     return LoadedModel(name, model, tokenizer, template, n_parameters, forward_fn)
 

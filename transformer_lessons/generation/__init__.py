@@ -7,18 +7,8 @@ from transformer_lessons.generation.generate import complete, generate, stream, 
 from transformer_lessons.generation.sampling import SAMPLERS, Sampler
 from transformer_lessons.generation.text_stream import TextStreamer, eos_token_ids
 
+# fmt: off
 __all__ = [
-    "SAMPLERS",
-    "Conversation",
-    "Decoding",
-    "Message",
-    "Sampler",
-    "TextStreamer",
-    "beam_search",
-    "compiled_forward",
-    "complete",
-    "eos_token_ids",
-    "generate",
-    "stream",
-    "stream_batch",
+    "SAMPLERS", "Conversation", "Decoding", "Message", "Sampler", "TextStreamer", "beam_search",
+    "compiled_forward", "complete", "eos_token_ids", "generate", "stream", "stream_batch",
 ]

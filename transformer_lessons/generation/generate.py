@@ -66,11 +66,7 @@ def stream(
     stop: Collection[int] = (),
     forward_fn: ForwardFn = last_logits,
 ) -> Iterator[int]:
-    """The new tokens that follow `prompt`, one by one, as they are made.
-
-    The model looks at the last `context_length` tokens: when the text outgrows the context, the
-    window slides and what left it is forgotten.
-    """
+    """The new tokens that follow `prompt`, one by one, as they are made."""
     steps = stream_batch(model, [prompt], max_new_tokens, sampler, seed, stop, 1, forward_fn)
     return (token for _, token, _ in steps)
 
@@ -90,9 +86,6 @@ def generate(
     The lists are in the order of the prompts, the samples of one side by side. Each has
     `max_new_tokens` tokens, or fewer if it ends with a token of `stop`. All are made together, and
     each as if it were alone: list number i draws with seed + i.
-
-    `forward_fn=compiled_forward()` runs a compiled model. Keep what it returned, for it compiles
-    when first used with a batch size or a length.
     """
     made: list[list[int]] = [[] for _ in range(len(prompts) * n_samples)]
     steps = stream_batch(model, prompts, max_new_tokens, sampler, seed, stop, n_samples, forward_fn)
