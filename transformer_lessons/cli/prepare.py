@@ -140,7 +140,7 @@ def prepare(
         if not counts.kept:
             reasons = ", ".join(f"{reason}: {n}" for reason, n in sorted(counts.dropped.items()))
             what = f"of {counts.found} documents and files none was kept"
-            raise LessonsError(what, remedy=f"Give other text. Dropped: {reasons or 'none'}.")
+            raise LessonsError(what, remedy=f"Dropped: {reasons or 'nothing'}.")
         manifest = _manifest(config, counts, folder) | {"inputs": inputs}
         text = json.dumps(manifest, indent=2, ensure_ascii=False) + "\n"
         (folder / "manifest.json").write_text(text, encoding="utf-8", newline="\n")

@@ -78,10 +78,9 @@ def similarity(a: np.ndarray, b: np.ndarray) -> float:
 class NearDuplicates:
     """Knows the texts it has seen by their MinHash; finds those at least `threshold` similar.
 
-    A signature is cut into b bands of r numbers. Only texts that agree in a whole band are
-    compared. For texts of similarity s that happens with probability 1 - (1 - s^r)^b; 16 bands of
-    8 numbers make that 0.06 for s = 0.5, 0.61 for 0.7, 0.95 for 0.8 and 0.9999 for 0.9. About 3 kB
-    are kept of each text. Source: Leskovec et al., "Mining of Massive Datasets", 2020, section 3.4.
+    A signature is cut into 16 bands of 8 numbers. Only texts that agree in a whole band are
+    compared: for texts of similarity s with probability 1 - (1 - s^8)^16, which is 0.06 for 0.5 and
+    0.95 for 0.8. Source: Leskovec et al., "Mining of Massive Datasets", 2020, section 3.4.
 
     >>> seen, text = NearDuplicates(threshold=0.8), "It was the best of times. " * 9
     >>> seen.add(text, "a.txt"), seen.add(text + "The end.", "b.txt")
@@ -90,8 +89,7 @@ class NearDuplicates:
 
     def __init__(self, threshold: float = 0.8) -> None:
         self.threshold = threshold
-        # Signatures are kept as their bands, whose bytes the dicts hold anyway: arrays would stand
-        # scattered between the texts that come and go, and memory would fray.
+        # Signatures are kept as their bands, whose bytes the dicts hold anyway.
         self.seen: list[tuple[str, list[bytes]]] = []  # sources and signatures
         self.bands: list[dict[bytes, int]] = [{} for _ in range(N_BANDS)]
 

@@ -33,10 +33,6 @@ class WindowSampler:
 
     All processes together take each window once before any of them takes one twice. Iterating
     looks ahead from `n_taken` and doesn't change it; `load_batches` moves it on.
-
-    >>> ranks = [WindowSampler(6, batch_size=3, rank=rank, n_ranks=2) for rank in (0, 1)]
-    >>> sorted(ranks[0].batch(0) + ranks[1].batch(0))
-    [0, 1, 2, 3, 4, 5]
     """
 
     n_windows: Count
@@ -82,8 +78,7 @@ def load_batches(
         what = f"the sampler is for {sampler.n_windows} windows, but there are {len(windows)}"
         raise LessonsError(what, where="WindowSampler.n_windows")
     if type(n_workers) is not int or n_workers < 0:
-        what = f"n_workers = {n_workers!r} is not an integer of at least 0"
-        raise LessonsError(what, where="load_batches")
+        raise LessonsError(f"n_workers = {n_workers!r} is not an integer of at least 0")
     with warnings.catch_warnings():  # more workers than cores were asked for: so be it
         warnings.filterwarnings("ignore", "This DataLoader will create")
         loader = DataLoader(

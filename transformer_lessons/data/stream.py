@@ -36,7 +36,6 @@ def cut_windows(
 ) -> Iterator[tuple[list[int], tuple[int, int]]]:
     """Windows of T + 1 ids from numbered documents, and the place where the next window begins.
 
-    A window begins with the last id of the one before: every id but the first is a target, once.
     The first `n_used` ids of the first document are skipped. A place is the number of a document,
     and how many of its ids are behind us.
 

@@ -112,7 +112,7 @@ def open_tokens(path: Path | str, tokenizer: Tokenizer | None = None) -> TokenFi
         what += f"{facts_path.name} says: {facts.n_tokens:,} of {facts.dtype}"
         raise LessonsError(what, where=str(path), remedy=remedy)
     if tokenizer is not None and fingerprint(tokenizer) != facts.tokenizer_sha256:
-        what = "the ids are another tokenizer's"
+        what, remedy = "the ids are another tokenizer's", "Use the tokenizer that it was made with."
         raise LessonsError(what, where=str(path), remedy=remedy)
     return TokenFile(path, facts, ids)
 
