@@ -49,10 +49,7 @@ CORPORA: Corpora = {"none": tuple, "documentation": python_topics, "sources": py
 
 @dataclass(frozen=True)
 class Prepare:
-    """Clean documents, drop bad ones and duplicates, and split them for training.
-
-    Writes train.jsonl, validation.jsonl, test.jsonl, dropped.jsonl and manifest.json.
-    """
+    """Clean documents, drop bad ones and duplicates, and split them for training."""
 
     paths: Annotated[tuple[Path, ...], tyro.conf.Positional] = ()
     """Files and folders with .txt, .md, .py, .jsonl and .parquet files."""
@@ -117,11 +114,7 @@ def prepare(
     document. No document kept, or a place that can't be read or written, raises `LessonsError`.
     """
     out, counts, inputs = Path(out), Counts(), Facts()
-    find_files(paths, report=lambda dropped: None)  # raises for a path that doesn't exist
-    for path in paths:
-        if out.resolve().is_relative_to(Path(path).resolve()):
-            what, remedy = "the output folder is in an input folder", "Choose one outside of it."
-            raise LessonsError(what, where=name_of(out), remedy=remedy)
+    _check_paths(paths, out)
     report(counts)
     with new_folder(out) as folder:
         with ExitStack() as stack:
@@ -147,20 +140,27 @@ def prepare(
         if not counts.kept:
             reasons = ", ".join(f"{reason}: {n}" for reason, n in sorted(counts.dropped.items()))
             what = f"of {counts.found} documents and files none was kept"
-            remedy = f"Dropped: {reasons}." if reasons else "Give some text."
-            raise LessonsError(what, remedy=remedy)
+            raise LessonsError(what, remedy=f"Dropped: {reasons or 'nothing'}.")
         manifest = _manifest(config, counts, folder) | {"inputs": inputs}
         text = json.dumps(manifest, indent=2, ensure_ascii=False) + "\n"
         (folder / "manifest.json").write_text(text, encoding="utf-8", newline="\n")
     return manifest
 
 
+def _check_paths(paths: Sequence[Path | str], out: Path) -> None:
+    find_files(paths, report=lambda dropped: None)  # raises for a path that doesn't exist
+    for path in paths:
+        if out.resolve().is_relative_to(Path(path).resolve()):
+            what, remedy = "the output folder is in an input folder", "Choose one outside of it."
+            raise LessonsError(what, where=name_of(out), remedy=remedy)
+
+
 def _manifest(config: DataConfig, counts: Counts, folder: Path) -> dict[str, Any]:
     """What a run did and what it wrote, in an order that is the same in each run."""
     outputs = {}
     for name in OUTPUTS:
-        n_lines = counts.kept[name.removesuffix(".jsonl")]
-        n_lines = counts.dropped.total() if name == "dropped.jsonl" else n_lines
+        kind = name.removesuffix(".jsonl")
+        n_lines = counts.dropped.total() if kind == "dropped" else counts.kept[kind]
         facts = {"lines": n_lines, "bytes": (folder / name).stat().st_size}
         outputs[name] = facts | {"sha256": sha256(folder / name)}
     accounts: dict[str, Any] = {"found": counts.found, "characters": counts.characters}
@@ -175,13 +175,7 @@ def _manifest(config: DataConfig, counts: Counts, folder: Path) -> dict[str, Any
 def refine(
     documents: Iterable[Document], config: DataConfig, counts: Counts, drop: Report
 ) -> Iterator[tuple[str, Document]]:
-    """The documents worth keeping, cleaned, each with its split; the others go to `drop`.
-
-    >>> found = [Document(" ".join(map(str, range(99))), "a.txt"), Document("One.", "b.txt")]
-    >>> [document.source for _, document in refine(found, DataConfig(), Counts(), drop=print)]
-    Dropped(source='b.txt', reason='too short', detail='4 characters')
-    ['a.txt']
-    """
+    """The documents worth keeping, cleaned, each with its split; the others go to `drop`."""
     exact, near = ExactDuplicates(), NearDuplicates(config.similarity)
     for document in documents:
         counts.found += 1

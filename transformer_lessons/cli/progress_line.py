@@ -1,7 +1,7 @@
 """A line that says how far a command is: refreshed in a terminal, else printed now and then."""
 
 import time
-from types import TracebackType
+from typing import Any
 
 from transformer_lessons.cli import PlainConsole
 
@@ -19,13 +19,8 @@ class ProgressLine:
         self.status.__enter__()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        at: TracebackType | None,
-    ) -> None:
-        self.status.__exit__(kind, error, at)
+    def __exit__(self, *error: Any) -> None:
+        self.status.__exit__(*error)
 
     @property
     def seconds(self) -> float:

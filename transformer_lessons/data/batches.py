@@ -1,7 +1,4 @@
-"""One long row of token ids, cut into batches of windows. Lessons 1, 4 and 14.
-
-A window of T + 1 tokens makes T inputs and T targets: each target is the token after its input.
-"""
+"""One long row of token ids, cut into batches: T + 1 tokens, T targets. Lessons 1, 4 and 14."""
 
 from collections.abc import Callable, Collection, Iterable, Iterator
 from functools import partial
@@ -22,12 +19,7 @@ IGNORE = -100  # a target with this value is not learned: padding, or the questi
 def random_windows(
     tokens: Tensor, context_length: int, batch_size: int, seed: int = 0
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """Endless batches (B, T) of inputs and targets from random places; the same for one seed.
-
-    >>> inputs, targets = next(random_windows(torch.arange(10), context_length=4, batch_size=1))
-    >>> bool((targets == inputs + 1).all())
-    True
-    """
+    """Endless batches (B, T) of inputs and targets from random places; the same for one seed."""
     _check_long_enough(tokens, context_length + 1)
     generator = torch.Generator().manual_seed(seed)
     offsets = torch.arange(context_length + 1)
@@ -59,15 +51,7 @@ def consecutive_windows(
 
 
 class CountedBatches:
-    """Batches of an iterator that always starts alike, with a place in them that can be restored.
-
-    `make()` returns the iterator. To go on after `n_taken` batches, they are drawn once more and
-    thrown away: right for batches that cost little, like those of `random_windows`.
-
-    >>> batches = CountedBatches(lambda: iter("abcd"))
-    >>> next(iter(batches)), batches.state_dict()
-    ('a', {'n_taken': 1})
-    """
+    """The batches of `make()`, and how many were taken; those are drawn again to go on behind."""
 
     def __init__(self, make: Callable[[], Iterator[Any]]) -> None:
         self.make, self.n_taken = make, 0
@@ -81,11 +65,9 @@ class CountedBatches:
             yield batch
 
     def state_dict(self) -> dict[str, int]:
-        """How many batches were handed out."""
         return {"n_taken": self.n_taken}
 
     def load_state_dict(self, state: dict[str, int]) -> None:
-        """Go on where `state` was taken."""
         _check_state(state, self.state_dict(), ["n_taken"], where="CountedBatches")
         self.n_taken = state["n_taken"]
 
@@ -101,11 +83,6 @@ def batches_from_text(
     """Endless random windows for a `Trainer`, and the last share `held_out` of the tokens.
 
     A string is the text itself; a `Path` is a file or folder of documents, read into memory.
-
-    >>> from transformer_lessons.tokenizers.byte_tokenizer import ByteTokenizer
-    >>> batches, held_out = batches_from_text("ababababab", ByteTokenizer(), 4, batch_size=2)
-    >>> next(iter(batches))[0].shape, held_out.tolist()
-    (torch.Size([2, 4]), [98])
     """
     if isinstance(text_or_path, str):
         documents: Iterable[Document] = [Document(text_or_path, "the text")]
@@ -123,6 +100,11 @@ def _check_long_enough(tokens: Tensor, needed: int) -> None:
     if len(tokens) < needed:
         remedy = "Use a longer text or a shorter context_length. A file is given as a Path."
         raise LessonsError(f"{len(tokens)} tokens, but {needed} are needed", remedy=remedy)
+
+
+def _check_rank(rank: int, n_ranks: int, where: str) -> None:
+    if rank >= n_ranks:
+        raise LessonsError(f"rank = {rank} is not from 0 to {n_ranks - 1}", where=where)
 
 
 def _check_state(state: Any, here: dict[str, Any], moving: Collection[str], where: str) -> None:

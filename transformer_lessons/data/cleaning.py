@@ -1,7 +1,4 @@
-"""Cleaning a text: small steps, from text to text, that can be switched off. Lesson 4.
-
-They remove what is not writing and make what looks equal equal. None rewords anything.
-"""
+"""Cleaning a text: small steps, from text to text, that can be switched off. Lesson 4."""
 
 import re
 import unicodedata
@@ -13,29 +10,17 @@ from transformer_lessons.errors import LessonsError
 
 
 def drop_null_bytes(text: str) -> str:
-    """Without the character 0, which files that were cut or padded are full of.
-
-    >>> drop_null_bytes("a\\0b")
-    'ab'
-    """
+    """Without the character 0, which files that were cut or padded are full of."""
     return text.replace("\0", "")
 
 
 def normalize_line_ends(text: str) -> str:
-    """Every line ends with a line feed: not with CR LF, CR, or Unicode's own three.
-
-    >>> normalize_line_ends("a\\r\\nb\\rc")
-    'a\\nb\\nc'
-    """
+    """Every line ends with a line feed: not with CR LF, CR, or Unicode's own three."""
     return re.sub("\r\n|[\r\x85\u2028\u2029]", "\n", text)
 
 
 def drop_control_characters(text: str) -> str:
-    """Without control characters other than tab and line ends, and without byte order marks.
-
-    >>> drop_control_characters("\\ufeffa\\x07b\\tc")
-    'ab\\tc'
-    """
+    """Without control characters other than tab and line ends, and without byte order marks."""
     return re.sub("[\x01-\x08\x0b\x0c\x0e-\x1f\x7f-\x84\x86-\x9f\ufeff]", "", text)
 
 
@@ -44,30 +29,17 @@ def normalize_unicode(text: str) -> str:
 
     Of more than 30 combining marks in a row the rest is dropped: no language needs them, and
     putting n of them in order takes n² steps. Source: Unicode Standard Annex #15.
-
-    >>> len("e\\u0301"), len(normalize_unicode("e\\u0301"))
-    (2, 1)
     """
     return unicodedata.normalize("NFC", regex.sub(r"(\p{M}{30})\p{M}++", r"\1", text))
 
 
 def drop_section_markers(text: str) -> str:
-    """Without lines of four or more of - = * # _ ~ + | and nothing else: they only draw.
-
-    >>> drop_section_markers("Title\\n=====\\nText")
-    'Title\\nText'
-    """
+    """Without lines of four or more of - = * # _ ~ + | and nothing else: they only draw."""
     return re.sub(r"(?m)^[^\S\n]*+(?:[-=*#_~+|][^\S\n]*+){4,}+(?:\n|\Z)", "", text)
 
 
 def collapse_white_space(text: str) -> str:
-    """Without spaces at the ends of lines, and with at most two blank lines in a row.
-
-    Indentation stays: in code it means something.
-
-    >>> collapse_white_space("if x:  \\n    y\\n\\n\\n\\n\\nz\\n")
-    'if x:\\n    y\\n\\n\\nz'
-    """
+    """Without spaces at the ends of lines, with at most two blank lines in a row; indents stay."""
     lines = "\n".join(line.rstrip() for line in text.split("\n"))
     return re.sub("\n{4,}+", "\n\n\n", lines).strip("\n")
 

@@ -25,11 +25,7 @@ Similarity = Annotated[float, Allowed("from 0.7 to 1", lambda v: 0.7 <= v <= 1)]
 
 @dataclass(frozen=True)
 class DataConfig:
-    """The choices of `prepare`. Impossible values raise `LessonsError`, naming the field.
-
-    >>> DataConfig(validation=0.1).test
-    0.05
-    """
+    """The choices of `prepare`. Impossible values raise `LessonsError`, naming the field."""
 
     cleaning: Steps = tuple(STEPS)  # the steps of `clean` that are taken
     quality: QualityLimits = field(default_factory=QualityLimits)

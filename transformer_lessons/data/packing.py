@@ -1,8 +1,7 @@
 """Packing: documents of all lengths, one after another, cut into windows of one length. Lesson 4.
 
-Nothing is padded, but a window may hold the end of one document and the beginning of the next, and
-attention would look across. Either we let it (Brown et al. 2020, appendix B), or we hand the model
-a mask and positions with which each document is alone (Grattafiori et al. 2024, section 3.2).
+Attention may look across the documents of a window (Brown et al. 2020, appendix B), or a mask and
+positions keep each of them alone (Grattafiori et al. 2024, section 3.2).
 """
 
 import numpy as np
@@ -16,11 +15,7 @@ from transformer_lessons.errors import LessonsError
 
 
 def count_windows(n_tokens: int, context_length: int) -> int:
-    """How many windows make every token but the first a target: ceil((n_tokens - 1) / T).
-
-    >>> count_windows(9, context_length=4), count_windows(10, context_length=4)
-    (2, 3)
-    """
+    """How many windows make every token but the first a target: ceil((n_tokens - 1) / T)."""
     return -(-(n_tokens - 1) // context_length)
 
 
@@ -62,21 +57,12 @@ def document_positions(documents: Tensor) -> Tensor:
 
 
 def document_mask(documents: Tensor) -> Tensor:
-    """Who may look at whom: (..., T, T), True for tokens of the same document, up to oneself.
-
-    >>> document_mask(torch.tensor([0, 0, 1])).int().tolist()
-    [[1, 0, 0], [1, 1, 0], [0, 0, 1]]
-    """
+    """Who may look at whom: (..., T, T), True for tokens of the same document, up to oneself."""
     return (documents[..., :, None] == documents[..., None, :]).tril()
 
 
 def hide_boundaries(inputs: Tensor, targets: Tensor, end_of_text: int) -> Tensor:
-    """`targets`, ignoring those after an end: nothing before it says how the next document begins.
-
-    >>> inputs, targets = torch.tensor([5, 9, 7]), torch.tensor([9, 7, 8])
-    >>> hide_boundaries(inputs, targets, end_of_text=9)
-    tensor([   9, -100,    8])
-    """
+    """`targets`, ignoring those after an end: nothing there says how the next document begins."""
     return targets.masked_fill(inputs == end_of_text, IGNORE)
 
 
@@ -93,14 +79,15 @@ class TokenWindows(Dataset):
 
     def __init__(self, tokens: TokenFile, context_length: int, alone: bool = False) -> None:
         self.tokens, self.context_length, self.alone = tokens, context_length, alone
-        where = str(tokens.path)
         if alone and tokens.facts.end_of_text is None:
-            remedy = "Encode the text with a tokenizer that has <|endoftext|>."
-            raise LessonsError("nothing shows where documents end", where=where, remedy=remedy)
+            what, remedy = (
+                "nothing shows where documents end",
+                "Use a tokenizer with <|endoftext|>.",
+            )
+            raise LessonsError(what, where=str(tokens.path), remedy=remedy)
         if not 1 <= context_length < len(tokens.ids):
             what = f"{len(tokens.ids)} tokens, but windows of {context_length} need one more"
-            remedy = "Use a longer text or a shorter context_length, of at least 1."
-            raise LessonsError(what, where=where, remedy=remedy)
+            raise LessonsError(what, where=str(tokens.path), remedy="Use a longer text.")
 
     def __len__(self) -> int:
         return count_windows(len(self.tokens.ids), self.context_length)

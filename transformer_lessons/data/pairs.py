@@ -1,7 +1,6 @@
 """Training data as pairs: what the model is given, and what it should answer. Lesson 2.
 
-A pair file has one pair a line, `base64(input) TAB base64(output)`, so that any bytes fit, line
-breaks and all. Source of the alphabet: RFC 4648, section 4.
+A pair file has one pair a line, `base64(input) TAB base64(output)` (RFC 4648, section 4).
 """
 
 import base64
@@ -33,30 +32,24 @@ def read_pairs(path: Path | str, seed_pairs: Sequence[Pair] = ()) -> list[Pair]:
         lines = Path(path).read_bytes().splitlines()
     except OSError as error:
         raise LessonsError(f"can't read the pairs: {error.strerror}", where=str(path)) from None
-    numbered = enumerate(lines, start=1)
-    pairs = [parse_pair(line, where=f"{path}, line {number}") for number, line in numbered]
+    pairs = [parse_pair(line, where=f"{path}, line {i}") for i, line in enumerate(lines, start=1)]
     if not pairs:
-        remedy = "Write one pair a line: base64(input), a tab, base64(output)."
-        raise LessonsError("no pairs in the file", where=str(path), remedy=remedy)
+        raise LessonsError("no pairs in the file", where=str(path))
     return [*seed_pairs, *pairs]
 
 
 def parse_pair(line: bytes, where: str) -> Pair:
-    """One line of a pair file, decoded.
-
-    >>> parse_pair(b"YWI=\\tYWJhYg==", where="line 1")
-    (b'ab', b'abab')
-    """
-    fields = line.split(b"\t")
+    """One line of a pair file, decoded."""
+    fields, remedy = line.split(b"\t"), "A line is base64(input) TAB base64(output)."
     if len(fields) != 2:
         what = f"{len(fields)} tab-separated fields instead of 2"
-        raise LessonsError(what, where=where, remedy="A line is base64(input) TAB base64(output).")
+        raise LessonsError(what, where=where, remedy=remedy)
     decoded = []
     for name, field in zip(("input", "output"), fields, strict=True):
         try:
             decoded.append(base64.b64decode(field, validate=True))
         except binascii.Error as error:
-            what, remedy = f"the {name} is not base64: {error}", "Encode it with base64.b64encode."
+            what = f"the {name} is not base64: {error}"
             raise LessonsError(what, where=where, remedy=remedy) from None
     _check_pair((decoded[0], decoded[1]), where)
     return decoded[0], decoded[1]

@@ -1,7 +1,6 @@
 """Quality: what a text looks like when there is nothing to learn from it, in any language.
 
-Lesson 4. The measures need no list of words, so they mean the same for Hindi, Chinese or Python.
-They follow Rae et al., "Scaling Language Models: Methods, Analysis & Insights from Training
+Lesson 4. Source: Rae et al., "Scaling Language Models: Methods, Analysis & Insights from Training
 Gopher", 2021, appendix A; the limits for repetition are wider, because code repeats itself.
 """
 
@@ -17,11 +16,7 @@ from transformer_lessons.data.deduplication import comparable, shingles
 
 @dataclass(frozen=True)
 class QualityLimits:
-    """From where on a text is dropped. Impossible values raise `LessonsError`, naming the field.
-
-    >>> QualityLimits(min_characters=5).min_characters
-    5
-    """
+    """From where on a text is dropped. Impossible values raise `LessonsError`, naming the field."""
 
     min_characters: Count = 100  # a shorter text is dropped
     min_letters: Fraction = 0.5  # least share of letters and digits in what is not white space
@@ -53,22 +48,14 @@ def check_quality(text: str, limits: QualityLimits) -> tuple[str, str] | None:
 
 
 def letter_share(text: str) -> float:
-    """The share of letters, the marks on letters, and digits in what is not white space.
-
-    >>> letter_share("ab, 1!")
-    0.6
-    """
+    """The share of letters, the marks on letters, and digits in what is not white space."""
     counts = {c: n for c, n in Counter(text).items() if not c.isspace()}
     n_letters = sum(n for c, n in counts.items() if unicodedata.category(c)[0] in "LMN")
     return n_letters / max(sum(counts.values()), 1)
 
 
 def repeated_line_share(text: str) -> float:
-    """The share of the characters (not of the lines) that stand in lines that were there before.
-
-    >>> repeated_line_share("ab\\nab\\nwxyz\\n"), repeated_line_share("one line")
-    (0.25, 0.0)
-    """
+    """The share of the characters (not of the lines) that stand in lines that were there before."""
     lines = [line for line in map(str.strip, text.split("\n")) if line]
     n_distinct = sum(map(len, set(lines)))
     return 1 - n_distinct / n_all if (n_all := sum(map(len, lines))) else 0.0

@@ -1,8 +1,7 @@
 """The order of the windows: random, repeatable, shared out among processes, and easy to resume.
 
-Lesson 4. Picture one endless row of windows: all of them in a random order (an epoch), then all of
-them in another, and so on. Step after step, every process takes its share of the next ones. Where
-training stands is then a single number: how many windows of the row have been taken.
+Lesson 4. One endless row of windows: all of them in a random order (an epoch), then all of them in
+another, and so on. Where training stands is how many windows of the row have been taken.
 """
 
 import itertools
@@ -18,17 +17,13 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from transformer_lessons.config import Count, CountOrZero, Seed, check_fields
-from transformer_lessons.data.batches import _check_state
+from transformer_lessons.data.batches import _check_rank, _check_state
 from transformer_lessons.data.packing import TokenWindows
 from transformer_lessons.errors import LessonsError
 
 
 def epoch_order(n_windows: int, seed: int, epoch: int) -> np.ndarray:
-    """The windows 0 to n_windows - 1 in the random order of `epoch`; the same for the same seed.
-
-    >>> sorted(epoch_order(4, seed=0, epoch=7).tolist())
-    [0, 1, 2, 3]
-    """
+    """The windows 0 to n_windows - 1 in the random order of `epoch`; the same for the same seed."""
     return np.random.default_rng((seed, epoch)).permutation(n_windows)
 
 
@@ -38,10 +33,6 @@ class WindowSampler:
 
     All processes together take each window once before any of them takes one twice. Iterating
     looks ahead from `n_taken` and doesn't change it; `load_batches` moves it on.
-
-    >>> ranks = [WindowSampler(6, batch_size=3, rank=rank, n_ranks=2) for rank in (0, 1)]
-    >>> sorted(ranks[0].batch(0) + ranks[1].batch(0))
-    [0, 1, 2, 3, 4, 5]
     """
 
     n_windows: Count
@@ -53,9 +44,7 @@ class WindowSampler:
 
     def __post_init__(self) -> None:
         check_fields(self)
-        if self.rank >= self.n_ranks:
-            what = f"rank = {self.rank} is not from 0 to {self.n_ranks - 1}"
-            raise LessonsError(what, where="WindowSampler.rank")
+        _check_rank(self.rank, self.n_ranks, where="WindowSampler.rank")
         self.stride = self.batch_size * self.n_ranks  # windows that all take in one step
         self.order = lru_cache(maxsize=2)(partial(epoch_order, self.n_windows, self.seed))
 
@@ -69,7 +58,6 @@ class WindowSampler:
         return map(self.batch, itertools.count(self.n_taken, self.stride))
 
     def state_dict(self) -> dict[str, int]:
-        """Where the row stands: with it, `load_state_dict` goes on with the very next batch."""
         return {"n_windows": self.n_windows, "seed": self.seed, "n_taken": self.n_taken}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -90,8 +78,7 @@ def load_batches(
         what = f"the sampler is for {sampler.n_windows} windows, but there are {len(windows)}"
         raise LessonsError(what, where="WindowSampler.n_windows")
     if type(n_workers) is not int or n_workers < 0:
-        what = f"n_workers = {n_workers!r} is not an integer of at least 0"
-        raise LessonsError(what, where="load_batches")
+        raise LessonsError(f"n_workers = {n_workers!r} is not an integer of at least 0")
     with warnings.catch_warnings():  # more workers than cores were asked for: so be it
         warnings.filterwarnings("ignore", "This DataLoader will create")
         loader = DataLoader(

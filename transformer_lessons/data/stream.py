@@ -1,8 +1,7 @@
 """Streaming: batches from documents that are never all on the disk, and a place to resume from.
 
-Lesson 4. A source is a row of documents, numbered from 0. The documents of one split, as token ids,
-laid end to end and cut into windows, are the batches. Where training stands is then two numbers:
-the document in which the next window begins, and how many of its tokens are behind us.
+Lesson 4. The documents of one split, as token ids, are laid end to end and cut into windows. Where
+training stands is the number of a document, and how many of its tokens are behind us.
 """
 
 from collections import deque
@@ -15,7 +14,7 @@ import torch
 from torch import Tensor
 
 from transformer_lessons.config import Count, CountOrZero, Fraction, check_fields, one_of
-from transformer_lessons.data.batches import _check_state
+from transformer_lessons.data.batches import _check_rank, _check_state
 from transformer_lessons.data.split import split_of
 from transformer_lessons.data.token_files import END_OF_TEXT
 from transformer_lessons.errors import LessonsError
@@ -37,7 +36,6 @@ def cut_windows(
 ) -> Iterator[tuple[list[int], tuple[int, int]]]:
     """Windows of T + 1 ids from numbered documents, and the place where the next window begins.
 
-    A window begins with the last id of the one before: every id but the first is a target, once.
     The first `n_used` ids of the first document are skipped. A place is the number of a document,
     and how many of its ids are behind us.
 
@@ -66,15 +64,6 @@ class TokenStream:
 
     After the last document comes the first again. Document i belongs to process i % `n_ranks`. The
     split is that of `split_of`: it doesn't depend on the order, on the files, or on what is read.
-
-    >>> from transformer_lessons.tokenizers.byte_tokenizer import ByteTokenizer
-    >>> class Letters:
-    ...     name = "letters"
-    ...     def read(self, start):
-    ...         return iter(["abc", "de", "fgh"][start:])
-    >>> stream = TokenStream(Letters(), ByteTokenizer(), 3, batch_size=1, validation=0.0)
-    >>> next(iter(stream))[0].tolist() == [[*b"abc"]], stream.document, stream.n_used
-    (True, 1, 0)
     """
 
     source: DocumentSource
@@ -90,9 +79,7 @@ class TokenStream:
 
     def __post_init__(self) -> None:
         check_fields(self)
-        if self.rank >= self.n_ranks:
-            what = f"rank = {self.rank} is not from 0 to {self.n_ranks - 1}"
-            raise LessonsError(what, where="TokenStream.rank")
+        _check_rank(self.rank, self.n_ranks, where="TokenStream.rank")
 
     def documents(self) -> Iterator[tuple[int, list[int]]]:
         """This process's documents as ids, with their numbers, from `document` on, without end."""
@@ -128,7 +115,6 @@ class TokenStream:
             yield ids[:, :-1], ids[:, 1:]
 
     def state_dict(self) -> dict[str, Any]:
-        """Where the stream stands: with it, `load_state_dict` goes on with the very next batch."""
         names = ("split", "validation", "rank", "n_ranks", "document", "n_used")
         state = {name: getattr(self, name) for name in names}
         return state | {"source": self.source.name, "tokenizer": fingerprint(self.tokenizer)}

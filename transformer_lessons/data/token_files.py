@@ -1,8 +1,7 @@
 """Token files: a corpus as token ids, computed once and from then on mapped into memory. Lesson 4.
 
-NAME.npy is an array as `np.save` writes it, with 2 bytes for an id where the vocabulary allows it
-and 4 where not. NAME.json beside it says from which text and by which tokenizer the ids were made,
-as SHA-256 hashes: ids mean nothing to another tokenizer.
+NAME.npy is an array as `np.save` writes it. NAME.json beside it says from which text and by which
+tokenizer the ids were made, as SHA-256 hashes: ids mean nothing to another tokenizer.
 """
 
 import json
@@ -78,18 +77,16 @@ def tokenize_corpus(
     source, path = Path(source), _npy_path(path)
     documents, end = read_documents([source]), tokenizer.special_tokens.get(END_OF_TEXT)
     facts = TokenFacts(tokenizer.n_vocab, end, fingerprint(tokenizer), sha256(source))
+    counts = np.zeros(3, np.int64)  # documents, bytes and tokens so far
     with new_file(path) as file:
         header = {"descr": facts.dtype.str, "fortran_order": False, "shape": (0,)}
         np.lib.format.write_array_header_1_0(file, header)
         for ids, n_documents, n_bytes in encode_documents(documents, tokenizer, n_workers):
             file.write(np.array(ids, facts.dtype).tobytes())
-            facts = replace(
-                facts,
-                n_documents=facts.n_documents + n_documents,
-                n_bytes=facts.n_bytes + n_bytes,
-                n_tokens=facts.n_tokens + len(ids),
-            )
-            report(facts.n_bytes, facts.n_tokens)
+            counts += n_documents, n_bytes, len(ids)
+            report(int(counts[1]), int(counts[2]))
+        n_documents, n_bytes, n_tokens = counts.tolist()
+        facts = replace(facts, n_documents=n_documents, n_bytes=n_bytes, n_tokens=n_tokens)
         file.seek(0)  # NumPy leaves room in the header for any length
         np.lib.format.write_array_header_1_0(file, header | {"shape": (facts.n_tokens,)})
         path.with_suffix(".json").unlink(missing_ok=True)  # it was about other ids
@@ -103,21 +100,20 @@ def open_tokens(path: Path | str, tokenizer: Tokenizer | None = None) -> TokenFi
     A file that is damaged, cut short, something else, or without its facts raises `LessonsError`.
     """
     path = _npy_path(path)
-    where, remedy = str(path), "Encode the text again: `transformer_lessons tokenizer encode`."
-    facts_path = path.with_suffix(".json")
+    facts_path, remedy = path.with_suffix(".json"), "Encode the text again: `tokenizer encode`."
     facts: TokenFacts = config_from_dict(TokenFacts, read_json(facts_path), str(facts_path))
     try:
         ids = np.load(path, mmap_mode="r", allow_pickle=False)
     except (OSError, ValueError, EOFError) as error:
-        raise LessonsError(f"can't read it: {error}", where=where, remedy=remedy) from None
+        raise LessonsError(f"can't read it: {error}", where=str(path), remedy=remedy) from None
     n_bytes = getattr(ids, "offset", 0) + ids.nbytes
     if (ids.dtype, ids.shape) != (facts.dtype, (facts.n_tokens,)) or n_bytes != path.stat().st_size:
         what = f"{path.stat().st_size:,} bytes of {ids.dtype}{list(ids.shape)}, not what "
         what += f"{facts_path.name} says: {facts.n_tokens:,} of {facts.dtype}"
-        raise LessonsError(what, where=where, remedy=remedy)
+        raise LessonsError(what, where=str(path), remedy=remedy)
     if tokenizer is not None and fingerprint(tokenizer) != facts.tokenizer_sha256:
-        remedy = "Use the tokenizer that it was made with, or encode the text again."
-        raise LessonsError("the ids are another tokenizer's", where=where, remedy=remedy)
+        what, remedy = "the ids are another tokenizer's", "Use the tokenizer that it was made with."
+        raise LessonsError(what, where=str(path), remedy=remedy)
     return TokenFile(path, facts, ids)
 
 
@@ -127,10 +123,6 @@ def encode_documents(
     """The ids of `documents`, about a million characters at a time, the same for any `n_workers`.
 
     With each: how many documents end in it, and how many bytes of text it stands for.
-
-    >>> from transformer_lessons.tokenizers.byte_tokenizer import ByteTokenizer
-    >>> list(encode_documents([Document("ab", "a.txt"), Document("é", "b.txt")], ByteTokenizer()))
-    [([97, 98, 195, 169], 2, 4)]
     """
     groups = _group_parts(documents)
     if n_workers == 1:

@@ -120,9 +120,6 @@ def read_text(file: BinaryIO, source: str, report: Report) -> Iterator[Document]
     """The documents of a text file: one, or several when it has more than a million bytes.
 
     A piece that is not UTF-8 is reported with the place of its first bad byte.
-
-    >>> list(read_text(io.BytesIO("Grüße".encode()), "a.txt", print))
-    [Document(text='Grüße', source='a.txt', is_end=True)]
     """
     for place, piece, is_end in read_pieces(file):
         where = f"{source}, byte {place}" if place else source
@@ -164,11 +161,7 @@ def _cut_place(held: bytes) -> int:
 
 
 def read_json_lines(file: BinaryIO, source: str, report: Report) -> Iterator[Document]:
-    """The documents of a .jsonl file: {"text": ...} on each line; bad lines are reported.
-
-    >>> list(read_json_lines(io.BytesIO(b'{"text": "Hello"}'), "a.jsonl", print))
-    [Document(text='Hello', source='a.jsonl, line 1', is_end=True)]
-    """
+    """The documents of a .jsonl file: {"text": ...} on each line; bad lines are reported."""
     number = 0
     while line := file.readline(MAX_LINE):
         number += 1
@@ -205,10 +198,5 @@ def name_of(path: Path) -> str:
     return os.fsencode(path).decode("utf-8", errors="replace")
 
 
-READERS = {
-    ".txt": read_text,
-    ".md": read_text,
-    ".py": read_text,
-    ".jsonl": read_json_lines,
-    ".parquet": read_parquet,
-}
+READERS = dict.fromkeys((".txt", ".md", ".py"), read_text)
+READERS |= {".jsonl": read_json_lines, ".parquet": read_parquet}

@@ -39,14 +39,7 @@ def new_file(path: Path) -> Iterator[BinaryIO]:
 
 
 def replace_file(path: Path, content: str | bytes) -> None:
-    """Write `content` (text as UTF-8) to `path`, as `new_file` does.
-
-    >>> import tempfile
-    >>> with tempfile.TemporaryDirectory() as folder:
-    ...     replace_file(Path(folder) / "a.txt", "new")
-    ...     print(os.listdir(folder))
-    ['a.txt']
-    """
+    """Write `content` (text as UTF-8) to `path`, as `new_file` does."""
     with new_file(path) as file:
         file.write(content.encode("utf-8") if isinstance(content, str) else content)
 

@@ -1,9 +1,8 @@
 """Shards: the documents of a source far away, of which a part is in a folder on this disk.
 
-A shard is a parquet file of `shard_size` documents, called by its number. One that is needed and
-not there is fetched; when there is no room, those read longest ago are deleted. What stays of each
-are its facts: how many documents it has, their hash, and where the source goes on behind them. So a
-deleted shard can be fetched again, and is the same or refused. No name is taken from a file.
+A shard is a parquet file of `shard_size` documents. When there is no room, those read longest ago
+are deleted; their facts (number, hash, where the source goes on) stay, so that a shard fetched
+again is the same or refused.
 """
 
 import hashlib
@@ -79,8 +78,8 @@ class ShardFolder:
         path = self.path(number).with_suffix(".json")
         if not path.exists():
             return None
-        values, kinds = read_json(path), {"n_documents": int, "n_bytes": int, "sha256": str}
-        kinds["behind"] = dict
+        values = read_json(path)
+        kinds = {"n_documents": int, "n_bytes": int, "sha256": str, "behind": dict}
         if not isinstance(values, dict) or {k: type(v) for k, v in values.items()} != kinds:
             remedy = "Delete it, and the shard is fetched again."
             raise LessonsError("not the facts of a shard", where=str(path), remedy=remedy)
@@ -131,17 +130,17 @@ class ShardFolder:
 
     def make_room(self, n_bytes: int) -> None:
         """Delete the shards read longest ago until `n_bytes` more fit in `max_bytes`."""
-        names = (path for path in self.folder.iterdir() if _SHARD.fullmatch(path.name))
-        found = [path for path in names if path.suffix == ".parquet"]
-        found.sort(key=lambda path: (path.stat().st_mtime_ns, path.name), reverse=True)
-        total = n_bytes + sum(path.stat().st_size for path in found)
-        if self.max_bytes is not None and n_bytes > self.max_bytes:
+        if self.max_bytes is None:
+            return
+        if n_bytes > self.max_bytes:
             what = f"no room for a shard of {n_bytes:,} bytes within a limit of {self.max_bytes:,}"
-            remedy = "Allow more, or begin a new folder with smaller shards."
-            raise LessonsError(what, where=str(self.folder), remedy=remedy)
-        while self.max_bytes is not None and total > self.max_bytes:
-            total -= found[-1].stat().st_size
-            found.pop().unlink()
+            raise LessonsError(what, where=str(self.folder), remedy="Allow more.")
+        found = [path for path in self.folder.glob("*.parquet") if _SHARD.fullmatch(path.name)]
+        total = n_bytes + sum(path.stat().st_size for path in found)
+        for path in sorted(found, key=lambda path: (path.stat().st_mtime_ns, path.name)):
+            if total > self.max_bytes:
+                total -= path.stat().st_size
+                path.unlink()
 
     def _go_to(self, number: int) -> None:
         """Open the source, go to the known place nearest to shard `number`, pass over the rest."""
