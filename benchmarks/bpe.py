@@ -42,7 +42,8 @@ def train_ours(n_bytes: int, vocab_size: int, n_workers: int = 1, accented: bool
 
 def train_naively(n_bytes: int, vocab_size: int) -> Work:
     """`learn_merges_naively`, counting included."""
-    from transformer_lessons.tokenizers.bpe_training import count_pretokens, learn_merges_naively
+    from benchmarks.naive_bpe import learn_merges_naively
+    from transformer_lessons.tokenizers.bpe_training import count_pretokens
 
     text = python_text(n_bytes)
     return Work(lambda: learn_merges_naively(count_pretokens([text]), vocab_size - 256), len)

@@ -5,8 +5,9 @@ from collections import Counter
 
 import pytest
 
+from benchmarks.naive_bpe import learn_merges_naively
 from transformer_lessons.tokenizers.bpe_encoding import apply_merges
-from transformer_lessons.tokenizers.bpe_training import learn_merges, learn_merges_naively
+from transformer_lessons.tokenizers.bpe_training import learn_merges
 from transformer_lessons.tokenizers.pretokenizer import pretokenize
 
 from .explorer_page import check_accessible, check_fits, tab

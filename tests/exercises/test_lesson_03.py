@@ -5,14 +5,13 @@ from itertools import pairwise
 
 import pytest
 
+from benchmarks.naive_bpe import join_pair, learn_merges_naively
 from transformer_lessons.exercises.exercise import find_exercise
 from transformer_lessons.tokenizers.bpe import BPETokenizer
 from transformer_lessons.tokenizers.bpe_training import (
     find_pairs,
-    join_pair,
     lay_out,
     learn_merges,
-    learn_merges_naively,
 )
 
 FOUR_WORDS = {b"low": 5, b"lower": 2, b"newest": 6, b"widest": 3}

@@ -9,14 +9,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from benchmarks.naive_bpe import join_pair, learn_merges_naively
 from transformer_lessons.errors import LessonsError
 from transformer_lessons.support.corpus import python_documentation
 from transformer_lessons.tokenizers import bpe
 from transformer_lessons.tokenizers.bpe import BPETokenizer
 from transformer_lessons.tokenizers.bpe_training import (
     count_pretokens,
-    join_pair,
-    learn_merges_naively,
 )
 from transformer_lessons.tokenizers.pretokenizer import pretokenize
 

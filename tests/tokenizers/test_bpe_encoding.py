@@ -9,9 +9,10 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from tiktoken._educational import bpe_encode
 
+from benchmarks.naive_bpe import join_pair
 from transformer_lessons.tokenizers import bpe_encoding
 from transformer_lessons.tokenizers.bpe_encoding import apply_merges, merges_of_ranks
-from transformer_lessons.tokenizers.bpe_training import join_pair, learn_merges
+from transformer_lessons.tokenizers.bpe_training import learn_merges
 
 CORPORA = st.dictionaries(
     st.one_of(st.text("ab", max_size=12), st.text("abc", max_size=12)).map(str.encode),

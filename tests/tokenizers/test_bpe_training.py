@@ -10,6 +10,7 @@ import tokenizers
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from benchmarks.naive_bpe import join_pair, learn_merges_naively
 from transformer_lessons.errors import LessonsError
 from transformer_lessons.support.corpus import python_documentation
 from transformer_lessons.tokenizers import bpe_training
@@ -19,10 +20,8 @@ from transformer_lessons.tokenizers.bpe_training import (
     descending_key,
     find_pairs,
     join_everywhere,
-    join_pair,
     lay_out,
     learn_merges,
-    learn_merges_naively,
 )
 from transformer_lessons.tokenizers.pretokenizer import safe_blocks, split_pattern
 

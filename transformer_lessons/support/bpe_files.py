@@ -23,10 +23,7 @@ from transformer_lessons.support.files import read_json, replace_file
 
 FORMAT = "transformer_lessons/bpe-1"
 NAMES = {"format", "pattern", "bytes", "merges", "special_tokens"}
-OPTIONAL = {"missing_bytes", "normal_form"}
-# Bytes of all tokens; cl100k_base has 0.7 million, and some vocabularies are twice as large. Each
-# merge can double a token: without a limit, 30 lines of a hostile file would ask for a gigabyte.
-LARGEST = 2**21
+LARGEST = 2**21  # bytes of all tokens; each merge can double one, and hostile files would do so
 
 
 class BPEParts(NamedTuple):
@@ -139,7 +136,7 @@ def write_bpe(path: Path, parts: BPEParts) -> None:
 def read_bpe(path: Path) -> BPEParts:
     """The tokenizer in the file `path`; `LessonsError` if it doesn't fit."""
     where, document = str(path), read_json(path)
-    if not isinstance(document, dict) or set(document) - OPTIONAL != NAMES:
+    if not isinstance(document, dict) or set(document) - {"missing_bytes", "normal_form"} != NAMES:
         raise LessonsError(f"a tokenizer has {', '.join(sorted(NAMES))}", where=where)
     if document["format"] != FORMAT:
         raise LessonsError(f"format {document['format']!r} is not {FORMAT!r}", where=where)

@@ -82,8 +82,7 @@ def unspell(text: str, where: str) -> bytes:
 def write_huggingface(path: Path, parts: BPEParts) -> None:
     """Write `tokenizer.json`, with the ids of `parts`.
 
-    Special tokens stand in the vocabulary too, or `tokenizers` would number them itself. One that
-    is already the spelling of an ordinary token raises `LessonsError`.
+    Special tokens stand in the vocabulary too, or `tokenizers` would number them itself.
     """
     special = parts.special_ids
     ordinary = parts.vocab.keys() - special.values()
@@ -128,9 +127,7 @@ def find_huggingface(folder: Path) -> Path | None:
 def read_huggingface(path: Path) -> BPEParts:
     """The tokenizer in a `tokenizer.json`, with the file's ids; what is unknown raises.
 
-    Every added token is a special token of ours. A byte that the vocabulary lacks (SmolLM2's lacks
-    21) is an error when a text needs it; `tokenizers` leaves it out. Errors name a place in the
-    file, and `errors_in` the file.
+    Every added token is a special token of ours. Errors name a place; `errors_in` adds the file.
     """
     if path.is_file() and path.stat().st_size > LARGEST:
         raise LessonsError(f"over {LARGEST:,} bytes")
@@ -159,8 +156,7 @@ def read_huggingface(path: Path) -> BPEParts:
 def pattern_of(pre_tokenizer: Any, where: str) -> str:
     """The name in `pretokenizer.PATTERNS` of the way a file cuts text into pre-tokens.
 
-    Known are GPT-2's (ByteLevel alone), SmolLM2's (Digits, then ByteLevel) and a Split by one of
-    the known patterns, followed by ByteLevel.
+    Known are ByteLevel alone (GPT-2), Digits before it (SmolLM2), or a known Split.
     """
     steps = pre_tokenizer
     if isinstance(steps, dict) and steps.get("type") == "Sequence":

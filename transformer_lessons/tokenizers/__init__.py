@@ -8,17 +8,9 @@ from transformer_lessons.tokenizers.pretokenizer import pretokenize
 from transformer_lessons.tokenizers.tiktoken_tokenizer import TiktokenTokenizer
 from transformer_lessons.tokenizers.tokenizer import Tokenizer, fingerprint, load_tokenizer
 
+# fmt: off
 __all__ = [
-    "BPETokenizer",
-    "ByteTokenizer",
-    "TiktokenTokenizer",
-    "Tokenizer",
-    "apply_merges",
-    "count_pretokens",
-    "decode_stream",
-    "fingerprint",
-    "learn_merges",
-    "load_tokenizer",
-    "pretokenize",
-    "utf8_bytes",
+    "BPETokenizer", "ByteTokenizer", "TiktokenTokenizer", "Tokenizer", "apply_merges",
+    "count_pretokens", "decode_stream", "fingerprint", "learn_merges", "load_tokenizer",
+    "pretokenize", "utf8_bytes",
 ]

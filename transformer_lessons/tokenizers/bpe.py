@@ -41,9 +41,8 @@ class BPETokenizer:
     `vocab` maps ids to tokens, `merges` are pairs of tokens, the first learned first (None: ids are
     in the order of merges), and `special_tokens` are strings that stand for themselves; those not
     yet in `vocab` get the next ids. `pattern` names how text is cut into pre-tokens. Some published
-    vocabularies lack a few bytes; `missing_bytes` says which, and a text that needs one raises
-    `LessonsError`. Some models were trained on text in Unicode's form NFC, where an accent is
-    joined to its letter; `normal_form="NFC"` brings text into it, which then comes back in it.
+    vocabularies lack the `missing_bytes`: a text that needs one raises `LessonsError`.
+    `normal_form="NFC"` first joins accents to their letters, as some models were trained.
 
     >>> tokenizer = BPETokenizer.train("low lower lowest", vocab_size=258)
     >>> [tokenizer.vocab[token] for token in tokenizer.encode("lower")]
@@ -103,9 +102,8 @@ class BPETokenizer:
     ) -> "BPETokenizer":
         """Learn a vocabulary of `vocab_size`: 256 bytes, the special tokens, the rest merges.
 
-        `text` is a string or pieces of one, cut anywhere. Special tokens in it are boundaries and
-        are not learned from. When no pair is left to join, there are fewer merges. `n_workers`
-        processes split and count; `report` is called with the number of merges so far.
+        `text` is a string or pieces of one, cut anywhere. Special tokens in it are boundaries. When
+        no pair is left to join, there are fewer merges. `n_workers` processes split and count.
         """
         if isinstance(special_tokens, str):
             raise LessonsError("one string", where="special_tokens", remedy="Give a list of them.")
@@ -131,20 +129,19 @@ class BPETokenizer:
             raise LessonsError(what, where="text", remedy="Leave the character out.")
         return tuple(self.ids[part] for part in parts)
 
-    def encode_any(self, pretoken: str) -> tuple[int, ...]:
-        """The ids of one pre-token; those as long as a page would fill memory, and are not kept."""
-        short = len(pretoken) <= LONGEST_CACHED
-        return self.encode_cached(pretoken) if short else self.encode_pretoken(pretoken)
-
     def encode_ordinary(self, text: str) -> list[int]:
         """The ids of `text`, in which special tokens have no special meaning."""
         utf8_bytes(text)
         if self.normal_form is not None:
             text = unicodedata.normalize("NFC", text)  # the only form that is known
         pretokens = pretokenize(text, self.pattern)
-        all_short = max(map(len, pretokens), default=0) <= LONGEST_CACHED
-        encode = self.encode_cached if all_short else self.encode_any
-        return list(chain.from_iterable(map(encode, pretokens)))
+        if max(map(len, pretokens), default=0) <= LONGEST_CACHED:
+            return list(chain.from_iterable(map(self.encode_cached, pretokens)))
+        ids: list[int] = []
+        for pretoken in pretokens:  # those as long as a page would fill memory: not remembered
+            short = len(pretoken) <= LONGEST_CACHED
+            ids += self.encode_cached(pretoken) if short else self.encode_pretoken(pretoken)
+        return ids
 
     def encode(self, text: str, allowed_special: Iterable[str] | str = ()) -> list[int]:
         """The ids of `text`; special tokens in it become their ids if they are allowed.
@@ -163,8 +160,8 @@ class BPETokenizer:
         """The ids of the joined `lines`, one by one; only a little of the text is held."""
         if self.normal_form is not None:  # an accent may be the first character of the next line
             raise LessonsError("a stream can't be normalized", remedy="Join it, and use encode.")
-        is_name = isinstance(allowed_special, str)
-        allowed = allowed_special if is_name else list(allowed_special)
+        one = isinstance(allowed_special, str)
+        allowed = allowed_special if one else list(allowed_special)
         n_before = 0
         for block in safe_blocks(lines, list(self.special_tokens), size=HELD):
             for part, is_special in split_special(block, self.special_tokens, allowed, n_before):

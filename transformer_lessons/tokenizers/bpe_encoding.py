@@ -1,8 +1,7 @@
 """Applying merges: a pre-token's bytes, joined pair by pair, the earliest learned first. Lesson 3.
 
-`ranks` says which merge made a token: rank 0 was learned first. A pair of neighbours may be joined
-when the bytes of both together are a token. (So tiktoken defines it. A list of merges names the two
-halves as well; for merges that were learned together both give the same tokens.)
+`ranks` says which merge made a token: rank 0 was learned first. As in tiktoken, two neighbours may
+be joined when the bytes of both together are a token.
 """
 
 import heapq

@@ -32,8 +32,7 @@ def count_pretokens(
 ) -> dict[bytes, int]:
     """How often each pre-token of the joined `pieces` occurs; special tokens are boundaries only.
 
-    The same for any way of cutting the text into pieces, and for any number of worker processes. A
-    few blocks of the text are in memory at a time.
+    The same wherever the text is cut, for any number of worker processes.
 
     >>> count_pretokens(["lo", "w low<|end|>low"], special_tokens=["<|end|>"])
     {b'low': 2, b' low': 1}
@@ -57,55 +56,18 @@ def count_block(text: str, pattern: str, special_tokens: Sequence[str]) -> dict[
     return {utf8_bytes(pretoken): n for pretoken, n in counts.items()}
 
 
-def learn_merges_naively(pretokens: Mapping[bytes, int], n_merges: int) -> list[Pair]:
-    """The merges, by counting all pairs anew for each of them: pre-tokens x merges steps.
-
-    `pretokens` says how often each occurs. Fewer merges come back when no pair is left.
-
-    >>> learn_merges_naively({b"low": 5, b"lower": 2, b"newest": 6, b"widest": 3}, n_merges=3)
-    [(b's', b't'), (b'e', b'st'), (b'o', b'w')]
-    """
-    words = [([bytes([byte]) for byte in word], n) for word, n in pretokens.items() if n > 0]
-    merges: list[Pair] = []
-    while len(merges) < n_merges:
-        counts: Counter[Pair] = Counter()
-        for word, count in words:
-            for pair in pairwise(word):
-                counts[pair] += count
-        if not counts:
-            break
-        best = max(counts, key=lambda pair: (counts[pair], pair))
-        words = [(join_pair(word, best), count) for word, count in words]
-        merges.append(best)
-    return merges
-
-
-def join_pair(word: list[bytes], pair: Pair) -> list[bytes]:
-    """`word` with every occurrence of `pair`, from the left, made one token.
-
-    >>> join_pair([b"a", b"a", b"a"], (b"a", b"a"))
-    [b'aa', b'a']
-    """
-    joined, i = [], 0
-    while i < len(word):
-        found = tuple(word[i : i + 2]) == pair
-        joined.append(pair[0] + pair[1] if found else word[i])
-        i += 2 if found else 1
-    return joined
-
-
 def learn_merges(
     pretokens: Mapping[bytes, int],
     n_merges: int,
     report: Callable[[int], None] = lambda n_done: None,
 ) -> list[Pair]:
-    """The same merges as `learn_merges_naively`, keeping counts and places up to date instead.
+    """The first `n_merges` merges, fewer when no pair is left; `pretokens` counts each pre-token.
 
-    A merge changes only the pairs beside the places where it joins: all merges together take a
-    number of steps in proportion to the text. A heap brings up the most frequent pair. Every pair
-    that a merge makes holds the new token; from then on the pair can only become less frequent.
-    So its entry in the heap is never too small, and is put right when it comes up.
-    `report` is called with the number of merges so far.
+    Counts and places are kept up to date: a merge changes only the pairs beside the places where it
+    joins, so all merges together take a number of steps in proportion to the text. A heap brings
+    up the most frequent pair. Every pair that a merge makes holds the new token; from then on it
+    can only become less frequent, so its entry in the heap is never too small, and is put right
+    when it comes up. `report` is called with the number of merges so far.
 
     >>> learn_merges({b"low": 5, b"lower": 2, b"newest": 6, b"widest": 3}, n_merges=3)
     [(b's', b't'), (b'e', b'st'), (b'o', b'w')]

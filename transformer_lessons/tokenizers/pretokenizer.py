@@ -51,9 +51,7 @@ def ascii_pattern(name: str) -> re.Pattern:
 
 
 def pretokenize(text: str, pattern: str = "gpt4") -> list[str]:
-    """The pre-tokens of `text`, in order; joined, they are the text.
-
-    They are `split_pattern(pattern).findall(text)`, found in half the time where text is ASCII.
+    """`split_pattern(pattern).findall(text)`, in half the time where text is ASCII.
 
     >>> pretokenize("né à Paris, 1871")
     ['né', ' à', ' Paris', ',', ' ', '187', '1']
@@ -109,8 +107,7 @@ def safe_blocks(
 ) -> Iterator[str]:
     """The joined `pieces` in blocks of about `size` characters, cut where no pre-token is.
 
-    Every pattern ends a pre-token behind the last letter of a word, behind the last digit of a
-    number, and between a word or sign and a space. A text without any such place is one block.
+    A text without any such place (see `last_safe_cut`) is one block.
 
     >>> list(safe_blocks(["one two", " three"], size=8))
     ['one two', ' three']
@@ -118,8 +115,7 @@ def safe_blocks(
     special = special_pattern(special_tokens)
     longest = max(map(len, special_tokens), default=0)
     held, wanted = "", size
-    slices = (piece[i : i + size] for piece in pieces for i in range(0, len(piece), size))
-    for piece in slices:
+    for piece in (piece[i : i + size] for piece in pieces for i in range(0, len(piece), size)):
         held += piece
         if len(held) < wanted:
             continue
@@ -136,8 +132,8 @@ def safe_blocks(
 def last_safe_cut(text: str, special: regex.Pattern | None, longest: int) -> int:
     """The last place of `text` where every pattern ends a pre-token; 0 when none is found.
 
-    Not so near the end that a special token, of `longest` characters at most, may go on behind it,
-    and not where one, wherever it may begin, would be cut.
+    That is behind the last letter of a word or digit of a number, and between a word or sign and a
+    space; but not where a special token, of `longest` characters at most, is or could be cut.
     """
     ends = r"(?<=\p{L})(?=\P{L})|(?<=\p{N})(?=\P{N})|(?<=\S)(?=[^\S\r\n])"
     for match in regex.finditer(ends, text, flags=regex.REVERSE):

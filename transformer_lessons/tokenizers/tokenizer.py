@@ -19,38 +19,26 @@ from transformer_lessons.tokenizers.tiktoken_tokenizer import TiktokenTokenizer
 class Tokenizer(Protocol):
     """Text to token ids and back: `ByteTokenizer`, `BPETokenizer`, `TiktokenTokenizer`, or yours.
 
-    For any text, `decode(encode_ordinary(text)) == text`. Every id is below `n_vocab`.
+    Every id is below `n_vocab`, one more than the largest. `special_tokens` are strings that stand
+    for themselves, such as <|endoftext|>, and their ids: `encode` refuses a text with one in it,
+    to `encode_ordinary` it is plain text. For any text, `decode(encode_ordinary(text)) == text`;
+    an id without a token raises `LessonsError`. `load` reads the JSON file that `save` wrote.
 
     >>> isinstance(ByteTokenizer(), Tokenizer)
     True
     """
 
     @property
-    def n_vocab(self) -> int:
-        """One more than the largest id."""
-
+    def n_vocab(self) -> int: ...
     @property
-    def special_tokens(self) -> Mapping[str, int]:
-        """Strings that stand for themselves, such as <|endoftext|>, and their ids."""
-
-    def encode(self, text: str) -> list[int]:
-        """The ids of `text`; one with a special token in it raises `LessonsError`."""
-
-    def encode_ordinary(self, text: str) -> list[int]:
-        """The ids of `text`, in which special tokens have no special meaning."""
-
-    def decode_bytes(self, ids: Iterable[int]) -> bytes:
-        """The bytes of `ids`; an id that is not in the vocabulary raises `LessonsError`."""
-
-    def decode(self, ids: Iterable[int]) -> str:
-        """The text of `ids`; bytes that are not UTF-8 become the replacement character U+FFFD."""
-
-    def save(self, path: Path | str) -> None:
-        """Write a JSON file, which `load` and `load_tokenizer` read."""
-
+    def special_tokens(self) -> Mapping[str, int]: ...
+    def encode(self, text: str) -> list[int]: ...
+    def encode_ordinary(self, text: str) -> list[int]: ...
+    def decode_bytes(self, ids: Iterable[int]) -> bytes: ...
+    def decode(self, ids: Iterable[int]) -> str: ...
+    def save(self, path: Path | str) -> None: ...
     @classmethod
-    def load(cls, path: Path | str) -> Self:
-        """The tokenizer that `save` wrote; what doesn't fit in the file raises `LessonsError`."""
+    def load(cls, path: Path | str) -> Self: ...
 
 
 def load_tokenizer(path_or_name: Path | str) -> Tokenizer:
