@@ -105,7 +105,7 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_else(path, monkeypatch):
 def test_a_place_that_cant_be_written_is_named(path, place):
     path.write_text("a file\n", encoding="utf-8")
     (path.parent / "folder").mkdir()
-    with pytest.raises(LessonsError, match=r"can't write it: .*Choose another place"):
+    with pytest.raises(LessonsError, match=r"can't write it: .*choose another place"):
         export_json(Decoder(CONFIG), path.parent / place)
     assert sorted(found.name for found in path.parent.iterdir()) == ["folder", "model.json"]
 

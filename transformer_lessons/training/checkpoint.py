@@ -20,6 +20,7 @@ from torch import Tensor
 from transformer_lessons.config import ModelConfig
 from transformer_lessons.errors import LessonsError
 from transformer_lessons.model.accounting import parameter_counts
+from transformer_lessons.model.attention import fused_attend
 from transformer_lessons.model.decoder import Decoder
 from transformer_lessons.model.state_dict import assign_tensors, check_tensors, own_tensors
 from transformer_lessons.support.checkpoint_files import (
@@ -140,7 +141,7 @@ def _load_model(config: ModelConfig, path: Path) -> Decoder:
     """A model of `config` with the tensors of a safetensors file, in which all must fit."""
     tensors = read_weights(path, sum(parameter_counts(config).values()))
     with torch.device("meta"):  # names and shapes only: every number comes from the file
-        model = Decoder(config)
+        model = Decoder(config, fused_attend)
     check_tensors(model, {name: tensor.shape for name, tensor in tensors.items()}, str(path))
     assign_tensors(model, tensors)
     return model
