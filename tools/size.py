@@ -29,6 +29,8 @@ BUDGETS = {
     "support": 2200,
     "cli": 1900,
 }
+# Rooms that are still over their budget, as large as they were last: they may only shrink.
+STILL_OVER = {"tokenizers": 851, "data": 1117, "support": 2922, "cli": 2312}
 MAX_FUNCTION, MAX_CLASS, MAX_MODULE = 45, 130, 250
 # The path of what may be longer, and why it stays whole.
 LONG = {
@@ -55,8 +57,9 @@ def room_sizes(modules: Mapping[str, str]) -> dict[str, int]:
 def check_rooms(sizes: Mapping[str, int]) -> Iterator[Problem]:
     """Each room keeps to its budget."""
     for room, n_lines in sizes.items():
-        if n_lines > BUDGETS[room]:
-            what = f"{n_lines} lines, over the budget of {BUDGETS[room]}"
+        allowed = STILL_OVER.get(room, BUDGETS[room])
+        if n_lines > allowed:
+            what = f"{n_lines} lines, over the budget of {allowed}"
             yield Problem(what, f"{PACKAGE}, {room}", "When something must go in, something goes.")
 
 

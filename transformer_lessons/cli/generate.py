@@ -1,6 +1,7 @@
 """`generate`: a trained model continues prompts."""
 
 import json
+import os
 import shutil
 import sys
 from collections.abc import Sequence
@@ -135,7 +136,9 @@ def read_prompts(options: Generate) -> list[str]:
         wheres = [f"{options.prompts_file}, line {number}" for number in range(1, len(lines) + 1)]
         prompts = {where: read_line(line, where) for where, line in zip(wheres, lines, strict=True)}
     else:
-        prompts = {"--prompt": options.prompt or ""}
+        # The bytes as they were typed, also where the locale takes them for something else.
+        typed = os.fsencode(options.prompt or "").decode("utf-8", errors="surrogateescape")
+        prompts = {"--prompt": typed}
     for where, prompt in prompts.items():
         if not prompt:
             raise LessonsError("the prompt is empty", where=where, remedy="Give some text.")

@@ -1,4 +1,4 @@
-"""From scores to a choice: which token comes next. Lesson 17.
+"""From scores to a choice: which token comes next. Lessons 1 and 17.
 
 Shapes: V tokens of the vocabulary, `...` any leading dimensions. A token with the score -inf has
 the probability exp(-inf) = 0, and the softmax shares its part out among those that are left.

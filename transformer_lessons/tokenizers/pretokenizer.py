@@ -115,8 +115,8 @@ def safe_blocks(
     special = special_pattern(special_tokens)
     longest = max(map(len, special_tokens), default=0)
     held, wanted = "", size
-    for piece in (piece[i : i + size] for piece in pieces for i in range(0, len(piece), size)):
-        held += piece
+    for part in (piece[i : i + size] for piece in pieces for i in range(0, len(piece), size)):
+        held += part
         if len(held) < wanted:
             continue
         cut = last_safe_cut(held, special, longest)

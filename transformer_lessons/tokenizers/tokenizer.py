@@ -1,4 +1,4 @@
-"""What every tokenizer of the book can do, and how any of them is found again. Lesson 3."""
+"""What every tokenizer of the book can do, and how any of them is found again. Lessons 3 and 4."""
 
 import tempfile
 from collections.abc import Callable, Iterable, Mapping
