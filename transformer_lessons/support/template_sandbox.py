@@ -15,7 +15,7 @@ import json
 import math
 import sys
 import time
-from collections.abc import Iterator, MappingView
+from collections.abc import ItemsView, Iterator, KeysView, ValuesView
 from contextlib import contextmanager
 from datetime import datetime
 from types import FrameType
@@ -180,8 +180,8 @@ def _weight(value: Any) -> int:
             weight += len(value)
         elif isinstance(value, dict):
             waiting += [*value, *value.values()]
-        elif isinstance(value, list | tuple | range | MappingView):
-            waiting += list(value)
+        elif isinstance(value, list | tuple | range | KeysView | ValuesView | ItemsView):
+            waiting += value
         if weight > LARGEST or _bits(value) > LARGEST_INTEGER:
             raise SecurityError("a value is too large")
     return weight
