@@ -19,8 +19,10 @@ GPT2: dict[str, Any] = {"position": "learned", "norm": "layer", "ffn": "gelu", "
 LLAMA: dict[str, Any] = {"position": "rope", "norm": "rms", "ffn": "swiglu", "bias": False}
 ARCHITECTURES = {"llama": LLAMA, "qwen2": LLAMA, "qwen3": LLAMA, "gpt2": GPT2}
 # Settings for what the decoder doesn't have: they must be absent, or off.
-OFF = """expert_count expert_used_count use_parallel_residual attention.clamp_kqv
-    attention.max_alibi_bias logit_scale""".split()
+# fmt: off
+OFF = {"expert_count", "expert_used_count", "use_parallel_residual", "attention.clamp_kqv",
+       "attention.max_alibi_bias", "logit_scale"}
+# fmt: on
 ROPE_FACTORS = "rope_freqs.weight"  # how many times slower each pair turns, in Llama 3.1 and later
 
 
