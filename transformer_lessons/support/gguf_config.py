@@ -19,23 +19,15 @@ GPT2: dict[str, Any] = {"position": "learned", "norm": "layer", "ffn": "gelu", "
 LLAMA: dict[str, Any] = {"position": "rope", "norm": "rms", "ffn": "swiglu", "bias": False}
 ARCHITECTURES = {"llama": LLAMA, "qwen2": LLAMA, "qwen3": LLAMA, "gpt2": GPT2}
 # Settings for what the decoder doesn't have: they must be absent, or off.
-OFF = {
-    "expert_count",
-    "expert_used_count",
-    "use_parallel_residual",
-    "attention.clamp_kqv",
-    "attention.max_alibi_bias",
-    "logit_scale",
-}
+# fmt: off
+OFF = {"expert_count", "expert_used_count", "use_parallel_residual", "attention.clamp_kqv",
+       "attention.max_alibi_bias", "logit_scale"}
+# fmt: on
 ROPE_FACTORS = "rope_freqs.weight"  # how many times slower each pair turns, in Llama 3.1 and later
 
 
 def gguf_config(file: GGUFFile) -> ModelConfig:
-    """The `ModelConfig` of a GGUF file.
-
-    A setting that is missing, unknown, or asks for what the decoder doesn't have raises
-    `LessonsError`. Biases and a head of its own are where the file has tensors for them.
-    """
+    """The `ModelConfig` of a GGUF file; biases and a head are where it has tensors for them."""
     settings, tensors = _Settings(file), file.tensors
     if "token_embd.weight" not in tensors:
         raise LessonsError("tensor 'token_embd.weight' is missing", where=str(file.path))
@@ -75,10 +67,7 @@ class _Settings:
         return LessonsError(what, where=f"{self.file.path}, {self.architecture}.{name}")
 
     def find(self, name: str, kind: type = int) -> Any:
-        """The setting `name`, which must be of the type `kind`; None if it isn't there.
-
-        Where each block has a value of its own, all must be the same.
-        """
+        """The setting `name`, which must be a `kind`, or a list of one for all blocks; or None."""
         self.asked.add(name)
         value = self.file.metadata.get(f"{self.architecture}.{name}")
         if isinstance(value, list) and value:
@@ -90,7 +79,6 @@ class _Settings:
         return value
 
     def get(self, name: str, kind: type = int) -> Any:
-        """The setting `name`; one that is missing raises `LessonsError`."""
         if (value := self.find(name, kind)) is None:
             raise self.fail("it is missing", name)
         return value
@@ -102,7 +90,7 @@ class _Settings:
             raise self.fail(what, name)
 
     def check_all_known(self) -> None:
-        """Raise `LessonsError` for a setting that nobody has asked for, unless it is off."""
+        """Raise for a setting that nobody has asked for, unless it is off."""
         prefix = f"{self.architecture}."
         for key in [key for key in self.file.metadata if key.startswith(prefix)]:
             name, value = key.removeprefix(prefix), self.file.metadata[key]
@@ -127,12 +115,9 @@ def _llama_values(settings: _Settings, d_model: int, n_heads: int) -> dict[str, 
 
 
 def _scaling(settings: _Settings, width: int) -> RopeScaling | None:
-    """RoPE's scaling: linear or yarn by name; Llama 3's by the factors that the file keeps.
-
-    Of Llama 3's, the slowest pair has the whole factor. The rest is as it was published: trained on
-    8,192 tokens, slow below 1 turn, fast above 4. `load_gguf` compares what follows.
-    """
+    """RoPE's scaling: linear or yarn by name; Llama 3's by the factors that the file keeps."""
     if ROPE_FACTORS in settings.file.tensors:
+        # The slowest pair has the whole factor, the rest is as published; `load_gguf` compares.
         factor = float(rope_factors(settings.file, width).max())
         return RopeScaling("llama3", factor, original_context_length=8192)
     kind = settings.find("rope.scaling.type", str)

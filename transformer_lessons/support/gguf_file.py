@@ -5,11 +5,8 @@
     tensors     name, sizes, type, offset; one after the other
     data        the numbers of the tensors, each beginning at a multiple of the alignment
 
-Numbers are little endian; a string is its length (uint64) and its bytes; an array is the type of
-its values (uint32), their number (uint64), and the values. Versions 2 and 3 are read; version 3
-added files in big endian, which are refused. A file from somebody else can claim anything: 2**60
-strings, an array in an array in an array. So every count is held against the bytes that are left
-before anything is made for it.
+A file can claim anything: 2**60 strings, an array in an array in an array. So every count is held
+against the bytes that are left before anything is made for it.
 Source: ggml's docs/gguf.md. Lesson 20 reads the format by hand.
 """
 
@@ -53,12 +50,9 @@ ENTRY = 8 + 4 + 8 + 4 + 8  # the fewest bytes in which a tensor can be described
 
 @dataclass(frozen=True)
 class GGUFTensor:
-    """Where a tensor is in its file: `shape` as in PyTorch, rows first, and the type of its blocks.
+    """Where a tensor is in its file."""
 
-    The file has sizes the other way round, the innermost first.
-    """
-
-    shape: tuple[int, ...]
+    shape: tuple[int, ...]  # as in PyTorch, rows first; the file has them the other way round
     type: str  # F32, F16, BF16, Q8_0, Q4_0 or Q4_1
     offset: int  # from the beginning of the file
     n_bytes: int
@@ -76,8 +70,7 @@ class GGUFFile:
     def blocks(self, name: str) -> Tensor:
         """The tensor `name` as it is in the file: one row of bytes a block, (blocks, bytes).
 
-        The bytes are mapped into memory: pages are read when they are looked at, and are given
-        back when the result is no longer used. Writing to the result doesn't change the file.
+        The bytes are mapped into memory; writing to the result doesn't change the file.
         """
         if name not in self.tensors:
             raise LessonsError(f"no tensor {name!r}", where=str(self.path))
@@ -90,12 +83,7 @@ class GGUFFile:
 
 
 def read_gguf(path: Path | str) -> GGUFFile:
-    """Metadata and the list of tensors of the GGUF file `path`; no tensor is read.
-
-    `LessonsError` names the place of whatever doesn't fit: another format or version, a count or a
-    size that the file can't hold, names that are there twice, tensors that overlap, text that is
-    not UTF-8, a type of tensor that is not in `BLOCK_SIZES`.
-    """
+    """Metadata and tensors' places of the GGUF file `path`; what doesn't fit raises, by name."""
     path = Path(path)
     try:
         if not path.is_file():  # reading a pipe might never end
@@ -120,7 +108,6 @@ class _Reader:
         return LessonsError(what, where=f"{self.where}, {field}", remedy=remedy)
 
     def need(self, n_bytes: int, field: str) -> None:
-        """Raise `LessonsError` unless `n_bytes` more are there."""
         left = self.end - self.place
         if n_bytes > left:
             what = f"{n_bytes:,} bytes are announced, but {left:,} are left"
@@ -169,7 +156,6 @@ class _Reader:
 
 
 def _read_contents(reader: _Reader, path: Path) -> GGUFFile:
-    """Header, metadata and descriptions of tensors, in the order in which they are in the file."""
     if reader.take(4, "header") != b"GGUF":
         raise reader.fail("not a GGUF file: it doesn't begin with GGUF", "header")
     (version,) = reader.numbers("I", "version")
@@ -223,7 +209,7 @@ def _read_description(reader: _Reader, field: str) -> GGUFTensor:
 def _place_tensors(
     reader: _Reader, tensors: dict[str, GGUFTensor], metadata: dict[str, Any]
 ) -> dict[str, GGUFTensor]:
-    """The tensors with their offsets in the file: inside it, aligned, and none over another."""
+    """The tensors with offsets from the file's beginning: aligned, inside it, none overlapping."""
     alignment = metadata.get("general.alignment", 32)
     if type(alignment) is not int or not 1 <= alignment <= 2**20 or alignment.bit_count() != 1:
         what = f"{str(alignment)[:40]} is not a power of two up to 2**20"

@@ -1,6 +1,5 @@
 """Hugging Face's `config.json` as a `ModelConfig`.
 
-Each family has words of its own for the same sizes: Llama's and its relatives', and GPT-2's.
 Everything in the file is looked at: what would change the model's numbers and is not known here
 raises `LessonsError` and is named.
 """
@@ -16,29 +15,18 @@ from transformer_lessons.support.safetensors_files import read_json_file
 
 LARGEST_CONFIG = 2**20  # bytes
 
+# fmt: off
 LLAMA_WORDS = {
-    "vocab_size": "vocab_size",
-    "max_position_embeddings": "context_length",
-    "hidden_size": "d_model",
-    "num_hidden_layers": "n_layers",
-    "num_attention_heads": "n_heads",
-    "num_key_value_heads": "n_kv_heads",
-    "head_dim": "head_dim",
-    "intermediate_size": "d_ff",
-    "rms_norm_eps": "norm_eps",
-    "tie_word_embeddings": "tie_embeddings",
+    "vocab_size": "vocab_size", "max_position_embeddings": "context_length",
+    "hidden_size": "d_model", "num_hidden_layers": "n_layers", "num_attention_heads": "n_heads",
+    "num_key_value_heads": "n_kv_heads", "head_dim": "head_dim", "intermediate_size": "d_ff",
+    "rms_norm_eps": "norm_eps", "tie_word_embeddings": "tie_embeddings",
 }
 GPT2_WORDS = {
-    "vocab_size": "vocab_size",
-    "n_positions": "context_length",
-    "n_embd": "d_model",
-    "n_layer": "n_layers",
-    "n_head": "n_heads",
-    "n_inner": "d_ff",
-    "layer_norm_epsilon": "norm_eps",
-    "tie_word_embeddings": "tie_embeddings",
+    "vocab_size": "vocab_size", "n_positions": "context_length", "n_embd": "d_model",
+    "n_layer": "n_layers", "n_head": "n_heads", "n_inner": "d_ff",
+    "layer_norm_epsilon": "norm_eps", "tie_word_embeddings": "tie_embeddings",
 }
-# fmt: off
 # What a file means that leaves a word out: transformers 5.23, configuration_*.py.
 LLAMA: dict[str, Any] = {"rms_norm_eps": 1e-6, "tie_word_embeddings": False, "hidden_act": "silu"}
 DEFAULTS: dict[str, dict[str, Any]] = {
@@ -49,8 +37,6 @@ DEFAULTS: dict[str, dict[str, Any]] = {
     "qwen2": LLAMA | {"num_key_value_heads": 32, "sliding_window": 4096},
     "qwen3": LLAMA | {"num_key_value_heads": 32, "sliding_window": 4096, "head_dim": 128},
 }
-FIXED = {"position": "rope", "norm": "rms", "bias": False, "head_bias": False}
-GPT2_FIXED = {"position": "learned", "norm": "layer", "bias": True, "head_bias": False}
 ACTIVATIONS = {"silu": "swiglu", "swish": "swiglu"}
 GPT2_ACTIVATIONS = {"gelu_new": "gelu", "gelu_pytorch_tanh": "gelu", "relu": "relu"}
 READ = {  # words that are read by name below
@@ -82,8 +68,7 @@ def config_from_huggingface(
 ) -> tuple[str, ModelConfig]:
     """The family and the `ModelConfig` that a `config.json` means.
 
-    The families are gpt2, llama, mistral, qwen2 and qwen3. Dropout is a choice of training and is
-    left at 0. A feature that the book's decoder doesn't have raises `LessonsError` and is named.
+    Dropout is a choice of training and is left at 0.
 
     >>> sizes = {"vocab_size": 50, "n_positions": 8, "n_embd": 4, "n_layer": 1, "n_head": 2}
     >>> config_from_huggingface({"model_type": "gpt2", **sizes})[1].d_ff
@@ -98,12 +83,13 @@ def config_from_huggingface(
     document = DEFAULTS[family] | document
     values = {ours: document[theirs] for theirs, ours in words.items() if theirs in document}
     if family == "gpt2":
-        values |= GPT2_FIXED
+        values |= {"position": "learned", "norm": "layer", "bias": True, "head_bias": False}
         values["ffn"] = _activation(document, "activation_function", GPT2_ACTIVATIONS, where)
         if values["d_ff"] is None and type(values.get("d_model")) is int:
             values["d_ff"] = 4 * values["d_model"]
     else:
-        values |= FIXED | {"qk_norm": family == "qwen3"}
+        values |= {"position": "rope", "norm": "rms", "bias": False, "head_bias": False}
+        values["qk_norm"] = family == "qwen3"
         values["ffn"] = _activation(document, "hidden_act", ACTIVATIONS, where)
         values |= _biases(document, family, where)
         values["sliding_window"] = _window(document, family, where)
@@ -122,10 +108,7 @@ def plainest(config: ModelConfig) -> ModelConfig:
 
 
 def _check_words(document: dict[str, Any], words: dict[str, str], where: str) -> None:
-    """Raise `LessonsError` for the first word that may change the model and isn't known.
-
-    One that is null, false or empty asks for nothing.
-    """
+    """Raise `LessonsError` for the first word that may change the model; null or false can't."""
     for word, value in document.items():
         is_known = word in words or word in READ or word in HARMLESS
         is_off = value in (None, False, [], {})
@@ -139,10 +122,8 @@ def _check_words(document: dict[str, Any], words: dict[str, str], where: str) ->
 
 def _activation(document: dict[str, Any], word: str, known: dict[str, str], where: str) -> str:
     """Our name of the function in the feed-forward layer."""
-    value = document[word]
-    if not isinstance(value, str) or value not in known:
-        what = f"{word} = {str(value)[:40]!r} is not {' or '.join(known)}"
-        raise LessonsError(what, where=where)
+    if (value := str(document[word])[:40]) not in known:
+        raise LessonsError(f"{word} = {value!r} is not {' or '.join(known)}", where=where)
     return known[value]
 
 

@@ -6,24 +6,15 @@ from transformer_lessons.config import ModelConfig, RopeScaling, config_from_dic
 from transformer_lessons.errors import LessonsError
 
 ORIGINAL = "original_max_position_embeddings"
+FACTOR = {"factor": "factor"}
+LENGTH = FACTOR | {ORIGINAL: "original_context_length"}
 # For each kind: their word for each of our fields. (For "dynamic", the trained length is
 # max_position_embeddings.) Source: transformers 5.23, modeling_rope_utils.py.
 SCALINGS = {
-    "linear": {"factor": "factor"},
-    "dynamic": {"factor": "factor"},
-    "llama3": {
-        "factor": "factor",
-        ORIGINAL: "original_context_length",
-        "low_freq_factor": "beta_slow",
-        "high_freq_factor": "beta_fast",
-    },
-    "yarn": {
-        "factor": "factor",
-        ORIGINAL: "original_context_length",
-        "beta_slow": "beta_slow",
-        "beta_fast": "beta_fast",
-        "attention_factor": "attention_factor",
-    },
+    "linear": FACTOR,
+    "dynamic": FACTOR,
+    "llama3": LENGTH | {"low_freq_factor": "beta_slow", "high_freq_factor": "beta_fast"},
+    "yarn": LENGTH | {word: word for word in ("beta_slow", "beta_fast", "attention_factor")},
 }
 
 
@@ -86,8 +77,8 @@ def write_rope(config: ModelConfig) -> dict[str, Any]:
     {'rope_type': 'default', 'rope_theta': 100000.0}
     """
     scaling, length = config.rope_scaling, config.context_length
+    parameters: dict[str, Any] = {"rope_type": "default", "rope_theta": config.rope_theta}
     if scaling is None:
-        parameters = {"rope_type": "default", "rope_theta": config.rope_theta}
         return {"max_position_embeddings": length, "rope_parameters": parameters}
     if scaling.kind == "dynamic":
         length = scaling.original_context_length or 0  # which dynamic scaling always has
@@ -98,6 +89,6 @@ def write_rope(config: ModelConfig) -> dict[str, Any]:
     fields = {word: getattr(scaling, ours) for word, ours in SCALINGS[scaling.kind].items()}
     if scaling.kind == "llama3" and scaling.beta_fast is None:
         fields["high_freq_factor"] = 4.0
-    parameters = {"rope_type": scaling.kind, "rope_theta": config.rope_theta}
+    parameters |= {"rope_type": scaling.kind}
     parameters |= {word: value for word, value in fields.items() if value is not None}
     return {"max_position_embeddings": length, "rope_parameters": parameters}

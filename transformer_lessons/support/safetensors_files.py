@@ -1,12 +1,8 @@
 """The tensors of a Hugging Face folder: one safetensors file, or several and an index of them.
 
-A safetensors file is 8 bytes with the length of a header, the header, which is JSON with the dtype,
-the shape and the place of each tensor, and then the numbers. A large model is cut into files
-("shards"), and `model.safetensors.index.json` says which tensor is in which:
-
-    {"weight_map": {"model.embed_tokens.weight": "model-00001-of-00002.safetensors", ...}}
-
-Nothing outside the folder is read, and no header is parsed before its length is known to be sound.
+The index says in which file a tensor is: {"weight_map": {"model.embed_tokens.weight":
+"model-00001-of-00002.safetensors", ...}}. Nothing outside the folder is read, and no header is
+parsed before its length is known to be sound.
 """
 
 from pathlib import Path
@@ -35,8 +31,7 @@ class StoredTensor(NamedTuple):
 def file_in_folder(folder: Path, name: str) -> Path:
     """The path of the file `name` in `folder`; one that is elsewhere, or not a file, raises.
 
-    A name with a folder in it, `../secret`, and a link that leads out of the folder are refused. In
-    the cache of huggingface_hub a folder `snapshots/…` has links into the `blobs` beside it.
+    In the cache of huggingface_hub a folder `snapshots/…` has links into the `blobs` beside it.
     """
     what, path, remedy = "", folder / name, ""
     try:
@@ -103,10 +98,9 @@ def _stored_tensors(path: Path) -> dict[str, StoredTensor]:
 
 
 def read_tensor(path: Path, name: str, dtype: torch.dtype = torch.float32) -> Tensor:
-    """A tensor of a safetensors file, in `dtype`, read in blocks of rows.
+    """A tensor of a safetensors file, in `dtype`; integers and one-byte floats raise.
 
-    The file is mapped into memory, anew for each block, so that no more of it than a block counts
-    as memory in use. Whole numbers, and floats of one byte, raise `LessonsError`.
+    The file is mapped anew for each block of rows: only a block of it counts as memory in use.
     """
     try:
         with safe_open(path, "pt") as file:
