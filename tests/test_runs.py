@@ -66,10 +66,10 @@ def test_pages_and_whole_files_are_what_workers_get(tmp_path, files, groups, n_t
 
 
 def test_the_dearest_come_first(tmp_path):
-    files = {"test_a.py": FILE, "book/test_pages.py": PAGES, "test_cli_z.py": FILE}
+    files = {"test_a.py": FILE, "book/test_pages.py": PAGES, "cli/test_z.py": FILE}
     run = run_tests(tmp_path, files, 0, PYTEST_ADDOPTS="--collect-only -q")
     found = [line.partition("::")[0] for line in run.stdout.splitlines() if "::" in line]
-    order = ["tests/test_cli_z.py", "tests/test_a.py", "tests/book/test_pages.py"]
+    order = ["tests/cli/test_z.py", "tests/test_a.py", "tests/book/test_pages.py"]
     assert list(dict.fromkeys(found)) == order
 
 
