@@ -21,7 +21,9 @@ def run_tests(folder: Path, files: dict[str, str], n_workers: int, **environment
     shutil.copy(ROOT / "conftest.py", folder)
     shutil.copytree(ROOT / "tests" / "book", folder / "tests" / "book", ignore=NO_TESTS)
     for name, text in files.items():
-        (folder / "tests" / name).write_text(text, encoding="utf-8")
+        path = folder / "tests" / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(text, encoding="utf-8")
     options = f"-p xdist -n {n_workers} --import-mode=importlib tests"
     return subprocess.run(
         [sys.executable, "-m", "pytest", *options.split()],
