@@ -163,9 +163,10 @@ HOSTILE = {
         "{% set t = (1,) * 30_000 %}" + LOOPS + "{% set y = {}[t] %}" + ENDS,
         WORK,
     ),
+    "a loop that says it is cheap": (LOOPS.replace("00)", "00)|each(-9**9)") + ENDS, WORK),
     "a loop of itself": (
         "{% for x in [1] recursive %}{{ loop([1]) }}{% endfor %}",
-        "RecursionError",
+        "recursive loops are not run",
     ),
     "a macro of itself": ("{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}", "RecursionError"),
     "a macro of itself, twice": (
@@ -194,7 +195,6 @@ def test_a_template_that_does_harm_or_fails_is_refused(template, message):  # SP
 @pytest.mark.parametrize("template", TEMPLATES.values(), ids=TEMPLATES)
 def test_a_long_conversation_is_far_from_the_limit(template, monkeypatch):
     monkeypatch.setattr(template_sandbox, "MOST_WORK", template_sandbox.MOST_WORK // 10)
-    monkeypatch.setattr(template_sandbox, "MOST_SECONDS", template_sandbox.MOST_SECONDS / 2)
     said = [{"role": role, "content": "hello " * 100} for role in ("user", "assistant")]
     assert "hello" in rendered(template, 100 * said)
 

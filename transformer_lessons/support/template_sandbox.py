@@ -1,36 +1,38 @@
 """Runs a chat template: a small program in the language Jinja, which comes with a model.
 
-Jinja's sandbox keeps a template from Python's insides and from changing what it is given, and
-nothing in it opens a file. What Jinja doesn't limit is work, so here three things are added:
+A template is the only thing in a model's files that is executed, so it gets as little as possible.
+Jinja's sandbox keeps it from Python's insides and from changing what it is given, and nothing in it
+opens a file. What Jinja doesn't limit is work: a loop in a loop, a text that doubles. So here
+everything has a price, and a template may spend `MOST_WORK`:
 
-- a clock, read at each line that the compiled template runs, ends loops and recursion;
-- filters, methods and operators are on short lists, and pay, before they run, for the most that
-  they could make or search: the sizes of their two largest arguments, multiplied;
-- every new value pays for its size, and one over `LARGEST` ends the rendering.
+    a round of a loop, a call of a macro    30 for each part of the program that is in it
+    a value that is made or looked at       32, and 1 for each character; so each value in a list
+    a method of a text, a filter, a * b     the product of its two largest arguments
+
+The product bounds what `replace`, `join`, `find`, `indent` and the like can take, and is charged
+before they run; methods and filters that could take more (`format`, `sum`) are left out. All of it
+is spent in some seconds and less than 500 MB. A conversation of 200 turns takes some hundredths.
 """
 
 import functools
 import heapq
 import json
 import math
-import sys
-import time
-from collections.abc import ItemsView, Iterator, KeysView, ValuesView
-from contextlib import contextmanager
+from collections.abc import ItemsView, Iterable, Iterator, KeysView, ValuesView
 from datetime import datetime
-from types import FrameType
 from typing import Any
 
 import jinja2
 from jinja2 import nodes
 from jinja2.ext import Extension, loopcontrols
-from jinja2.runtime import LoopContext
+from jinja2.runtime import BlockReference, LoopContext, Macro
 from jinja2.sandbox import ImmutableSandboxedEnvironment, SecurityError
 from jinja2.utils import Namespace
 from jinja2.visitor import NodeTransformer
 
-MOST_SECONDS, MOST_WORK = 2.0, 10**8  # of the processor; characters, and 32 for each value
-LARGEST, LARGEST_INTEGER = 2**20, 2**12  # what one value, or the whole text, may weigh; bits
+MOST_WORK, PER_PART, PER_VALUE = 10**8, 30, 32
+LARGEST = 2**20  # the most that one value, or the text at the end, may weigh
+LARGEST_INTEGER = 2**12  # bits
 FILTERS = """abs capitalize count d default dictsort e escape first float groupby indent int items
     join last length list lower map max min reject rejectattr replace reverse safe select selectattr
     sort string trim unique upper"""
@@ -55,31 +57,15 @@ def render_template(template: str, variables: dict[str, Any]) -> str:
     '<user>Hello'
     """
     sandbox = _Sandbox()
-    tree = _Weighing().visit(sandbox.parse(template)).set_environment(sandbox)
-    compiled = sandbox.from_string(tree)
-    with _time_limit():
-        text = "".join(compiled.generate(**variables))
-    return sandbox.weighed(text)
-
-
-@contextmanager
-def _time_limit() -> Iterator[None]:
-    end, before = time.thread_time() + MOST_SECONDS, sys.gettrace()
-
-    def look(frame: FrameType, event: str, argument: Any) -> Any:
-        if time.thread_time() > end:
-            raise SecurityError("it takes too much work")
-        return look if frame.f_code.co_filename == "<template>" else None
-
-    sys.settrace(look)
-    try:
-        yield
-    finally:
-        sys.settrace(before)
+    tree = _Pricing().visit(sandbox.parse(template))
+    tree.set_environment(sandbox)
+    repeated = tree.find_all((nodes.Macro, nodes.CallBlock, nodes.Block))
+    sandbox.call_price = max(map(_price, repeated), default=0)
+    return sandbox.weighed("".join(sandbox.from_string(tree).generate(**variables)))
 
 
 class _Sandbox(ImmutableSandboxedEnvironment):
-    """Jinja's sandbox, in which values are paid for; for one rendering."""
+    """Jinja's sandbox, in which everything has its price; for one rendering."""
 
     intercepted_binops = frozenset(ImmutableSandboxedEnvironment.default_binop_table)
 
@@ -88,14 +74,16 @@ class _Sandbox(ImmutableSandboxedEnvironment):
             trim_blocks=True,
             lstrip_blocks=True,
             extensions=[_Generation, loopcontrols],
-            optimized=False,  # or constants would be computed while compiling
+            optimized=False,  # or constants would be computed before they have a price
             finalize=jinja2.pass_context(lambda context, value: self.weighed(value)),
         )
-        self.left = MOST_WORK
+        self.left, self.call_price = MOST_WORK, 0
         filters: dict[str, Any] = {name: self.filters[name] for name in FILTERS.split()}
         filters |= {"tojson": _to_json, "weighed": lambda value: value}
         filters |= {"concatenated": lambda values: "".join(map(str, values))}
         self.filters = {name: self.charged(function) for name, function in filters.items()}
+        self.filters["each"] = self.each
+        self.tests = {name: self.charged(test) for name, test in self.tests.items()}
         self.globals = {"range": self.globals["range"], "dict": dict, "namespace": _Namespace}
         self.globals |= {"raise_exception": _raise_exception, "strftime_now": _strftime_now}
 
@@ -104,10 +92,16 @@ class _Sandbox(ImmutableSandboxedEnvironment):
         if self.left < 0:
             raise SecurityError("it takes too much work")
 
+    def each(self, values: Iterable, price: int = PER_PART) -> Iterator:
+        """The values one by one, each paid for."""
+        for value in values:
+            self.pay(max(price, PER_PART))
+            yield value
+
     def weighed(self, value: Any) -> Any:
         """The value, paid for; where it makes others one by one, a list of them."""
         if isinstance(value, Iterator) and not isinstance(value, LoopContext):
-            value = list(value)
+            value = list(self.each(value))
         self.pay(_weight(value))
         return value
 
@@ -126,6 +120,7 @@ class _Sandbox(ImmutableSandboxedEnvironment):
         owner = getattr(function, "__self__", None)  # of a method
         is_method = isinstance(owner, str | dict | list | tuple)
         self.pay(_product([owner, *given]) if is_method else _weight(given))
+        self.pay(self.call_price if isinstance(function, Macro | BlockReference) else 0)
         return self.weighed(super().call(context, function, *args, **kwargs))
 
     def call_binop(self, context: Any, operator: str, left: Any, right: Any) -> Any:
@@ -147,8 +142,16 @@ class _Sandbox(ImmutableSandboxedEnvironment):
         return is_allowed and super().is_safe_attribute(owner, name, value)
 
 
-class _Weighing(NodeTransformer):
-    """Has values paid for that Jinja makes without a hook: lists, slices, a ~ b, plain text."""
+class _Pricing(NodeTransformer):
+    """Puts filters that charge into a program, where Jinja has no hook."""
+
+    def visit_For(self, node: nodes.For) -> nodes.Node:
+        if node.recursive:
+            raise SecurityError("recursive loops are not run")
+        price = nodes.Const(_price(node))
+        self.generic_visit(node)
+        node.iter = _filtered(node.iter, "each", price)
+        return node
 
     def visit_TemplateData(self, node: nodes.TemplateData) -> nodes.Node:
         return nodes.Const(node.data)  # which is handed to `finalize`
@@ -157,31 +160,49 @@ class _Weighing(NodeTransformer):
         self.generic_visit(node)
         return _filtered(nodes.List(node.nodes), "concatenated")
 
-    def visit_List(self, node: Any) -> nodes.Node:
+    def visit_Compare(self, node: nodes.Compare | nodes.Operand) -> nodes.Node:
         self.generic_visit(node)
-        is_target = getattr(node, "ctx", "load") == "store"
-        is_item = isinstance(node, nodes.Getitem) and not isinstance(node.arg, nodes.Slice)
-        return node if is_target or is_item else _filtered(node, "weighed")
+        node.expr = _filtered(node.expr, "weighed")
+        return node
 
-    visit_Dict = visit_Tuple = visit_Getitem = visit_List
+    def visit_Getitem(self, node: nodes.Getitem) -> nodes.Node:
+        self.generic_visit(node)
+        if isinstance(node.arg, nodes.Slice):
+            return _filtered(node, "weighed")
+        node.arg = _filtered(node.arg, "weighed")
+        return node
+
+    def visit_List(self, node: nodes.Expr) -> nodes.Node:
+        self.generic_visit(node)
+        return node if getattr(node, "ctx", "load") == "store" else _filtered(node, "weighed")
+
+    visit_Dict = visit_Tuple = visit_List
+    visit_Operand = visit_Compare
 
 
-def _filtered(node: nodes.Expr, name: str) -> nodes.Filter:
-    return nodes.Filter(node, name, [], [], None, None)
+def _filtered(node: Any, name: str, *args: nodes.Expr) -> nodes.Filter:
+    return nodes.Filter(node, name, list(args), [], None, None)
+
+
+def _price(node: nodes.Node) -> int:
+    """What it costs to run a part of a program once."""
+    return PER_PART * sum(1 for _ in node.find_all(nodes.Node))
 
 
 def _weight(value: Any) -> int:
-    """The size of a value and of all that is in it; too large a value raises."""
+    """What it costs to look at a value and all that is in it; too large a value raises."""
     weight, waiting = 0, [value]
     while waiting:
         value = waiting.pop()
-        weight += 32
+        weight += PER_VALUE
         if isinstance(value, str):
             weight += len(value)
         elif isinstance(value, dict):
             waiting += [*value, *value.values()]
-        elif isinstance(value, list | tuple | range | KeysView | ValuesView | ItemsView):
+        elif isinstance(value, list | tuple | KeysView | ValuesView | ItemsView):
             waiting += value
+        elif isinstance(value, range):
+            weight += PER_VALUE * len(value)
         if weight > LARGEST or _bits(value) > LARGEST_INTEGER:
             raise SecurityError("a value is too large")
     return weight
@@ -193,7 +214,7 @@ def _bits(value: Any) -> int:
 
 def _product(values: list) -> int:
     """The weights of all values, and how large the two largest are, multiplied."""
-    sizes = [abs(v) if isinstance(v, int) else _weight(v) - 32 for v in values]
+    sizes = [abs(v) if isinstance(v, int) else _weight(v) - PER_VALUE for v in values]
     return _weight(values) + math.prod(max(size, 1) for size in heapq.nlargest(2, sizes))
 
 
