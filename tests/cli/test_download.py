@@ -1,19 +1,16 @@
 """The command `download`, without a network."""
 
-import contextlib
-import io
 import os
 import signal
 import subprocess
 import sys
 import time
-from types import SimpleNamespace
+from functools import partial
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from transformer_lessons.cli import main
 from transformer_lessons.support.documents import read_documents
 from transformer_lessons.support.shards import open_folder
 
@@ -32,19 +29,10 @@ def environment(tmp_path):
     return {**os.environ, **OFFLINE, **plain}
 
 
-def run(*arguments, cwd):
-    """The command in this process, in the folder `cwd`: exit code, stdout and stderr."""
-    outputs = [io.TextIOWrapper(io.BytesIO(), encoding="utf-8") for _ in range(2)]
-    quiet = contextlib.redirect_stdout(outputs[0]), contextlib.redirect_stderr(outputs[1])
-    with contextlib.chdir(cwd), quiet[0], quiet[1]:
-        try:
-            code = main.main(["download", *map(str, arguments)])
-        except SystemExit as stopped:  # an option that is unknown
-            code = stopped.code
-    for output in outputs:
-        output.flush()
-    out, err = (output.buffer.getvalue().decode() for output in outputs)
-    return SimpleNamespace(returncode=code, stdout=out, stderr=err)
+@pytest.fixture
+def run(run_here):
+    """Runs `download` in this process, in the folder `cwd`."""
+    return partial(run_here, "download")
 
 
 @pytest.fixture
@@ -74,7 +62,7 @@ def table_of(stdout):
     return {line[0]: " ".join(line[1:]) for line in lines}
 
 
-def test_a_part_is_fetched_and_a_second_run_goes_on(files, tmp_path):  # SPEC E8
+def test_a_part_is_fetched_and_a_second_run_goes_on(files, tmp_path, run):  # SPEC E8
     options = ("fineweb", "--from-parquet", *files, "--shard-size", "20")
     done = run(*options, "--out", "part", "--megabytes", "0.005", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
@@ -102,14 +90,14 @@ def test_a_part_is_fetched_and_a_second_run_goes_on(files, tmp_path):  # SPEC E8
     assert contents(tmp_path / "whole") == contents(tmp_path / "part")
 
 
-def test_what_was_fetched_can_be_prepared_for_training(files, tmp_path):  # SPEC E8
+def test_what_was_fetched_can_be_prepared_for_training(files, tmp_path, run):  # SPEC E8
     done = run("fineweb", "--from-parquet", *files, "--out", "out", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     found = read_documents([tmp_path / "out"], report=lambda dropped: None)
     assert [document.text for document in found] == TEXTS
 
 
-def test_a_run_that_was_killed_is_gone_on_with(tmp_path):  # SPEC E8
+def test_a_run_that_was_killed_is_gone_on_with(tmp_path, run):  # SPEC E8
     texts = [str(i) * 500 for i in range(2_000)]
     pq.write_table(pa.table({"text": texts}), tmp_path / "a.parquet", row_group_size=100)
     options = ("fineweb", "--from-parquet", "a.parquet", "--shard-size", "10")
@@ -125,7 +113,7 @@ def test_a_run_that_was_killed_is_gone_on_with(tmp_path):  # SPEC E8
     assert list(open_folder(tmp_path / "out").read(0)) == texts
 
 
-def test_without_a_network_it_says_so_and_may_be_tried_again(files, tmp_path):  # SPEC S9
+def test_without_a_network_it_says_so_and_may_be_tried_again(files, tmp_path, run):  # SPEC S9
     for _ in range(2):
         done = run("fineweb", "--out", "out", cwd=tmp_path)
         assert done.returncode == 2
@@ -149,7 +137,9 @@ def test_without_a_network_it_says_so_and_may_be_tried_again(files, tmp_path):  
         (("--shard-size", "0"), "shard_size = 0 is not an integer of at least 1"),
     ],
 )
-def test_bad_input_ends_with_one_line_and_code_2(files, tmp_path, arguments, expected):  # SPEC S9
+def test_bad_input_ends_with_one_line_and_code_2(
+    files, tmp_path, arguments, expected, run
+):  # SPEC S9
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "x").write_text("mine")
     (tmp_path / "cut.parquet").write_bytes((tmp_path / files[0]).read_bytes()[:-9])

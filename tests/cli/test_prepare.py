@@ -1,8 +1,6 @@
 """From files to splits: the accounts, the same bytes every time; and the command."""
 
-import contextlib
 import hashlib
-import io
 import json
 import os
 import signal
@@ -10,13 +8,12 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from types import SimpleNamespace
+from functools import partial
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from transformer_lessons.cli import main
 from transformer_lessons.cli.prepare import prepare
 from transformer_lessons.data.config import DataConfig
 from transformer_lessons.data.split import SPLITS, split_of
@@ -313,19 +310,10 @@ def test_memory_does_not_grow_with_a_line(tmp_path):  # SPEC S1
 # The command
 
 
-def run(*arguments, cwd):
-    """The command in this process, in the folder `cwd`: exit code, stdout and stderr."""
-    outputs = [io.TextIOWrapper(io.BytesIO(), encoding="utf-8") for _ in range(2)]
-    quiet = contextlib.redirect_stdout(outputs[0]), contextlib.redirect_stderr(outputs[1])
-    with contextlib.chdir(cwd), quiet[0], quiet[1]:
-        try:
-            code = main.main(["prepare", *map(str, arguments)])
-        except SystemExit as stopped:  # an option that is unknown
-            code = stopped.code
-    for output in outputs:
-        output.flush()
-    out, err = (output.buffer.getvalue().decode() for output in outputs)
-    return SimpleNamespace(returncode=code, stdout=out, stderr=err)
+@pytest.fixture
+def run(run_here):
+    """Runs `prepare` in this process, in the folder `cwd`."""
+    return partial(run_here, "prepare")
 
 
 @pytest.fixture
@@ -339,7 +327,7 @@ def data(tmp_path):
     return folder
 
 
-def test_a_folder_becomes_splits_and_a_summary(data, tmp_path):  # SPEC S1
+def test_a_folder_becomes_splits_and_a_summary(data, tmp_path, run):  # SPEC S1
     done = run(data.name, "--out", "my data", "--data.validation", "0", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     out = tmp_path / "my data"
@@ -355,14 +343,14 @@ def test_a_folder_becomes_splits_and_a_summary(data, tmp_path):  # SPEC S1
     assert "dropped.jsonl" in lines[-1]
 
 
-def test_the_embedded_documentation_needs_no_files(tmp_path):
+def test_the_embedded_documentation_needs_no_files(tmp_path, run):
     done = run("--corpus", "documentation", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     text = (tmp_path / "runs" / "data" / "train.jsonl").read_text(encoding="utf-8")
     assert json.loads(text.split("\n")[0])["source"].startswith("python topic a")
 
 
-def test_steps_and_limits_are_options(data, tmp_path):
+def test_steps_and_limits_are_options(data, tmp_path, run):
     options = ("--data.cleaning", "drop_null_bytes", "--data.quality.min-characters")
     done = run(data.name, "--out", "out", *options, "100", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
@@ -372,7 +360,7 @@ def test_steps_and_limits_are_options(data, tmp_path):
     assert "none was kept. Dropped: not UTF-8: 1, too short: 2." in done.stderr
 
 
-def test_a_config_file_gives_the_defaults(data, tmp_path):
+def test_a_config_file_gives_the_defaults(data, tmp_path, run):
     (tmp_path / "c.json").write_text('{"cleaning": ["normalize_line_ends"], "seed": 4, "test": 0}')
     done = run(data.name, "--out", "out", "--config", "c.json", "--data.seed", "5", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
@@ -395,7 +383,9 @@ def test_a_config_file_gives_the_defaults(data, tmp_path):
         (("my [b] dätä", "--config", "none.json"), "can't read it"),
     ],
 )
-def test_bad_input_ends_with_one_line_and_code_2(data, tmp_path, arguments, expected):  # SPEC S9
+def test_bad_input_ends_with_one_line_and_code_2(
+    data, tmp_path, arguments, expected, run
+):  # SPEC S9
     (tmp_path / "bad.json").write_text('{"clean": []}')
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "x").write_text("mine")
