@@ -4,8 +4,8 @@
     python tools/listings.py --check     report whatever keeps package and book from being one
 
 A code cell tagged `listing:model.attention.attend` holds the text of `attend`, as it is in
-`transformer_lessons/model/attention.py`, and then imports the real one, so that later cells (and
-pickles) use the package's object. A cell may carry several such tags.
+`transformer_lessons/model/attention.py`, and then calls `use`, so that later cells (and pickles)
+use the package's object, or the package the reader's version. A cell may carry several such tags.
 """
 
 import argparse
@@ -89,23 +89,22 @@ def listing_targets(cell: NotebookNode) -> list[str]:
 
 
 def listing_source(definitions: Sequence[Definition]) -> str:
-    """The text of a listing cell: the definitions, then the import of the real ones."""
+    """The text of a listing cell: the definitions, then the call that makes them the package's."""
     texts = [definition.text for definition in definitions]
-    return "\n\n\n".join([*texts, import_lines(definitions)])
+    return "\n\n\n".join([*texts, use_lines(definitions)])
 
 
-def import_lines(definitions: Sequence[Definition]) -> str:
-    """The import statements for `definitions`, sorted and wrapped as the linter wants them."""
+def use_lines(definitions: Sequence[Definition]) -> str:
+    """The calls that make cell and package one: the package's object, or the reader's version."""
     lines = []
     for module in sorted({definition.module for definition in definitions}):
-        unsorted = {definition.name for definition in definitions if definition.module == module}
-        # Constants, then classes, then functions.
-        names = sorted(unsorted, key=lambda n: (not n.isupper(), not n.lstrip("_")[0].isupper(), n))
-        source = f"{PACKAGE}.{module}" if module else PACKAGE
-        line = f"from {source} import {', '.join(names)}"
+        names = [definition.name for definition in definitions if definition.module == module]
+        quoted = [f'"{name}"' for name in (f"{PACKAGE}.{module}".rstrip("."), *names)]
+        line = f"use({', '.join(quoted)})"
         if len(line) > LINE_LENGTH:
-            inside = "".join(f"    {name},\n" for name in names)
-            line = f"from {source} import (\n{inside})"
+            line = f"use(\n    {', '.join(quoted)}\n)"
+        if len(line.split("\n")[-2 if "\n" in line else 0]) > LINE_LENGTH:
+            line = "use(\n" + "".join(f"    {name},\n" for name in quoted) + ")"
         lines.append(line)
     return "\n".join(lines)
 
