@@ -22,7 +22,7 @@ from transformer_lessons.cli.run_folder import (
 from transformer_lessons.cli.train import Train
 from transformer_lessons.data.batches import consecutive_windows
 from transformer_lessons.errors import LessonsError
-from transformer_lessons.generation.generate import stream
+from transformer_lessons.generation.generate import known_tokens, stream
 from transformer_lessons.generation.sampling import Sampler
 from transformer_lessons.model.accounting import count_parameters
 from transformer_lessons.model.decoder import Decoder
@@ -97,8 +97,14 @@ def fit(trainer: Trainer, source: DataSource, options: Train, console: Console) 
     if source.unigram_loss is not None:
         levels[f"how often each {unit(source)}"] = source.unigram_loss
 
+    known = known_tokens(source.tokenizer, vocab_size)
+
     def sample() -> str:
-        written = list(stream(trainer.model, source.prompt, 48, Sampler(0.3)))
+        tokens = stream(trainer.model, source.prompt, 48, Sampler(0.3), allowed=known)
+        try:
+            written = list(tokens)
+        except LessonsError as error:  # the step that follows says so, if it can't go on
+            return f"no sample: {error.what}"
         texts = [visible(source.tokenizer.decode_bytes(ids)) for ids in (source.prompt, written)]
         return " -> ".join(texts)
 
