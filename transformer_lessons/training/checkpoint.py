@@ -85,7 +85,8 @@ def write_checkpoint(
     folder: Path, step: int, model: nn.Module, training: dict[str, Any] | None
 ) -> None:
     """Write the files of a checkpoint; `checkpoint.json` vouches for the others, and for itself."""
-    if not is_dataclass(config := getattr(model, "config", None)):
+    config = getattr(model, "config", None)
+    if not is_dataclass(config) or isinstance(config, type):
         remedy = "Give the model an attribute `config`, a dataclass that says how it is made."
         raise LessonsError("this model has no config", where=type(model).__name__, remedy=remedy)
     tensors: dict[str, Tensor] = {}
