@@ -48,11 +48,26 @@ def byte_label(byte: int) -> str:
     return chr(byte) if 32 < byte < 127 else str(byte)
 
 
+def in_font(text: str) -> str:
+    """`text` with Python's escapes in place of characters that can't be drawn or seen.
+
+    >>> in_font("né$") == "né$", in_font("中\\n")
+    (True, '\\\\u4e2d\\\\n')
+    """
+    from matplotlib.font_manager import findfont, get_font
+
+    glyph = get_font(findfont("DejaVu Sans")).get_char_index  # 0: the font has none
+    pairs = [(c, c.encode("unicode_escape").decode()) for c in text]
+    return "".join(c if c.isprintable() and glyph(ord(c)) else escape for c, escape in pairs)
+
+
 def draw_weights(axes, weights, labels=None) -> None:
     """Draw attention weights (T, T) as a grid of blues with the numbers in it.
 
-    Row t, top to bottom, is the query at t; columns are keys. `labels` names the tokens.
+    Row t, top to bottom, is the query at t; columns are keys. `labels` are the tokens, otherwise
+    their numbers; characters that the font lacks are written as in Python.
     """
+    labels = [in_font(label) for label in labels or map(str, range(len(weights)))]
     n_tokens = len(weights)
     axes.imshow(weights, cmap=ONE_HUE, vmin=0, vmax=1)
     for t in range(n_tokens):
@@ -60,7 +75,7 @@ def draw_weights(axes, weights, labels=None) -> None:
             colour = "white" if weights[t][s] > 0.6 else INK
             text = f"{float(weights[t][s]):.2f}"
             axes.text(s, t, text, ha="center", va="center", fontsize=8, color=colour)
-    axes.set_xticks(range(n_tokens), labels)
-    axes.set_yticks(range(n_tokens), labels)
+    axes.set_xticks(range(n_tokens), labels, parse_math=False)  # "$" is a token like any other
+    axes.set_yticks(range(n_tokens), labels, parse_math=False)
     axes.spines[["left", "bottom"]].set_visible(False)
     axes.tick_params(length=0)
