@@ -3,12 +3,14 @@
 import codecs
 import hashlib
 import json
+import math
 import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, BinaryIO
+from types import UnionType
+from typing import Any, BinaryIO, get_args, get_origin
 
 from transformer_lessons.errors import LessonsError
 
@@ -131,9 +133,11 @@ def decode_utf8(data: bytes, where: str, start: int = 0) -> str:
     return text.removeprefix("\ufeff") if start == 0 else text
 
 
-def read_json(path: Path | str) -> Any:
-    """The contents of a JSON file; a missing or malformed file raises `LessonsError`."""
+def read_json(path: Path | str, largest: float = math.inf) -> Any:
+    """The contents of a JSON file; over `largest` bytes or malformed: `LessonsError`."""
     try:
+        if Path(path).stat().st_size > largest:
+            raise LessonsError(f"over {largest:,} bytes", where=str(path))
         return json.loads(decode_utf8(Path(path).read_bytes(), str(path)))
     except LessonsError:
         raise
@@ -144,6 +148,35 @@ def read_json(path: Path | str) -> Any:
         raise LessonsError(f"not JSON: {error.msg}", where=place) from None
     except (ValueError, RecursionError) as error:  # a number or a nesting beyond Python's limits
         raise LessonsError(f"not JSON that can be read: {error}", where=str(path)) from None
+
+
+def field(data: Any, name: str, kind: Any, where: str) -> Any:
+    """The value under `name` in a JSON object, if it is of the type `kind`, as annotations say it.
+
+    What is missing counts as null; anything of another type raises `LessonsError`.
+
+    >>> field({"ids": [1, 2]}, "ids", list[int], "a.json")
+    [1, 2]
+    """
+    if not isinstance(data, dict):
+        raise LessonsError("not a JSON object", where=where)
+    value = data.get(name)
+    if not _is_a(value, kind):
+        words = kind.__name__ if type(kind) is type else kind
+        found = "missing" if value is None else repr(value)[:40]
+        raise LessonsError(f"{name} is {found}, not of the type {words}", where=where)
+    return value
+
+
+def _is_a(value: Any, kind: Any) -> bool:
+    """Whether a value has the type `kind` to its depth; true and false are no integers."""
+    parts = get_args(kind)
+    if isinstance(kind, UnionType):
+        return any(_is_a(value, part) for part in parts)
+    if type(value) is not (get_origin(kind) or kind):
+        return False
+    inner = value.values() if isinstance(value, dict) else value
+    return not parts or all(_is_a(one, parts[-1]) for one in inner)
 
 
 def sha256(path: Path) -> str:
