@@ -100,12 +100,12 @@ def fit(trainer: Trainer, source: DataSource, options: Train, console: Console) 
     known = known_tokens(source.tokenizer, vocab_size)
 
     def sample() -> str:
-        tokens = stream(trainer.model, source.prompt, 48, Sampler(0.3), allowed=known)
+        written = stream(trainer.model, source.prompt, 48, Sampler(0.3), allowed=known)
+        decode = source.tokenizer.decode_bytes
         try:
-            written = list(tokens)
-        except LessonsError as error:  # the step that follows says so, if it can't go on
+            texts = [visible(decode(ids)) for ids in (source.prompt, list(written))]
+        except LessonsError as error:  # training goes on as long as it can
             return f"no sample: {error.what}"
-        texts = [visible(source.tokenizer.decode_bytes(ids)) for ids in (source.prompt, written)]
         return " -> ".join(texts)
 
     before = [line["loss"] for line in read_log(options.out)]
