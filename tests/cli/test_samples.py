@@ -18,7 +18,7 @@ from transformer_lessons.training.trainer import Trainer
 
 
 def run(tmp_path, change):
-    """A run of 3 steps whose model has 64 ids more than its tokenizer; `change` spoils the model."""
+    """A run of 3 steps; the model has 64 ids more than its tokenizer, and `change` spoils it."""
     torch.manual_seed(0)
     model = Decoder(ModelConfig(320, 8, d_model=8, n_layers=1, n_heads=2, d_ff=8))
     with torch.no_grad():
