@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from transformer_lessons.errors import LessonsError
-from transformer_lessons.support.files import check_encoding, decode_utf8
+from transformer_lessons.support.files import check_start, decode_utf8
 from transformer_lessons.support.parquet import read_rows
 
 MAX_BYTES = 1_000_000  # of one document: a longer text comes as several
@@ -108,7 +108,7 @@ def read_file(path: Path, report: Report) -> Iterator[Document]:
     """The documents of one file; if it can't be read, or not to its end, that is reported."""
     try:
         with open(path, "rb") as file:
-            check_encoding(file.read(4), name_of(path))
+            check_start(file.read(64), name_of(path))
             file.seek(0)
             yield from READERS[path.suffix.lower()](file, name_of(path), report)
     except LessonsError as error:

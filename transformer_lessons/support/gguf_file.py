@@ -22,6 +22,7 @@ import torch
 from torch import Tensor
 
 from transformer_lessons.errors import LessonsError
+from transformer_lessons.support.files import check_start
 
 # Type numbers of ggml.h, for the types that are read and for those that an error can name.
 # fmt: off
@@ -156,6 +157,7 @@ class _Reader:
 
 
 def _read_contents(reader: _Reader, path: Path) -> GGUFFile:
+    check_start(reader.data[:64], reader.where)
     if reader.take(4, "header") != b"GGUF":
         raise reader.fail("not a GGUF file: it doesn't begin with GGUF", "header")
     (version,) = reader.numbers("I", "version")
