@@ -26,16 +26,17 @@ def read_rows(file: BinaryIO, source: str, start: int = 0) -> Iterator[tuple[int
         for group in range(table.metadata.num_row_groups):
             behind = first + table.metadata.row_group(group).num_rows
             if start < behind:
-                row = first
+                n_rows = 0
                 for batch in table.iter_batches(16, [group], ["text"], use_threads=False):
                     # As bytes, because a file can claim that anything is a string.
-                    for row, value in enumerate(batch.column(0).cast(pyarrow.large_binary()), row):
-                        last = row
-                        if row >= start:
-                            yield row, value.as_py()
-                    row += 1
-                if row != behind:  # damage between the pages, which have checksums, can hide some
-                    raise ValueError(f"row group {group} has {row - first} rows")
+                    for value in batch.column(0).cast(pyarrow.large_binary()):
+                        last, n_rows = first + n_rows, n_rows + 1
+                        if last >= start:
+                            yield last, value.as_py()
+                if (
+                    first + n_rows != behind
+                ):  # damage between the pages, which have checksums, can hide some
+                    raise ValueError(f"row group {group} has {n_rows} rows")
             first = behind
     except LessonsError:
         raise
