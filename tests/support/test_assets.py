@@ -220,7 +220,7 @@ def test_a_cache_that_can_not_be_made_or_written(tmp_path, cache, monkeypatch): 
     monkeypatch.setenv("TRANSFORMER_LESSONS_CACHE", str(tmp_path / "file" / "cache"))
     error = refusal(lambda: fetch("words"))
     assert error.what == "can't make the cache folder: Not a directory"
-    assert "TRANSFORMER_LESSONS_CACHE" in error.remedy
+    assert "TRANSFORMER_LESSONS_CACHE" in error.where
     (cache / "words.txt").mkdir(parents=True)
     monkeypatch.setenv("TRANSFORMER_LESSONS_CACHE", str(cache))
     assert "Is a directory" in refusal(lambda: fetch("words")).what
@@ -282,6 +282,14 @@ def test_anything_but_one_wheel_is_refused(cache, monkeypatch, returncode, names
     fake_run(monkeypatch, returncode=returncode, names=names)
     assert "can't fetch carrier==1.0" in refusal(lambda: fetch("words")).what
     assert not cache.exists()
+
+
+def test_a_download_without_end_is_given_up(cache, monkeypatch):  # SPEC S9
+    def run(command, **named):
+        raise subprocess.TimeoutExpired(command, named["timeout"])
+
+    monkeypatch.setattr(subprocess, "run", run)
+    assert "not there after 30 minutes" in refusal(lambda: fetch("words")).what
 
 
 def test_a_real_pip_that_finds_nothing(cache, monkeypatch, tmp_path):  # SPEC G9

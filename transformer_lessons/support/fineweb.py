@@ -26,10 +26,10 @@ def open_fineweb() -> Any:
 
 def open_parquet(paths: Iterable[Path | str]) -> Any:
     """The rows of parquet files on this disk, read as if they were far away."""
-    paths = [Path(path) for path in paths]
+    found = [Path(path) for path in paths]
     # One split, whatever a file's name says; and no brackets in it are a pattern.
-    files = {"train": [escape(str(path)) for path in paths]}
-    return _open_stream(", ".join(map(name_of, paths)), "parquet", data_files=files)
+    files = {"train": [escape(str(path)) for path in found]}
+    return _open_stream(", ".join(map(name_of, found)), "parquet", data_files=files)
 
 
 def _open_stream(source: str, kind: str, **options: Any) -> Any:
