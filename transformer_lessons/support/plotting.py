@@ -48,26 +48,24 @@ def byte_label(byte: int) -> str:
     return chr(byte) if 32 < byte < 127 else str(byte)
 
 
-def in_font(text: str) -> str:
-    """`text` with Python's escapes in place of characters that can't be drawn or seen.
+def drawable(text: str) -> str:
+    """`text` with what the book's font doesn't have spelled as an escape.
 
-    >>> in_font("né$") == "né$", in_font("中\\n")
-    (True, '\\\\u4e2d\\\\n')
+    >>> drawable("é日")
+    'é\\\\u65e5'
     """
-    from matplotlib.font_manager import findfont, get_font
+    from matplotlib import font_manager
 
-    glyph = get_font(findfont("DejaVu Sans")).get_char_index  # 0: the font has none
-    pairs = [(c, c.encode("unicode_escape").decode()) for c in text]
-    return "".join(c if c.isprintable() and glyph(ord(c)) else escape for c, escape in pairs)
+    font = font_manager.get_font(font_manager.findfont("DejaVu Sans"))
+    return "".join(c if font.get_char_index(ord(c)) else ascii(c)[1:-1] for c in text)
 
 
 def draw_weights(axes, weights, labels=None) -> None:
     """Draw attention weights (T, T) as a grid of blues with the numbers in it.
 
-    Row t, top to bottom, is the query at t; columns are keys. `labels` are the tokens, otherwise
-    their numbers; characters that the font lacks are written as in Python.
+    Row t, top to bottom, is the query at t; columns are keys. `labels` names the tokens, as plain
+    text: a $ is no formula, and what the font doesn't have is shown as \\u and a number.
     """
-    labels = [in_font(label) for label in labels or map(str, range(len(weights)))]
     n_tokens = len(weights)
     axes.imshow(weights, cmap=ONE_HUE, vmin=0, vmax=1)
     for t in range(n_tokens):
@@ -75,7 +73,10 @@ def draw_weights(axes, weights, labels=None) -> None:
             colour = "white" if weights[t][s] > 0.6 else INK
             text = f"{float(weights[t][s]):.2f}"
             axes.text(s, t, text, ha="center", va="center", fontsize=8, color=colour)
-    axes.set_xticks(range(n_tokens), labels, parse_math=False)  # "$" is a token like any other
-    axes.set_yticks(range(n_tokens), labels, parse_math=False)
+    for set_ticks in (axes.set_xticks, axes.set_yticks):
+        if labels is None:
+            set_ticks(range(n_tokens))
+        else:
+            set_ticks(range(n_tokens), map(drawable, labels), parse_math=False)
     axes.spines[["left", "bottom"]].set_visible(False)
     axes.tick_params(length=0)

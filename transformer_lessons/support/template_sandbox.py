@@ -33,18 +33,12 @@ from jinja2.visitor import NodeTransformer
 MOST_WORK, PER_PART, PER_VALUE = 10**8, 30, 32
 LARGEST = 2**20  # the most that one value, or the text at the end, may weigh
 LARGEST_INTEGER = 2**12  # bits
-FILTERS = """abs capitalize count d default dictsort e escape first float groupby int items
-    join last length list lower map max min reject rejectattr replace reverse safe select selectattr
-    sort string trim unique upper"""
-METHODS = {
-    str: """capitalize count endswith find index isalnum isalpha isdigit isspace join lower lstrip
-    partition removeprefix removesuffix replace rfind rpartition rsplit rstrip split splitlines
-    startswith strip title upper""",
-    dict: "get items keys values",
-    list | tuple: "count index",
-    LoopContext: """cycle changed depth depth0 first index index0 last length nextitem previtem
-    revindex revindex0""",
-}
+FILTERS = """abs capitalize count d default dictsort e escape first float int items join last length
+    list lower map max min reject rejectattr replace reverse safe select selectattr sort string trim
+    unique upper"""
+METHODS = """capitalize count endswith find get index isalnum isalpha isdigit isspace items join
+    keys lower lstrip partition removeprefix removesuffix replace rfind rpartition rsplit rstrip
+    split splitlines startswith strip title upper values"""
 
 
 def render_template(template: str, variables: dict[str, Any]) -> str:
@@ -136,9 +130,8 @@ class _Sandbox(ImmutableSandboxedEnvironment):
         """Let `is_safe_attribute` decide on `str.format` too."""
 
     def is_safe_attribute(self, owner: Any, name: str, value: Any) -> bool:
-        allowed = (names for kind, names in METHODS.items() if isinstance(owner, kind))
-        is_allowed = isinstance(owner, Namespace) or name in next(allowed, "").split()
-        return is_allowed and super().is_safe_attribute(owner, name, value)
+        is_known = isinstance(owner, LoopContext | Namespace) or name in METHODS.split()
+        return is_known and super().is_safe_attribute(owner, name, value)
 
 
 class _Pricing(NodeTransformer):
@@ -169,7 +162,7 @@ class _Pricing(NodeTransformer):
         return node
 
 
-def _call(name: str, *args: nodes.Expr) -> nodes.Call:
+def _call(name: str, *args: Any) -> nodes.Call:
     return nodes.Call(nodes.EnvironmentAttribute(name), list(args), [], None, None)
 
 
