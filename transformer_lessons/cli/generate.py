@@ -13,9 +13,14 @@ from rich.cells import cell_len
 from transformer_lessons.cli import models
 from transformer_lessons.cli.display import bar, sanitize, visible
 from transformer_lessons.errors import LessonsError
-from transformer_lessons.generation.generate import generate, stream_batch
+from transformer_lessons.generation.generate import (
+    eos_token_ids,
+    generate,
+    known_tokens,
+    stream_batch,
+)
 from transformer_lessons.generation.sampling import Sampler
-from transformer_lessons.generation.text_stream import TextStreamer, eos_token_ids
+from transformer_lessons.generation.text_stream import TextStreamer
 from transformer_lessons.tokenizers.tokenizer import Tokenizer
 
 BATCH_SIZE = 16  # texts that are written side by side
@@ -75,9 +80,11 @@ def check_options(options: Generate) -> None:
 def write_one(loaded: models.LoadedModel, prompt: str, options: Generate) -> None:
     """Write one text as it comes."""
     model, tokenizer, forward_fn = loaded.model, loaded.tokenizer, loaded.forward_fn
-    n, sampler, eos = options.max_new_tokens, options.sampler, eos_token_ids(tokenizer).values()
+    n, sampler, eos = options.max_new_tokens, options.sampler, eos_token_ids(tokenizer)
+    known = known_tokens(tokenizer, model.config.vocab_size)
     tokens = [tokenizer.encode_ordinary(prompt)]
-    steps = stream_batch(model, tokens, n, sampler, options.seed, eos, forward_fn=forward_fn)
+    choices = n, sampler, options.seed, eos
+    steps = stream_batch(model, tokens, *choices, forward_fn=forward_fn, allowed=known)
     if options.probabilities:
         for _, token, logits in steps:
             probability, columns = logits.softmax(-1)[token].item(), shutil.get_terminal_size()[0]
@@ -92,13 +99,15 @@ def write_one(loaded: models.LoadedModel, prompt: str, options: Generate) -> Non
 def write_many(loaded: models.LoadedModel, prompts: Sequence[str], options: Generate) -> None:
     """Write all texts, those of one batch together: JSON lines, or each below a heading."""
     model, tokenizer, forward_fn = loaded.model, loaded.tokenizer, loaded.forward_fn
-    n, sampler, eos = options.max_new_tokens, options.sampler, eos_token_ids(tokenizer).values()
+    n, sampler, eos = options.max_new_tokens, options.sampler, eos_token_ids(tokenizer)
+    known = known_tokens(tokenizer, model.config.vocab_size)
     n_samples = options.n_samples
     rows = [prompt for prompt in prompts for _ in range(n_samples)]
     for first in range(0, len(rows), BATCH_SIZE):
         batch = rows[first : first + BATCH_SIZE]
         encoded, seed = [tokenizer.encode_ordinary(text) for text in batch], options.seed + first
-        made = generate(model, encoded, n, sampler, seed, eos, forward_fn=forward_fn)
+        choices = n, sampler, seed, eos
+        made = generate(model, encoded, *choices, forward_fn=forward_fn, allowed=known)
         for number, (prompt, tokens) in enumerate(zip(batch, made, strict=True), start=first):
             streamer = TextStreamer(tokenizer, tokens, eos, options.stop)
             text = "".join(streamer)

@@ -22,7 +22,7 @@ from transformer_lessons.cli.run_folder import (
 from transformer_lessons.cli.train import Train
 from transformer_lessons.data.batches import consecutive_windows
 from transformer_lessons.errors import LessonsError
-from transformer_lessons.generation.generate import stream
+from transformer_lessons.generation.generate import known_tokens, stream
 from transformer_lessons.generation.sampling import Sampler
 from transformer_lessons.model.accounting import count_parameters
 from transformer_lessons.model.decoder import Decoder
@@ -97,9 +97,15 @@ def fit(trainer: Trainer, source: DataSource, options: Train, console: Console) 
     if source.unigram_loss is not None:
         levels[f"how often each {unit(source)}"] = source.unigram_loss
 
+    known = known_tokens(source.tokenizer, vocab_size)
+
     def sample() -> str:
-        written = list(stream(trainer.model, source.prompt, 48, Sampler(0.3)))
-        texts = [visible(source.tokenizer.decode_bytes(ids)) for ids in (source.prompt, written)]
+        written = stream(trainer.model, source.prompt, 48, Sampler(0.3), allowed=known)
+        decode = source.tokenizer.decode_bytes
+        try:
+            texts = [visible(decode(ids)) for ids in (source.prompt, list(written))]
+        except LessonsError as error:  # training goes on as long as it can
+            return f"no sample: {error.what}"
         return " -> ".join(texts)
 
     before = [line["loss"] for line in read_log(options.out)]
