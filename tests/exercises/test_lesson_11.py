@@ -18,7 +18,7 @@ def cases(name):
 
 def test_lesson_11_has_its_exercises():  # SPEC G4
     names = [exercise.id for exercise in lesson_exercises("11")]
-    expected = ("nudge", "two_paths", "backward", "sum_back", "matmul_back", "peak")
+    expected = ("nudge", "two_paths", "backward", "linear_back", "cumsum_back", "peak")
     assert names == [f"11.{name}" for name in expected]
 
 
@@ -60,18 +60,31 @@ def test_backward_is_a_sum_over_paths(case):  # SPEC G4
     assert reference("backward")(*case) == pytest.approx(expected)
 
 
-@pytest.mark.parametrize(("gradient", "shape"), cases("sum_back"))
-def test_sum_back_is_autograds(gradient, shape):  # SPEC G4
-    leaf = torch.zeros(shape, requires_grad=True)
-    ((torch.ones_like(gradient) + leaf) * gradient).sum().backward()
-    torch.testing.assert_close(reference("sum_back")(gradient, shape), leaf.grad)
+@pytest.mark.parametrize(("x", "weight", "gradient"), cases("linear_back"))
+def test_linear_back_is_autograds(x, weight, gradient):  # SPEC G4
+    bias = torch.zeros(len(weight))
+    leaves = [tensor.clone().requires_grad_() for tensor in (x, weight, bias)]
+    expected = torch.autograd.grad(torch.nn.functional.linear(*leaves), leaves, gradient)
+    torch.testing.assert_close(reference("linear_back")(x, weight, gradient), expected)
 
 
-@pytest.mark.parametrize(("a", "b", "gradient"), cases("matmul_back"))
-def test_matmul_back_is_autograds(a, b, gradient):  # SPEC G4
-    leaves = [a.clone().requires_grad_(), b.clone().requires_grad_()]
-    expected = torch.autograd.grad(leaves[0] @ leaves[1], leaves, gradient)
-    torch.testing.assert_close(reference("matmul_back")(a, b, gradient), expected)
+def test_linear_back_by_hand():  # SPEC G4
+    of_x, of_weight, of_bias = reference("linear_back")(*cases("linear_back")[0])
+    assert of_x.tolist() == [[[1.0, 2.0], [6.0, 8.0]]]  # row 0 of the weight, twice row 1
+    assert of_weight.tolist() == [[1.0, 2.0], [0.0, 2.0]]
+    assert of_bias.tolist() == [1.0, 2.0]
+
+
+@pytest.mark.parametrize("case", cases("cumsum_back"))
+def test_cumsum_back_is_autograds(case):  # SPEC G4
+    leaf = torch.zeros(len(case[0]), requires_grad=True)
+    leaf.cumsum(0).backward(*case)
+    torch.testing.assert_close(reference("cumsum_back")(*case), leaf.grad)
+
+
+def test_cumsum_back_by_hand():  # SPEC G4
+    got = reference("cumsum_back")(torch.tensor([1.0, 10.0, 100.0]))
+    assert got.tolist() == [111.0, 110.0, 100.0]
 
 
 @pytest.mark.parametrize(("n_blocks", "inside", "between", "segment"), cases("peak"))

@@ -1,4 +1,4 @@
-"""Tensors that remember what they were computed from, and the way back to gradients. Lesson 11.
+"""Tensors that remember what they were computed from, and gradients by going back. Lesson 11.
 
 Sources: Rumelhart et al. 1986, "Learning Representations by Back-propagating Errors"; Baydin et
 al. 2018, "Automatic Differentiation in Machine Learning: a Survey".
@@ -145,7 +145,7 @@ def _node(value: Any, like: Node) -> Node:
 
 
 def checkpoint(function: Callable[[Node], Node], x: Node) -> Node:
-    """function(x), of which nothing is kept but x: on the way back it is computed once more.
+    """function(x), of which nothing is kept but x: the backward pass computes it again.
 
     Source: Chen et al. 2016, "Training Deep Nets with Sublinear Memory Cost".
     """

@@ -1,4 +1,4 @@
-"""The exercises of lesson 11: nudges, paths, the way back, and what it keeps."""
+"""The exercises of lesson 11: nudges, paths, the backward pass, and what it keeps."""
 
 import torch
 from torch import Tensor
@@ -180,7 +180,7 @@ BACKWARD = Exercise(
         ),
         WrongAnswer(
             lambda inputs: [0.0] * len(inputs),
-            "Everything is 0: the way back has to start with a 1 at the loss.",
+            "Everything is 0: the backward pass starts with a 1 at the loss.",
         ),
         WrongAnswer(
             lambda inputs: [*_backward(inputs)[:-1], 0.0],
@@ -194,129 +194,130 @@ BACKWARD = Exercise(
 )
 
 
-def _sum_back(gradient: Tensor, shape: tuple[int, ...]) -> Tensor:
-    """Sum `gradient` over the dimensions along which `shape` was repeated."""
-    while gradient.ndim > len(shape):
-        gradient = gradient.sum(dim=0)
-    for dim, size in enumerate(shape):
-        if size == 1:
-            gradient = gradient.sum(dim=dim, keepdim=True)
-    return gradient
+def _linear_back(x: Tensor, weight: Tensor, gradient: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """The gradients of x (B, T, D), weight (F, D) and bias (F,) of x @ weight.T + bias."""
+    rows, by_token = x.flatten(0, 1), gradient.flatten(0, 1)
+    return gradient @ weight, by_token.T @ rows, by_token.sum(dim=0)
 
 
-def _first_only(gradient, shape):
-    while gradient.ndim > len(shape):
-        gradient = gradient[0]
-    for dim, size in enumerate(shape):
-        if size == 1:
-            gradient = gradient.narrow(dim, 0, 1)
-    return gradient
+def _linear_mean(x, weight, gradient):
+    of_x, of_weight, of_bias = _linear_back(x, weight, gradient)
+    n_tokens = x.shape[0] * x.shape[1]
+    return of_x, of_weight / n_tokens, of_bias / n_tokens
 
 
-def _leading_only(gradient, shape):
-    while gradient.ndim > len(shape):
-        gradient = gradient.sum(dim=0)
-    return gradient
+def _linear_bias_of_sequences(x, weight, gradient):
+    return (*_linear_back(x, weight, gradient)[:2], gradient.sum(dim=1))
 
 
-def _ones_only(gradient, shape):
-    missing = gradient.ndim - len(shape)
-    for dim, size in enumerate(shape):
-        if size == 1:
-            gradient = gradient.sum(dim=dim + missing, keepdim=True)
-    return gradient
+def _linear_bias_unsummed(x, weight, gradient):
+    return (*_linear_back(x, weight, gradient)[:2], gradient)
 
 
-_COUNT = torch.arange(1.0, 7.0).view(2, 3)
+def _linear_weight_of_sequences(x, weight, gradient):
+    of_x, _, of_bias = _linear_back(x, weight, gradient)
+    return of_x, gradient.mT @ x, of_bias
 
-SUM_BACK = Exercise(
-    id="11.sum_back",
+
+def _linear_weight_transposed(x, weight, gradient):
+    of_x, of_weight, of_bias = _linear_back(x, weight, gradient)
+    return of_x, of_weight.T, of_bias
+
+
+def _linear_transposed(x, weight, gradient):
+    return gradient @ weight.T, *_linear_back(x, weight, gradient)[1:]
+
+
+_COUNT = torch.arange(8.0).view(2, 2, 2)
+
+LINEAR_BACK = Exercise(
+    id="11.linear_back",
     cases=(
-        (_COUNT, (3,)),
-        (_COUNT, (2, 1)),
-        (_COUNT, (2, 3)),
-        (torch.arange(24.0).view(2, 3, 4), (3, 1)),
-        (_COUNT, ()),
+        (
+            torch.tensor([[[1.0, 2.0], [0.0, 1.0]]]),
+            torch.tensor([[1.0, 2.0], [3.0, 4.0]]),
+            torch.tensor([[[1.0, 0.0], [0.0, 2.0]]]),
+        ),
+        (_COUNT, torch.tensor([[0.0, 1.0], [-2.0, 5.0]]), (_COUNT - 3) * 0.5),
+        (
+            torch.arange(18.0).view(2, 3, 3) / 10,
+            torch.arange(9.0).view(3, 3).square() / 10,
+            torch.arange(18.0).view(2, 3, 3) % 5 - 2,
+        ),
     ),
-    reference=_sum_back,
+    reference=_linear_back,
     wrong_answers=(
         WrongAnswer(
-            lambda gradient, shape: (
-                _sum_back(gradient, shape) * (torch.zeros(shape).numel() / gradient.numel())
-            ),
-            "This is a mean: every use of a number counts in full, so the parts are summed.",
+            _linear_transposed,
+            "The gradient of x uses the transposed weight: forward it was transposed, back it "
+            "isn't.",
         ),
         WrongAnswer(
-            _first_only,
-            "Only the first use of each number counts here: all uses have to be added up.",
+            _linear_weight_transposed,
+            "The gradient of the weight is transposed: its rows belong to the results.",
         ),
         WrongAnswer(
-            _leading_only,
-            "Dimensions of size 1 were repeated as well, and have to be summed.",
+            _linear_weight_of_sequences,
+            "This has one gradient of the weight for each sequence: the same weight served all.",
         ),
         WrongAnswer(
-            _ones_only,
-            "Dimensions that the array doesn't have at all were put in front: sum over them.",
+            _linear_bias_of_sequences,
+            "The bias is summed over the tokens of a sequence, but not over the sequences.",
         ),
         WrongAnswer(
-            lambda gradient, shape: gradient.sum().expand(shape),
-            "Everything is summed: only the dimensions that were repeated should be.",
+            _linear_bias_unsummed,
+            "The bias was added to every token, so the gradients of all tokens are summed.",
         ),
         WrongAnswer(
-            lambda gradient, shape: _sum_back(gradient, shape).squeeze(),
-            "A dimension of size 1 is lost: keep it, the gradient has the shape of the array.",
+            _linear_mean,
+            "Weight and bias have means over the tokens: each use counts in full, so sum.",
         ),
     ),
     hints=(
-        "Broadcasting does two things: it puts dimensions in front, and it stretches those of 1.",
-        "While there are too many dimensions, sum over the first. Then look at each size of 1.",
+        "Do one token first. Then ask what is used by all tokens, and what by one only.",
+        "With all tokens as the rows of one matrix, the weight needs a single matrix product.",
     ),
 )
 
 
-def _matmul_back(a: Tensor, b: Tensor, gradient: Tensor) -> tuple[Tensor, Tensor]:
-    """The gradients of both factors of a @ b."""
-    return gradient @ b.T, a.T @ gradient
+def _cumsum_back(gradient: Tensor) -> Tensor:
+    """x[t] is a part of y[t] and of all that come after it."""
+    return gradient.flip(0).cumsum(0).flip(0)
 
 
-_A = torch.tensor([[1.0, 2.0], [3.0, 4.0]])
-_B = torch.tensor([[0.0, 1.0], [-2.0, 5.0]])
-_G = torch.tensor([[1.0, 0.0], [2.0, -1.0]])
-_SQUARE = torch.arange(9.0).view(3, 3)
-
-MATMUL_BACK = Exercise(
-    id="11.matmul_back",
-    cases=((_A, _B, _G), (_SQUARE, _SQUARE.square() - 4, (_SQUARE - 3) * 0.5)),
-    reference=_matmul_back,
+CUMSUM_BACK = Exercise(
+    id="11.cumsum_back",
+    cases=(
+        (torch.tensor([1.0, 10.0, 100.0]),),
+        (torch.tensor([2.0]),),
+        (torch.tensor([0.5, -1.0, 2.0, 0.0, 3.0]),),
+    ),
+    reference=_cumsum_back,
     wrong_answers=(
         WrongAnswer(
-            lambda a, b, gradient: (gradient @ b, a @ gradient),
-            "Nothing is transposed: a number of A meets a row of B, and the gradient's row too.",
+            lambda gradient: gradient.cumsum(0),
+            "This adds the gradients of earlier sums: x[t] is a part of y[t] and of later ones.",
         ),
         WrongAnswer(
-            lambda a, b, gradient: (b.T @ gradient, gradient @ a.T),
-            "The factors stand in the wrong order: B was on the right, and so is its transpose.",
+            lambda gradient: gradient.clone(),
+            "Each number counts only for the sum at its own place: it is in the later ones, too.",
         ),
         WrongAnswer(
-            lambda a, b, gradient: _matmul_back(a, b, gradient)[::-1],
-            "The gradients of A and B are exchanged.",
+            lambda gradient: _cumsum_back(gradient) - gradient,
+            "The sum at its own place is left out: y[t] contains x[t].",
         ),
         WrongAnswer(
-            lambda a, b, gradient: (gradient * b, gradient * a),
-            "This is the way back through a product element by element, not a matrix product.",
+            lambda gradient: gradient.sum().expand(len(gradient)),
+            "Every number gets all gradients, but x[t] is no part of the sums before y[t].",
         ),
         WrongAnswer(
-            lambda a, b, gradient: (b.T, a.T),
-            "The gradient of the result is not used: these are local derivatives only.",
-        ),
-        WrongAnswer(
-            lambda a, b, gradient: (gradient @ b.T, gradient.T @ a),
-            "The gradient of B is transposed: its rows belong to the columns of A.",
+            lambda gradient: gradient * torch.arange(len(gradient), 0, -1),
+            "The uses are counted right, but each of them brings the gradient of its own sum.",
         ),
     ),
     hints=(
-        "Work out one number: where in Y does the number in row 0, column 1 of A go?",
-        "If A were (2, 3) and B (3, 4), then Y would be (2, 4): what fits?",
+        "x[0] is a part of every sum. Of how many is the last number a part, and of which?",
+        "For the gradients 1, 10 and 100, the first number gets 111 and the last one 100.",
     ),
 )
 
@@ -337,7 +338,7 @@ PEAK = Exercise(
         ),
         WrongAnswer(
             lambda n_blocks, inside, between, segment: n_blocks // segment * between,
-            "This is what is kept between the two passes: on the way back a segment's inside "
+            "This is what is kept between the two passes: in the backward pass a segment's inside "
             "comes on top.",
         ),
         WrongAnswer(
@@ -359,4 +360,4 @@ PEAK = Exercise(
     ),
 )
 
-EXERCISES = (NUDGE, TWO_PATHS, BACKWARD, SUM_BACK, MATMUL_BACK, PEAK)
+EXERCISES = (NUDGE, TWO_PATHS, BACKWARD, LINEAR_BACK, CUMSUM_BACK, PEAK)
