@@ -222,6 +222,19 @@ def test_several_numbers_need_their_gradient():
         Node(torch.ones(2, 3)).exp().backward()
 
 
+def test_a_vector_is_no_factor():
+    vector, matrix = Node(torch.ones(2)), Node(torch.ones(2, 2))
+    for factors in ((vector, matrix), (matrix, vector)):
+        with pytest.raises(LessonsError, match="a factor is not a matrix"):
+            factors[0] @ factors[1]
+
+
+@pytest.mark.parametrize("target", [-100, -1, 4])
+def test_a_target_outside_the_vocabulary_is_refused(target):
+    with pytest.raises(LessonsError, match="a target is not in the vocabulary"):
+        Node(torch.zeros(2, 4)).cross_entropy(torch.tensor([0, target]))
+
+
 def test_pytorch_keeps_no_record():
     parameter = torch.ones(2, requires_grad=True)
     node = Node(parameter)

@@ -45,10 +45,7 @@ class Node:
         return order
 
     def backward(self, gradient: Tensor | None = None) -> None:
-        """Add the gradient of this number with respect to each leaf to the leaf's `grad`.
-
-        A node of several numbers needs their `gradient`, from what was computed out of them.
-        """
+        """Add the gradient of this number to the `grad` of each leaf; several need a `gradient`."""
         if gradient is None and self.data.numel() != 1:
             what = f"backward from {self.data.numel()} numbers needs their gradient"
             raise LessonsError(what, where="backward", remedy="Or take their sum or mean first.")
@@ -73,6 +70,8 @@ class Node:
 
     def __matmul__(self, other: "Node") -> "Node":
         a, b = self, other
+        if min(a.data.ndim, b.data.ndim) < 2:
+            raise LessonsError("a factor is not a matrix", where="@", remedy="Reshape it first.")
         return Node(a.data @ b.data, (a, lambda g: g @ b.data.mT), (b, lambda g: a.data.mT @ g))
 
     def __getitem__(self, index: Any) -> "Node":
@@ -129,6 +128,8 @@ class Node:
 
     def cross_entropy(self, targets: Tensor) -> "Node":
         """The mean of -log softmax(logits)[target]; its gradient is (softmax - one-hot) / n."""
+        if not 0 <= int(targets.min()) <= int(targets.max()) < self.data.shape[-1]:
+            raise LessonsError("a target is not in the vocabulary", where="cross_entropy")
         log_p = self.data.flatten(0, -2).log_softmax(dim=-1)
         chosen = torch.arange(len(log_p)), targets.flatten()
 
