@@ -38,7 +38,8 @@ class ByteTokenizer:
     'aé'
     """
 
-    n_vocab, eos_ids = 256, ()
+    n_vocab = 256
+    eos_ids: tuple[int, ...] = ()  # no byte ends a text
 
     @property
     def special_tokens(self) -> dict[str, int]:
