@@ -17,4 +17,8 @@ def test_tokens_are_plain_text_in_figures():
         figure.canvas.draw()
         texts = [label.get_text() for label in axes.get_yticklabels()]
         assert texts == ["$x^2", "$y$", "\\u65e5\\n"]
-        draw_weights(Figure().subplots(), np.eye(2))  # without labels
+        figure = Figure()
+        axes = figure.subplots()
+        draw_weights(axes, np.eye(2))
+        figure.canvas.draw()
+        assert [label.get_text() for label in axes.get_xticklabels()] == ["0", "1"]
