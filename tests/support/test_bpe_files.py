@@ -159,7 +159,8 @@ def test_every_kind_of_damage_is_named(path, good, name, value, what, where):  #
     [
         (b"", "not JSON: "),
         (b"{", "not JSON: "),
-        (b"\xff\xfe", "not UTF-8 text"),
+        (b"\xff\xff", "not UTF-8: byte 0"),
+        (b"\xff\xfe", "it is UTF-16, not UTF-8"),
         (b"[" * 100_000, "not JSON that can be read: "),
         (b'{"a":' * 100_000, "not JSON that can be read: "),
         (b"9" * 5_000, "not JSON that can be read: "),

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from transformer_lessons.errors import LessonsError
+from transformer_lessons.support.files import check_encoding, decode_utf8
 from transformer_lessons.support.parquet import read_rows
 
 MAX_BYTES = 1_000_000  # of one document: a longer text comes as several
@@ -107,6 +108,8 @@ def read_file(path: Path, report: Report) -> Iterator[Document]:
     """The documents of one file; if it can't be read, or not to its end, that is reported."""
     try:
         with open(path, "rb") as file:
+            check_encoding(file.read(4), name_of(path))
+            file.seek(0)
             yield from READERS[path.suffix.lower()](file, name_of(path), report)
     except LessonsError as error:
         if report is refuse:
@@ -127,9 +130,9 @@ def read_text(file: BinaryIO, source: str, report: Report) -> Iterator[Document]
             report(Dropped(where, "empty"))
             continue
         try:
-            yield Document(piece.decode("utf-8"), where, is_end)
-        except UnicodeDecodeError as error:
-            report(Dropped(where, "not UTF-8", f"byte {place + error.start}"))
+            yield Document(decode_utf8(piece, where, place), where, is_end)
+        except LessonsError as error:
+            report(Dropped(where, *error.what.split(": ")))
 
 
 def read_pieces(file: BinaryIO) -> Iterator[tuple[int, bytes, bool]]:
@@ -172,9 +175,9 @@ def read_json_lines(file: BinaryIO, source: str, report: Report) -> Iterator[Doc
             report(Dropped(where, "line too long", f"over {MAX_LINE:,} bytes"))
             continue
         try:
-            record = json.loads(line.decode("utf-8-sig"))
-        except UnicodeDecodeError as error:
-            report(Dropped(where, "not UTF-8", f"byte {error.start} of the line"))
+            record = json.loads(decode_utf8(line, where))
+        except LessonsError as error:
+            report(Dropped(where, *error.what.split(": ")))
         except (ValueError, RecursionError) as error:
             report(Dropped(where, "not JSON", str(error)))
         else:

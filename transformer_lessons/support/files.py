@@ -1,5 +1,6 @@
-"""Writing files and folders so that they are whole or not there; reading JSON; hashes of files."""
+"""Writing files and folders so that they are whole or not there; reading text, JSON; hashes."""
 
+import codecs
 import hashlib
 import json
 import os
@@ -10,6 +11,11 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from transformer_lessons.errors import LessonsError
+
+# The byte-order marks of other encodings; UTF-32's begin as UTF-16's do, so they come first.
+OTHER_MARKS = {codecs.BOM_UTF32_LE: "UTF-32", codecs.BOM_UTF32_BE: "UTF-32"}
+OTHER_MARKS |= {codecs.BOM_UTF16_LE: "UTF-16", codecs.BOM_UTF16_BE: "UTF-16"}
+SAVE = "Save it as UTF-8."
 
 
 @contextmanager
@@ -42,6 +48,13 @@ def replace_file(path: Path, content: str | bytes) -> None:
     """Write `content` (text as UTF-8) to `path`, as `new_file` does."""
     with new_file(path) as file:
         file.write(content.encode("utf-8") if isinstance(content, str) else content)
+
+
+def write_json(path: Path, value: Any, indent: int | None = None) -> None:
+    """Write `value` to `path` as JSON and a line break, as `new_file` does; no nan, no infinity."""
+    with new_file(path) as file:
+        text = json.dumps(value, indent=indent, ensure_ascii=False, allow_nan=False)
+        file.write(text.encode("utf-8") + b"\n")
 
 
 @contextmanager
@@ -92,14 +105,40 @@ def sync_folder(folder: Path) -> None:
         os.close(handle)
 
 
+def check_encoding(data: bytes, where: str) -> None:
+    """Raise `LessonsError` if a file that begins with `data` says that it is UTF-16 or UTF-32."""
+    for mark, name in OTHER_MARKS.items():
+        if data.startswith(mark):
+            raise LessonsError(f"it is {name}, not UTF-8", where=where, remedy=SAVE)
+
+
+def decode_utf8(data: bytes, where: str, start: int = 0) -> str:
+    """The text of UTF-8 `data`, without the byte-order mark that some editors put in front of it.
+
+    `start` is where `data` begins in its file. Anything else raises `LessonsError`: UTF-16 and
+    UTF-32 by name, other bytes by their place.
+
+    >>> decode_utf8(bytes([0xEF, 0xBB, 0xBF]) + b"one", "a.txt")
+    'one'
+    """
+    if start == 0:
+        check_encoding(data, where)
+    try:
+        text = data.decode("utf-8")
+    except UnicodeDecodeError as error:
+        what = f"not UTF-8: byte {start + error.start}"
+        raise LessonsError(what, where=where, remedy=SAVE) from None
+    return text.removeprefix("\ufeff") if start == 0 else text
+
+
 def read_json(path: Path | str) -> Any:
     """The contents of a JSON file; a missing or malformed file raises `LessonsError`."""
     try:
-        return json.loads(Path(path).read_text(encoding="utf-8"))
+        return json.loads(decode_utf8(Path(path).read_bytes(), str(path)))
+    except LessonsError:
+        raise
     except OSError as error:
         raise LessonsError(f"can't read it: {error.strerror}", where=str(path)) from None
-    except UnicodeDecodeError:
-        raise LessonsError("not UTF-8 text", where=str(path)) from None
     except json.JSONDecodeError as error:
         place = f"{path}, line {error.lineno}, column {error.colno}"
         raise LessonsError(f"not JSON: {error.msg}", where=place) from None
