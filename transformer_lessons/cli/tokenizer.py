@@ -4,7 +4,7 @@ import base64
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -213,8 +213,8 @@ def token_facts(path: Path) -> dict[str, str] | None:
     if path.suffix != ".npy" or not path.is_file():
         return None
     facts = open_tokens(path).facts
-    rows = {name: str(value) for name, value in asdict(facts).items()}
-    return rows | {"bytes per token": f"{facts.n_bytes / max(facts.n_tokens, 1):.2f}"}
+    rows = {name: str(value) for name, value in facts.items()}
+    return rows | {"bytes per token": f"{facts['n_bytes'] / max(facts['n_tokens'], 1):.2f}"}
 
 
 def sample_text(path: Path | None) -> str:

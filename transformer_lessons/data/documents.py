@@ -1,17 +1,16 @@
-"""Documents as token ids, one after another, each with its end. Lesson 4."""
+"""Documents: one text cut into several, split into sides, and written as token ids. Lesson 4."""
 
+import hashlib
 import warnings
 from collections import Counter
 from collections.abc import Iterable, Iterator
-
-import torch
-from torch import Tensor
 
 from transformer_lessons.errors import LessonsError
 from transformer_lessons.support.documents import Document
 from transformer_lessons.tokenizers.tokenizer import Tokenizer
 
 END_OF_TEXT = "<|endoftext|>"
+SPLITS = ("train", "validation", "test")
 
 
 def separate_documents(documents: Iterable[Document], separator: str) -> Iterator[Document]:
@@ -40,6 +39,20 @@ def separate_documents(documents: Iterable[Document], separator: str) -> Iterato
         raise LessonsError(f"{separator!r} is nowhere in the text", where="separator")
 
 
+def split_of(text: str, validation: float, test: float, seed: int = 0) -> str:
+    """The split of a document: "train", "validation" or "test", by the hash of its text.
+
+    The first 64 bits of BLAKE2b(seed, text), as a number u from 0 to 1, decide: test if u < test,
+    validation if u < test + validation, else train. No other document has a say.
+
+    >>> [split_of(text, validation=0.25, test=0.25) for text in ("one", "two", "three")]
+    ['train', 'train', 'validation']
+    """
+    data, key = text.encode("utf-8", errors="surrogatepass"), seed.to_bytes(8, "little")
+    u = int.from_bytes(hashlib.blake2b(data, digest_size=8, key=key).digest(), "little") / 2**64
+    return "test" if u < test else "validation" if u < test + validation else "train"
+
+
 def encode_documents(
     documents: Iterable[Document], tokenizer: Tokenizer
 ) -> Iterator[tuple[Document, list[int]]]:
@@ -57,27 +70,3 @@ def encode_documents(
     if counts := ", ".join(f"{token} ({n:,})" for token, n in sorted((+found).items())):
         what = f"special tokens stand in the text and were encoded as plain text: {counts}"
         warnings.warn(f"{what}. A separator splits documents there.", stacklevel=2)
-
-
-def encode_and_hold_out(
-    documents: Iterable[Document],
-    tokenizer: Tokenizer,
-    held_out: float = 0.1,
-    separator: str | None = None,
-) -> tuple[Tensor, Tensor]:
-    """All documents as one row of ids: those to train on, and the last share `held_out` of them.
-
-    With a `separator`, documents are split there too, and whole documents are held out.
-    """
-    if separator is not None:
-        documents = separate_documents(documents, separator)
-    rows, ends, n_ids = [torch.empty(0, dtype=torch.long)], [], 0
-    for document, ids in encode_documents(documents, tokenizer):
-        rows.append(torch.tensor(ids, dtype=torch.long))
-        n_ids += len(ids)
-        ends += [n_ids] if document.is_end else []
-    n_train = n_ids - int(n_ids * held_out)
-    if separator is not None and len(ends) > 1:  # move it to the nearest end of a document
-        n_train = min(ends[:-1], key=lambda end: abs(end - n_train))
-    tokens = torch.cat(rows)
-    return tokens[:n_train], tokens[n_train:]
