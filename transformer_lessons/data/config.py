@@ -3,8 +3,16 @@
 from dataclasses import asdict, dataclass
 from typing import Annotated, Any
 
-from transformer_lessons import config as fields
-from transformer_lessons.config import Allowed, BelowOne, Fraction
+from transformer_lessons.config import (
+    Allowed,
+    BelowOne,
+    Count,
+    Fraction,
+    Seed,
+    check_fields,
+    config_from_dict,
+    one_of,
+)
 from transformer_lessons.errors import LessonsError
 
 # Banding finds few pairs below 0.7; a lower threshold would promise what it can't keep.
@@ -16,17 +24,17 @@ class DataConfig:
     """The choices of `prepare`. Impossible values raise `LessonsError`, naming the field."""
 
     cleaning: bool = True  # whether `clean` comes first
-    min_characters: fields.Count = 100  # a shorter text is dropped
+    min_characters: Count = 100  # a shorter text is dropped
     min_letters: Fraction = 0.5  # least share of letters and digits in what is not white space
     min_compressed: Fraction = 0.1  # least size after compression, as a share of the text's
-    duplicates: Annotated[str, fields.one_of("near", "exact", "keep")] = "near"  # what is dropped
+    duplicates: Annotated[str, one_of("near", "exact", "keep")] = "near"  # what is dropped
     similarity: Similarity = 0.8  # share of common shingles that makes texts near duplicates
     validation: BelowOne = 0.05  # share of the documents for validation
     test: BelowOne = 0.05  # share of the documents for testing; the rest is trained on
-    seed: fields.Seed = 0  # of the split
+    seed: Seed = 0  # of the split
 
     def __post_init__(self) -> None:
-        fields.check_fields(self)
+        check_fields(self)
         if self.validation + self.test >= 1:
             shares = f"validation = {self.validation} and test = {self.test}"
             what, remedy = f"{shares} leave nothing to train on", "Their sum is below 1."
@@ -39,4 +47,4 @@ class DataConfig:
     @classmethod
     def from_dict(cls, values: dict[str, Any], where: str = "DataConfig") -> "DataConfig":
         """The inverse of `to_dict`; unknown keys raise `LessonsError`."""
-        return fields.config_from_dict(cls, values, where)
+        return config_from_dict(cls, values, where)

@@ -7,10 +7,9 @@ import hashlib
 
 import numpy as np
 
-N_CHARACTERS = 20  # of a shingle
 N_BANDS, N_ROWS = 16, 8  # bands of a signature, and numbers in a band
 _random = np.random.RandomState(0)  # NumPy promises that its numbers stay the same
-FACTORS = _random.randint(2**32, size=N_CHARACTERS, dtype=np.uint32)
+FACTORS = _random.randint(2**32, size=20, dtype=np.uint32)
 # x → a x + b mod 2^32, a odd, shuffles all 32-bit numbers: 128 such a and b.
 SHUFFLES = _random.randint(2**32, size=(N_BANDS * N_ROWS, 2), dtype=np.uint32)
 SHUFFLES[:, 0] |= 1
@@ -35,17 +34,17 @@ class ExactDuplicates:
         return earlier
 
 
-def shingles(text: str) -> np.ndarray:
-    """A number for each piece of 20 characters of `text`, in order: (len(text) - 19,), 32 bits.
+def shingles(text: str, n: int = 20) -> np.ndarray:
+    """A number for each piece of `n` characters of `text`, in order: (len(text) - n + 1,), 32 bits.
 
-    The number of the piece c_1 ... c_20 is Σ c_i f_i mod 2^32, with random factors f. A shorter
-    text is one piece.
+    The number of the piece c_1 ... c_n is Σ c_i f_i mod 2^32, with random factors f; n is at most
+    20. A shorter text is one piece.
 
-    >>> len(shingles("hello hello, " * 3)), len(set(shingles("hello hello, " * 3).tolist()))
-    (20, 13)
+    >>> len(shingles("hello hello", n=5)), len(set(shingles("hello hello", n=5).tolist()))
+    (7, 6)
     """
     characters = np.frombuffer(text.encode("utf-32-le", errors="surrogatepass"), np.uint32)
-    n = min(len(characters), N_CHARACTERS)
+    n = min(len(characters), n)
     return np.lib.stride_tricks.sliding_window_view(characters, n) @ FACTORS[:n]
 
 

@@ -1,5 +1,6 @@
 """The tokenizer of GPT and its kin: bytes, joined into longer ones by merges. Lesson 3."""
 
+import re
 import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import lru_cache
@@ -32,6 +33,8 @@ from transformer_lessons.tokenizers.pretokenizer import (
 )
 
 N_CACHED, LONGEST_CACHED = 100_000, 256  # pre-tokens remembered, of so many characters at most
+# What no merge makes, because every pattern cuts it, and many vocabularies have for marks.
+MARK = re.compile(rb"<\|.+\|>|</?(s|pad|unk|bos|eos|mask)>|\[(PAD|UNK|CLS|SEP|MASK)\]")
 HELD = 1 << 16  # characters of a stream that are gathered before they are encoded
 
 
@@ -39,10 +42,9 @@ class BPETokenizer:
     """Byte-pair encoding on bytes: any text in, the same text out, whatever it was trained on.
 
     `vocab` maps ids to tokens, `merges` are pairs of tokens, the first learned first (None: ids are
-    in the order of merges), and `special_tokens` are strings that stand for themselves; those not
-    yet in `vocab` get the next ids. `pattern` names how text is cut into pre-tokens. Some published
-    vocabularies lack the `missing_bytes`: a text that needs one raises `LessonsError`.
-    `normal_form="NFC"` first joins accents to their letters, as some models were trained.
+    in their order), and `special_tokens` stand for themselves; those not yet in `vocab` get the
+    next ids. `pattern` names how text is cut into pre-tokens. Some published vocabularies lack the
+    `missing_bytes`, and some models want accents joined to their letters: `normal_form="NFC"`.
 
     >>> tokenizer = BPETokenizer.train("low lower lowest", vocab_size=258)
     >>> [tokenizer.vocab[token] for token in tokenizer.encode("lower")]
@@ -65,12 +67,14 @@ class BPETokenizer:
         self.missing_bytes, self.normal_form = sorted(missing_bytes), normal_form
         special = set(self.special_tokens.values())
         self.ids = {token: id for id, token in self.vocab.items() if id not in special}
+        if unnamed := [token for token in self.ids if MARK.fullmatch(token)]:
+            what = f"{unnamed[0]!r} is in the vocabulary, but not among the special tokens"
+            raise LessonsError(what, where="special_tokens", remedy="Name it there as well.")
         self.merges = merges_of_ranks(self.ids) if merges is None else list(merges)
         check_parts(self.parts)
         self.ranks = {left + right: rank for rank, (left, right) in enumerate(self.merges)}
-        possible = set(merges_of_ranks(self.ranks))
-        if wrong := [pair for pair in map(tuple, self.merges) if pair not in possible]:
-            what = f"{wrong[0]} is a merge whose two parts never meet after the merges before"
+        if wrong := set(map(tuple, self.merges)).difference(merges_of_ranks(self.ranks)):
+            what = f"{min(wrong)} is a merge whose two parts never meet after the merges before"
             raise LessonsError(what, where="merges")
         split_pattern(pattern)  # an unknown one is refused here, not when it is first used
         self.encode_cached = lru_cache(N_CACHED)(self.encode_pretoken)
@@ -137,11 +141,9 @@ class BPETokenizer:
         pretokens = pretokenize(text, self.pattern)
         if max(map(len, pretokens), default=0) <= LONGEST_CACHED:
             return list(chain.from_iterable(map(self.encode_cached, pretokens)))
-        ids: list[int] = []
-        for pretoken in pretokens:  # those as long as a page would fill memory: not remembered
-            short = len(pretoken) <= LONGEST_CACHED
-            ids += self.encode_cached(pretoken) if short else self.encode_pretoken(pretoken)
-        return ids
+        # Those as long as a page would fill memory, and are not remembered.
+        encode = (self.encode_pretoken, self.encode_cached)
+        return [id for p in pretokens for id in encode[len(p) <= LONGEST_CACHED](p)]
 
     def encode(self, text: str, allowed_special: Iterable[str] | str = ()) -> list[int]:
         """The ids of `text`; special tokens in it become their ids if they are allowed.

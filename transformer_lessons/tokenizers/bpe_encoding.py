@@ -13,8 +13,7 @@ from transformer_lessons.errors import LessonsError
 def apply_merges(pretoken: bytes, ranks: Mapping[bytes, int]) -> list[bytes]:
     """The tokens of one pre-token: join the pair of the lowest rank, leftmost first, until none is.
 
-    In n log n steps for n bytes: all pairs wait in a heap by (rank, place). Parts are linked to
-    their neighbours, so that joining two takes a fixed number of steps; a pair that no longer
+    In n log n steps for n bytes: all pairs wait in a heap by (rank, place). A pair that no longer
     exists is dropped when it comes up.
 
     >>> apply_merges(b"lowest", {b"st": 0, b"est": 1, b"ow": 2, b"low": 3})

@@ -1,21 +1,18 @@
 """The simplest tokenizer: text is its UTF-8 bytes, and a token id is a byte, 0 to 255. Lesson 2."""
 
 import codecs
-import json
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from transformer_lessons.errors import LessonsError
-from transformer_lessons.support.files import read_json, replace_file
+from transformer_lessons.support.bpe_files import join_tokens
+from transformer_lessons.support.files import read_json, write_json
 
 FORMAT = "transformer_lessons/bytes-1"
 
 
 def utf8_bytes(text: str) -> bytes:
-    """`text` written as UTF-8 (RFC 3629).
-
-    Half a surrogate pair, which is how Python hands over a command line that was not UTF-8, is no
-    character: it raises `LessonsError`.
+    """`text` written as UTF-8 (RFC 3629); half a surrogate pair, no character, raises.
 
     >>> utf8_bytes("é")
     b'\\xc3\\xa9'
@@ -55,12 +52,7 @@ class ByteTokenizer:
 
     def decode_bytes(self, ids: Iterable[int]) -> bytes:
         """The inverse of `encode`, exact for any bytes; an id outside 0-255 raises."""
-        ids = list(ids)
-        for place, token in enumerate(ids):
-            if not 0 <= token <= 255:
-                where = f"position {place}"
-                raise LessonsError(f"token {token} is not a byte (0 to 255)", where=where)
-        return bytes(ids)
+        return join_tokens(ids, {byte: bytes([byte]) for byte in range(256)}.__getitem__)
 
     def decode(self, ids: Iterable[int]) -> str:
         """The text of `ids`; bytes that are not UTF-8 become the replacement character U+FFFD."""
@@ -68,7 +60,7 @@ class ByteTokenizer:
 
     def save(self, path: Path | str) -> None:
         """Write a JSON file that says only what kind of tokenizer this is."""
-        replace_file(Path(path), json.dumps({"format": FORMAT}) + "\n")
+        write_json(Path(path), {"format": FORMAT})
 
     @classmethod
     def load(cls, path: Path | str) -> "ByteTokenizer":

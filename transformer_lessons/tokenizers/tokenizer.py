@@ -1,7 +1,7 @@
 """What every tokenizer of the book can do, and how any of them is found again. Lessons 3 and 4."""
 
 import tempfile
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Protocol, Self, runtime_checkable
 
@@ -60,17 +60,14 @@ def load_tokenizer(path_or_name: Path | str) -> Tokenizer:
         path = next((file for file in files if file.is_file()), files[0])
     document = read_json(path)
     document = document if isinstance(document, dict) else {}
-    kinds: dict[str, Callable[[Path], Tokenizer]] = {
-        byte_tokenizer.FORMAT: ByteTokenizer.load,
-        bpe_files.FORMAT: BPETokenizer.load,
-        tiktoken_tokenizer.FORMAT: TiktokenTokenizer.load,
-    }
+    kinds = (byte_tokenizer, ByteTokenizer), (bpe_files, BPETokenizer)
+    for module, kind in (*kinds, (tiktoken_tokenizer, TiktokenTokenizer)):
+        if document.get("format") == module.FORMAT:
+            return kind.load(path)
     if "model" in document:
         return BPETokenizer.from_huggingface(path)
-    if (name := str(document.get("format"))) not in kinds:
-        remedy = f"Its format must be one of {', '.join(kinds)}, or Hugging Face's."
-        raise LessonsError("not a tokenizer of this book", where=str(path), remedy=remedy)
-    return kinds[name](path)
+    what, remedy = "not a tokenizer of this book", "`save` writes one; or use a tokenizer.json."
+    raise LessonsError(what, where=str(path), remedy=remedy)
 
 
 def fingerprint(tokenizer: Tokenizer) -> str:
