@@ -16,7 +16,7 @@ import pytest
 
 from transformer_lessons.cli.prepare import prepare
 from transformer_lessons.data.config import DataConfig
-from transformer_lessons.data.documents import SPLITS, split_of
+from transformer_lessons.data.split import SPLITS, split_of
 from transformer_lessons.errors import LessonsError
 from transformer_lessons.support.corpus import python_sources, python_topics
 from transformer_lessons.support.documents import Document

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from transformer_lessons.data.documents import SPLITS, split_of
+from transformer_lessons.data.split import SPLITS, split_of
 
 TEXTS = [f"document {number}" for number in range(20_000)]
 
@@ -35,7 +35,7 @@ def test_another_seed_is_another_split():
 
 def test_every_process_splits_alike():  # SPEC A5
     code = (
-        "from transformer_lessons.data.documents import split_of\n"
+        "from transformer_lessons.data.split import split_of\n"
         "print([split_of(f'document {n}', 0.3, 0.3, 7)[:2] for n in range(12)])"
     )
     printed = {

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from transformer_lessons.config import ModelConfig
-from transformer_lessons.data.documents import split_of
+from transformer_lessons.data.split import split_of
 from transformer_lessons.data.stream import TokenStream, cut_windows
 from transformer_lessons.errors import LessonsError
 from transformer_lessons.model.decoder import Decoder

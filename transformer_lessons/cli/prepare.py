@@ -26,8 +26,8 @@ from transformer_lessons.cli.train import option_value
 from transformer_lessons.data.cleaning import clean
 from transformer_lessons.data.config import DataConfig
 from transformer_lessons.data.deduplication import ExactDuplicates, NearDuplicates
-from transformer_lessons.data.documents import SPLITS, split_of
 from transformer_lessons.data.quality import check_quality
+from transformer_lessons.data.split import SPLITS, split_of
 from transformer_lessons.errors import LessonsError
 from transformer_lessons.support.corpus import python_sources, python_topics
 from transformer_lessons.support.documents import (

@@ -11,10 +11,10 @@ _NAMES = {
                 "encode_and_hold_out", "random_windows"],
     "cleaning": ["clean"], "config": ["DataConfig"], "quality": ["check_quality"],
     "deduplication": ["ExactDuplicates", "NearDuplicates"],
-    "documents": ["END_OF_TEXT", "encode_documents", "separate_documents", "split_of"],
+    "documents": ["END_OF_TEXT", "encode_documents", "separate_documents"],
     "packing": ["TokenWindows", "document_mask"], "sampler": ["WindowLoader"],
-    "pairs": ["pair_batches", "read_pairs", "write_pairs"], "stream": ["TokenStream"],
-    "token_files": ["TokenFile", "open_tokens", "tokenize_corpus"],
+    "pairs": ["pair_batches", "read_pairs", "write_pairs"], "split": ["split_of"],
+    "stream": ["TokenStream"], "token_files": ["TokenFile", "open_tokens", "tokenize_corpus"],
 }  # fmt: skip
 __all__ = sorted(name for names in _NAMES.values() for name in names)
 

@@ -1,6 +1,5 @@
-"""Documents: one text cut into several, split into sides, and written as token ids. Lesson 4."""
+"""Documents: one text cut into several, and written as token ids. Lesson 4."""
 
-import hashlib
 import warnings
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -10,7 +9,6 @@ from transformer_lessons.support.documents import Document
 from transformer_lessons.tokenizers.tokenizer import Tokenizer
 
 END_OF_TEXT = "<|endoftext|>"
-SPLITS = ("train", "validation", "test")
 
 
 def separate_documents(documents: Iterable[Document], separator: str) -> Iterator[Document]:
@@ -37,20 +35,6 @@ def separate_documents(documents: Iterable[Document], separator: str) -> Iterato
             held, has_begun = "", True
     if n_found == 0:
         raise LessonsError(f"{separator!r} is nowhere in the text", where="separator")
-
-
-def split_of(text: str, validation: float, test: float, seed: int = 0) -> str:
-    """The split of a document: "train", "validation" or "test", by the hash of its text.
-
-    The first 64 bits of BLAKE2b(seed, text), as a number u from 0 to 1, decide: test if u < test,
-    validation if u < test + validation, else train. No other document has a say.
-
-    >>> [split_of(text, validation=0.25, test=0.25) for text in ("one", "two", "three")]
-    ['train', 'train', 'validation']
-    """
-    data, key = text.encode("utf-8", errors="surrogatepass"), seed.to_bytes(8, "little")
-    u = int.from_bytes(hashlib.blake2b(data, digest_size=8, key=key).digest(), "little") / 2**64
-    return "test" if u < test else "validation" if u < test + validation else "train"
 
 
 def encode_documents(
