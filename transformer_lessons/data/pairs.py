@@ -1,4 +1,4 @@
-"""Training data as pairs: what the model is given, and what it should answer. Lesson 2.
+"""Pairs: an input, and what to answer. Lesson 2.
 
 A pair file has one pair a line, `base64(input) TAB base64(output)` (RFC 4648, section 4).
 """
@@ -12,7 +12,7 @@ from torch import Tensor
 
 from transformer_lessons.data.batches import IGNORE
 from transformer_lessons.errors import LessonsError
-from transformer_lessons.support.files import decode_utf8
+from transformer_lessons.support.files import decode_utf8, replace_file
 
 Pair = tuple[bytes, bytes]
 
@@ -20,7 +20,7 @@ Pair = tuple[bytes, bytes]
 def write_pairs(path: Path | str, pairs: Iterable[Pair]) -> None:
     """Write (input, output) pairs to `path`, one a line; `read_pairs` reads them back."""
     lines = [b"%b\t%b\n" % tuple(map(base64.b64encode, pair)) for pair in pairs]
-    Path(path).write_bytes(b"".join(lines))
+    replace_file(Path(path), b"".join(lines))
 
 
 def read_pairs(path: Path | str) -> list[Pair]:

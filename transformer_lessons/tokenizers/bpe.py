@@ -32,19 +32,18 @@ from transformer_lessons.tokenizers.pretokenizer import (
     split_special,
 )
 
-N_CACHED, LONGEST_CACHED = 100_000, 256  # pre-tokens remembered, of so many characters at most
+N_CACHED, LONGEST_CACHED, HELD = 100_000, 256, 1 << 16  # pre-tokens, their size; of a stream
 # What no merge makes, because every pattern cuts it, and many vocabularies have for marks.
 MARK = re.compile(rb"<\|.+\|>|</?(s|pad|unk|bos|eos|mask)>|\[(PAD|UNK|CLS|SEP|MASK)\]")
-HELD = 1 << 16  # characters of a stream that are gathered before they are encoded
 
 
 class BPETokenizer:
     """Byte-pair encoding on bytes: any text in, the same text out, whatever it was trained on.
 
     `vocab` maps ids to tokens, `merges` are pairs of tokens, the first learned first (None: ids are
-    in their order), and `special_tokens` stand for themselves; those not yet in `vocab` get the
-    next ids. `pattern` names how text is cut into pre-tokens. Some published vocabularies lack the
-    `missing_bytes`, and some models want accents joined to their letters: `normal_form="NFC"`.
+    in their order), `special_tokens` stand for themselves (new ones get the next ids), `pattern`
+    names how text is cut into pre-tokens. Some published vocabularies lack the `missing_bytes`, or
+    want accents joined to their letters: `normal_form="NFC"`.
 
     >>> tokenizer = BPETokenizer.train("low lower lowest", vocab_size=258)
     >>> [tokenizer.vocab[token] for token in tokenizer.encode("lower")]
@@ -106,8 +105,8 @@ class BPETokenizer:
     ) -> "BPETokenizer":
         """Learn a vocabulary of `vocab_size`: 256 bytes, the special tokens, the rest merges.
 
-        `text` is a string or pieces of one, cut anywhere. Special tokens in it are boundaries. When
-        no pair is left to join, there are fewer merges. `n_workers` processes split and count.
+        `text` is a string or pieces of one, cut anywhere; special tokens in it are boundaries.
+        `n_workers` processes split and count. If no pair is left to join, there are fewer merges.
         """
         if isinstance(special_tokens, str):
             raise LessonsError("one string", where="special_tokens", remedy="Give a list of them.")
@@ -146,10 +145,9 @@ class BPETokenizer:
         return [id for p in pretokens for id in encode[len(p) <= LONGEST_CACHED](p)]
 
     def encode(self, text: str, allowed_special: Iterable[str] | str = ()) -> list[int]:
-        """The ids of `text`; special tokens in it become their ids if they are allowed.
+        """The ids of `text`; special tokens in it become their ids if allowed ("all": all are).
 
-        One that isn't allowed raises `LessonsError`: text from outside must not be able to forge
-        the end of a document, say. "all" allows all; `encode_ordinary` takes them as plain text.
+        Others raise `LessonsError`: text from outside must not forge the end of a document, say.
         """
         ids: list[int] = []
         for part, is_special in split_special(text, self.special_tokens, allowed_special):
@@ -162,8 +160,7 @@ class BPETokenizer:
         """The ids of the joined `lines`, one by one; only a little of the text is held."""
         if self.normal_form is not None:  # an accent may be the first character of the next line
             raise LessonsError("a stream can't be normalized", remedy="Join it, and use encode.")
-        one = isinstance(allowed_special, str)
-        allowed = allowed_special if one else list(allowed_special)
+        allowed = allowed_special if isinstance(allowed_special, str) else list(allowed_special)
         n_before = 0
         for block in safe_blocks(lines, list(self.special_tokens), size=HELD):
             for part, is_special in split_special(block, self.special_tokens, allowed, n_before):

@@ -1,8 +1,7 @@
 """Learning merges for byte-pair encoding: join the most frequent pair, again and again. Lesson 3.
 
-Of pairs that are equally frequent, the lexicographically greater is taken: compare the left
-tokens' bytes, then the right ones'. Sources: Gage 1994, "A New Algorithm for Data Compression";
-Sennrich et al. 2016, "Neural Machine Translation of Rare Words with Subword Units".
+Of equally frequent pairs the lexicographically greater is taken, by the left tokens' bytes first.
+Gage 1994, "A New Algorithm for Data Compression"; Sennrich et al. 2016, arXiv:1508.07909.
 """
 
 import heapq

@@ -1,8 +1,9 @@
 """The simplest tokenizer: text is its UTF-8 bytes, and a token id is a byte, 0 to 255. Lesson 2."""
 
 import codecs
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 from transformer_lessons.errors import LessonsError
 from transformer_lessons.support.bpe_files import join_tokens
@@ -36,19 +37,13 @@ class ByteTokenizer:
     """
 
     n_vocab = 256
-
-    @property
-    def special_tokens(self) -> dict[str, int]:
-        """None: every id is a byte."""
-        return {}
+    special_tokens: Mapping[str, int] = MappingProxyType({})  # none: every id is a byte
 
     def encode(self, text: str | bytes) -> list[int]:
         """The bytes of `text`; a string is first written as UTF-8 (see `utf8_bytes`)."""
         return list(utf8_bytes(text) if isinstance(text, str) else text)
 
-    def encode_ordinary(self, text: str | bytes) -> list[int]:
-        """The same as `encode`: there are no special tokens that could be meant."""
-        return self.encode(text)
+    encode_ordinary = encode  # there are no special tokens that could be meant
 
     def decode_bytes(self, ids: Iterable[int]) -> bytes:
         """The inverse of `encode`, exact for any bytes; an id outside 0-255 raises."""
@@ -72,8 +67,6 @@ class ByteTokenizer:
 
 def decode_stream(pieces: Iterable[bytes]) -> Iterator[str]:
     """Text from bytes that arrive piece by piece, holding back characters that are not complete.
-
-    The joined result is the same as decoding all the bytes at once, with U+FFFD for invalid ones.
 
     >>> list(decode_stream([b"a", bytes([195]), bytes([169]), b"b"]))
     ['a', 'é', 'b']

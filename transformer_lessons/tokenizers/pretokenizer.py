@@ -8,9 +8,8 @@ import regex
 from transformer_lessons.errors import LessonsError
 from transformer_lessons.tokenizers.byte_tokenizer import utf8_bytes
 
-# gpt2, gpt4: OpenAI's tiktoken, openai_public.py (r50k_base and cl100k_base). The others are from
-# published models' tokenizer.json: smollm2 is gpt2 with every digit apart, llama3 is gpt4 but for
-# white space at the end, and qwen2 is llama3 with every digit apart.
+# gpt2 and gpt4 are from tiktoken (r50k_base, cl100k_base), the others from models' tokenizer.json.
+# smollm2: gpt2, every digit apart; llama3: gpt4 but for white space at the end; qwen2: digits too.
 PATTERNS = {
     "gpt2": r"'(?:[sdmt]|ll|ve|re)| ?\p{L}++| ?\p{N}++| ?[^\s\p{L}\p{N}]++|\s++$|\s+(?!\S)|\s",
     "gpt4": r"'(?i:[sdmt]|ll|ve|re)|[^\r\n\p{L}\p{N}]?+\p{L}++|\p{N}{1,3}+|"
@@ -78,9 +77,8 @@ def split_special(
     [('a', False), ('<|end|>', True), ('b', False)]
     """
     utf8_bytes(text)  # what is no character is named with its place in the whole text
-    if allowed_special == "all":
-        allowed_special = special_tokens
-    allowed = {allowed_special} if isinstance(allowed_special, str) else set(allowed_special)
+    one = [allowed_special] if isinstance(allowed_special, str) else allowed_special
+    allowed = set(special_tokens if allowed_special == "all" else one)
     for unknown in allowed.difference(special_tokens):
         raise LessonsError(f"{unknown!r} is not a special token", where="allowed_special")
     start = 0
@@ -99,9 +97,7 @@ def split_special(
 def safe_blocks(
     pieces: Iterable[str], special_tokens: Sequence[str] = (), size: int = BLOCK
 ) -> Iterator[str]:
-    """The joined `pieces` in blocks of about `size` characters, cut where no pre-token is.
-
-    A text without any such place (see `last_safe_cut`) is one block.
+    """The joined `pieces` in blocks of about `size` characters, cut where `last_safe_cut` says.
 
     >>> list(safe_blocks(["one two", " three"], size=8))
     ['one two', ' three']
@@ -126,8 +122,8 @@ def safe_blocks(
 def last_safe_cut(text: str, special: regex.Pattern, longest: int) -> int:
     """The last place of `text` where every pattern ends a pre-token; 0 when none is found.
 
-    That is behind the last letter of a word or digit of a number, and between a word or sign and a
-    space; but not where a special token, of `longest` characters at most, is or could be cut.
+    That is behind a word or number, and before a space; but not where a special token, of `longest`
+    characters at most, is or could be cut.
     """
     ends = r"(?<=\p{L})(?=\P{L})|(?<=\p{N})(?=\P{N})|(?<=\S)(?=[^\S\r\n])"
     for match in regex.finditer(ends, text, flags=regex.REVERSE):

@@ -19,10 +19,9 @@ from transformer_lessons.tokenizers.tiktoken_tokenizer import TiktokenTokenizer
 class Tokenizer(Protocol):
     """Text to token ids and back: `ByteTokenizer`, `BPETokenizer`, `TiktokenTokenizer`, or yours.
 
-    Every id is below `n_vocab`, one more than the largest. `special_tokens` are strings that stand
-    for themselves, such as <|endoftext|>, and their ids: `encode` refuses a text with one in it,
-    to `encode_ordinary` it is plain text. For any text, `decode(encode_ordinary(text)) == text`;
-    an id without a token raises `LessonsError`. `load` reads the JSON file that `save` wrote.
+    Every id is below `n_vocab`; an id without a token raises `LessonsError`. `special_tokens` such
+    as <|endoftext|> stand for themselves: `encode` refuses a text with one in it, to
+    `encode_ordinary` it is plain text, and `decode(encode_ordinary(text)) == text` for any text.
 
     >>> isinstance(ByteTokenizer(), Tokenizer)
     True
@@ -42,10 +41,10 @@ class Tokenizer(Protocol):
 
 
 def load_tokenizer(path_or_name: Path | str) -> Tokenizer:
-    """The tokenizer that a name, a file or a folder stands for.
+    """The tokenizer of a name (bytes, cl100k_base, gpt2), a file or a folder.
 
-    The names are bytes, cl100k_base and gpt2. A file is one that `save` wrote, or Hugging Face's
-    `tokenizer.json`. A folder is a run's, one of its checkpoints, or any with a `tokenizer.json`.
+    A file is one that `save` wrote, or Hugging Face's `tokenizer.json`. A folder has such a file,
+    as a run's folder does, or is one of its checkpoints.
 
     >>> load_tokenizer("bytes").n_vocab
     256
