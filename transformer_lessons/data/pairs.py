@@ -89,10 +89,13 @@ def pair_batches(
 
 
 def _parse_pair(line: str, where: str) -> Pair:
+    fields, remedy = line.split("\t"), "A line is base64(input) TAB base64(output)."
+    if len(fields) != 2:
+        what = f"{len(fields)} tab-separated fields instead of 2"
+        raise LessonsError(what, where=where, remedy=remedy)
     try:
-        source, answer = (base64.b64decode(field, validate=True) for field in line.split("\t"))
-    except ValueError as error:  # also of the wrong number of fields
-        remedy = "A line is base64(input) TAB base64(output)."
-        raise LessonsError(f"not a pair: {error}", where=where, remedy=remedy) from None
+        source, answer = (base64.b64decode(field, validate=True) for field in fields)
+    except ValueError as error:
+        raise LessonsError(f"not base64: {error}", where=where, remedy=remedy) from None
     pair_example((source, answer), where)  # raises if there is nothing to learn from it
     return source, answer

@@ -3,7 +3,6 @@
 import codecs
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from types import MappingProxyType
 
 from transformer_lessons.errors import LessonsError
 from transformer_lessons.support.bpe_files import join_tokens
@@ -37,7 +36,7 @@ class ByteTokenizer:
     """
 
     n_vocab = 256
-    special_tokens: Mapping[str, int] = MappingProxyType({})  # none: every id is a byte
+    special_tokens: Mapping[str, int] = {}  # none: every id is a byte
 
     def encode(self, text: str | bytes) -> list[int]:
         """The bytes of `text`; a string is first written as UTF-8 (see `utf8_bytes`)."""
