@@ -19,7 +19,7 @@ from transformer_lessons.config import ModelConfig
 from transformer_lessons.data.batches import CountedBatches, _check_long_enough, random_windows
 from transformer_lessons.data.packing import TokenWindows
 from transformer_lessons.data.pairs import pair_batches, read_pairs
-from transformer_lessons.data.sampler import WindowSampler, load_batches
+from transformer_lessons.data.sampler import WindowLoader
 from transformer_lessons.data.stream import TokenStream
 from transformer_lessons.data.token_files import open_tokens
 from transformer_lessons.errors import LessonsError
@@ -119,7 +119,7 @@ def _open_pairs(
     path: Path, seed_path: Path | None, model: ModelConfig, training: TrainConfig
 ) -> DataSource:
     """Pairs, with their answers as targets."""
-    pairs = read_pairs(path, read_pairs(seed_path) if seed_path else [])
+    pairs = [*(read_pairs(seed_path) if seed_path else []), *read_pairs(path)]
     make = partial(pair_batches, pairs, model.context_length, training.batch_size, training.seed)
     batches = CountedBatches(make)
     prompt = list(pairs[0][0] or pairs[0][1][:1])
@@ -159,12 +159,12 @@ def _open_tokens(
     held_out = torch.from_numpy(open_tokens(held_out_path, tokenizer).ids.astype(np.int64))
     _check_long_enough(held_out, 2)
     windows = TokenWindows(tokens, model.context_length)
-    sampler = WindowSampler(len(windows), training.batch_size, training.seed)
-    batches = load_batches(windows, sampler, workers)
-    name = f"{path}, tokens: {tokens.facts.n_tokens:,}"
-    made_of = tokens.facts.source_sha256 + tokens.facts.tokenizer_sha256
+    batches = WindowLoader(windows, training.batch_size, training.seed, n_workers=workers)
+    facts = tokens.facts
+    name = f"{path}, tokens: {facts['n_tokens']:,}"
+    made_of = facts["source_sha256"] + facts["tokenizer_sha256"] + facts["separator"]
     digest = hashlib.sha256(made_of.encode()).hexdigest()
-    return DataSource(batches, sampler, held_out[:8].tolist(), name, digest, tokenizer, held_out)
+    return DataSource(batches, batches, held_out[:8].tolist(), name, digest, tokenizer, held_out)
 
 
 def _open_shards(

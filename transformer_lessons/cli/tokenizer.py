@@ -1,9 +1,10 @@
 """`tokenizer`: learn a vocabulary, turn text into token files, look at both, hand them on."""
 
 import base64
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -14,7 +15,8 @@ from rich.table import Column, Table
 
 from transformer_lessons.cli import PlainConsole
 from transformer_lessons.cli.display import visible
-from transformer_lessons.data.token_files import END_OF_TEXT, open_tokens, tokenize_corpus
+from transformer_lessons.data.documents import END_OF_TEXT
+from transformer_lessons.data.token_files import open_tokens, tokenize_corpus
 from transformer_lessons.errors import LessonsError
 from transformer_lessons.support.corpus import python_documentation
 from transformer_lessons.support.documents import read_documents
@@ -65,8 +67,6 @@ class Encode:
     """One document as .txt, or many as .jsonl with {"text": …} lines."""
     out: Path | None = None
     """The token file; by default beside the text, with its name."""
-    n_workers: int = 1
-    """Processes that encode."""
 
 
 @dataclass(frozen=True)
@@ -138,12 +138,17 @@ def encode(options: Encode, console: PlainConsole) -> None:
             print_table(console, "token file", facts)
             console.print(f"There already, of the same text and tokenizer: {out}", soft_wrap=True)
             return
-    check_start(out, options.n_workers)
-    with Progress(console=console, disable=not console.is_terminal) as bars:
+    check_start(out)
+    with (
+        warnings.catch_warnings(record=True) as warned,
+        Progress(console=console, disable=not console.is_terminal) as bars,
+    ):
+        warnings.simplefilter("always")
         task = bars.add_task("encoding", total=source.stat().st_size if source.exists() else 0)
-        tokenize_corpus(
-            source, tokenizer, out, options.n_workers, lambda n, _: bars.update(task, completed=n)
-        )
+        report = lambda n_bytes, _: bars.update(task, completed=n_bytes)  # noqa: E731
+        tokenize_corpus(source, tokenizer, out, report=report)
+    for warning in warned:
+        console.print(f"Warning: {warning.message}", soft_wrap=True)
     print_table(console, "token file", token_facts(out) or {})
     console.print(f"Saved: {out}", soft_wrap=True)
 
@@ -208,8 +213,8 @@ def token_facts(path: Path) -> dict[str, str] | None:
     if path.suffix != ".npy" or not path.is_file():
         return None
     facts = open_tokens(path).facts
-    rows = {name: str(value) for name, value in asdict(facts).items()}
-    return rows | {"bytes per token": f"{facts.n_bytes / max(facts.n_tokens, 1):.2f}"}
+    rows = {name: str(value) for name, value in facts.items()}
+    return rows | {"bytes per token": f"{facts['n_bytes'] / max(facts['n_tokens'], 1):.2f}"}
 
 
 def sample_text(path: Path | None) -> str:
