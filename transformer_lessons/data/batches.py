@@ -72,13 +72,17 @@ class CountedBatches:
 
 
 def encode_and_hold_out(
-    documents: Iterable[Document], tokenizer: Tokenizer, held_out: float = 0.1, separator: str = ""
+    documents: Iterable[Document],
+    tokenizer: Tokenizer,
+    held_out: float = 0.1,
+    separator: str | None = None,
 ) -> tuple[Tensor, Tensor]:
     """All documents as one row of ids: those to train on, and the last share `held_out` of them.
 
     With a `separator`, documents are split there too, and whole documents are held out.
     """
-    documents = separate_documents(documents, separator) if separator else documents
+    if separator is not None:
+        documents = separate_documents(documents, separator)
     rows, ends = [torch.empty(0, dtype=torch.long)], [0]
     for _, ids in encode_documents(documents, tokenizer):
         rows.append(torch.tensor(ids, dtype=torch.long))
@@ -97,7 +101,7 @@ def batches_from_text(
     batch_size: int,
     seed: int = 0,
     held_out: float = 0.1,
-    separator: str = "",
+    separator: str | None = None,
 ) -> tuple[CountedBatches, Tensor]:
     """Endless random windows for a `Trainer`, and the last share `held_out` of the tokens.
 

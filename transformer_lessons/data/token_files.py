@@ -36,7 +36,7 @@ def tokenize_corpus(
     source: Path | str,
     tokenizer: Tokenizer,
     path: Path | str,
-    separator: str = "",
+    separator: str | None = None,
     report: Callable[[int, int], None] = lambda n_bytes, n_tokens: None,
 ) -> TokenFile:
     """Encode the documents of the file `source` to `path`, a .npy file: see `encode_documents`.
@@ -49,7 +49,8 @@ def tokenize_corpus(
         remedy = "Call it NAME.npy; NAME.json is beside it."
         raise LessonsError("not the name of a token file", where=str(path), remedy=remedy)
     documents, hashes = read_documents([source]), (fingerprint(tokenizer), sha256(source))
-    documents = separate_documents(documents, separator) if separator else documents
+    if separator is not None:
+        documents = separate_documents(documents, separator)
     # Two bytes are enough for 65,536 different ids. In the header there is room for any length.
     dtype = "<u2" if tokenizer.n_vocab <= 65_536 else "<u4"
     header = {"descr": dtype, "fortran_order": False}
@@ -64,7 +65,7 @@ def tokenize_corpus(
         file.seek(0)
         np.lib.format.write_array_header_1_0(file, header | {"shape": (n_tokens,)})
         path.with_suffix(".json").unlink(missing_ok=True)  # it was about other ids
-    values = (*hashes, separator, n_documents, n_bytes, n_tokens)
+    values = (*hashes, separator or "", n_documents, n_bytes, n_tokens)
     write_json(path.with_suffix(".json"), dict(zip(FACTS, values, strict=True)), indent=2)
     return open_tokens(path)
 
