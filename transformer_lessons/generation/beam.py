@@ -28,7 +28,6 @@ def beam_search(
     The score of n new tokens is ln p / n ** length_penalty. At 0 the sum decides, which only falls
     as a text grows, so short texts win; at 1 it is the mean. A text that has made a token of `stop`
     is finished, and is kept apart while the others go on. `allowed` (V,) is as in `generate`.
-
     Sources: Lowerre 1976, "The HARPY Speech Recognition System"; for lengths, Wu et al. 2016,
     "Google's Neural Machine Translation System", section 7, in the simpler form of `transformers`.
     """
@@ -36,22 +35,20 @@ def beam_search(
     _check_count("max_new_tokens", max_new_tokens, 0)
     _check_count("n_beams", n_beams, 1)
     if not 0 <= length_penalty < math.inf:
-        what = f"length_penalty = {length_penalty} is not from 0 (the sum) on, and finite"
+        what = f"length_penalty = {length_penalty} is not 0 (the sum) or more, and finite"
         raise LessonsError(what, where="beam_search", remedy="Use 0 to 2.")
 
     def score(beam: Beam) -> float:
-        tokens, total = beam
-        return total / max(len(tokens), 1) ** length_penalty
+        return beam[1] / max(len(beam[0]), 1) ** length_penalty
 
     decoding = Decoding(model, prompts, max_new_tokens)
     alive: list[Beam] = [([], 0.0)]
     finished: list[Beam] = []
     for n_left in reversed(range(max_new_tokens)):
-        # So many that `n_beams` of them go on, whatever ends.
-        logits = _only(decoding.logits, allowed)
-        best = best_extensions(alive, logits, n_beams * (1 + len(set(stop))))
-        finished += [beam for _, beam in best if beam[0][-1] in stop]
-        finished = sorted(finished, key=score, reverse=True)[:n_beams]
+        n_tried = n_beams * (1 + len(set(stop)))  # so that `n_beams` go on, whatever ends
+        best = best_extensions(alive, _only(decoding.logits, allowed), n_tried)
+        ended = [beam for _, beam in best if beam[0][-1] in stop]
+        finished = sorted(finished + ended, key=score, reverse=True)[:n_beams]
         going_on = [(row, beam) for row, beam in best if beam[0][-1] not in stop][:n_beams]
         alive = [beam for _, beam in going_on]
         if not alive or not n_left:
