@@ -35,7 +35,7 @@ def beam_search(
     _check_count("max_new_tokens", max_new_tokens, 0)
     _check_count("n_beams", n_beams, 1)
     if not 0 <= length_penalty < math.inf:
-        what = f"length_penalty = {length_penalty} is not 0 (the sum) or more, and finite"
+        what = f"length_penalty = {length_penalty} is not from 0 (the sum) on, and finite"
         raise LessonsError(what, where="beam_search", remedy="Use 0 to 2.")
 
     def score(beam: Beam) -> float:
