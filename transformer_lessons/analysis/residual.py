@@ -32,7 +32,7 @@ def logit_lens(model: Decoder, tokens: Tensor) -> Tensor:
 def residual_parts(model: Decoder, tokens: Tensor) -> dict[str, Tensor]:
     """All that is added to the stream, in order: name -> (B, T, D).
 
-    "embedding", then for each block l its heads "l.0", "l.1", …, their "l.bias" if any, and "l.mlp".
+    "embedding"; for each block l its heads "l.0", "l.1", …, their "l.bias" if any, and "l.mlp".
     They sum to the last of `residual_streams`, up to rounding. Post-norm models: `LessonsError`.
     """
     if model.config.norm_placement != "pre":
