@@ -140,7 +140,7 @@ def test_the_colours_are_the_scores(widget, data):
     assert bar.evaluate(opacity) == pytest.approx(
         data["scores"]["induction"][1][1] ** 0.5, abs=0.01
     )
-    widget.get_by_role("radio", name="previous token").check()
+    widget.get_by_role("radio", name="previous-token score").check()
     assert bar.evaluate(opacity) == pytest.approx(data["scores"]["previous"][1][1] ** 0.5, abs=0.01)
     assert bar.evaluate(opacity) > 0.9
 
@@ -151,7 +151,7 @@ def test_with_the_keyboard_alone(widget):
     assert silent(widget) == ["0.0"]
     widget.keyboard.press("ArrowLeft")
     assert silent(widget) == []
-    tab(widget, "induction")
+    tab(widget, "induction score")
     tab(widget, "Silence the best induction heads")
     widget.keyboard.press("ArrowRight")
     assert silent(widget) == ["5.0"]

@@ -138,14 +138,14 @@
     }
 
     build_colors(id) {
-      const kinds = { induction: "induction", previous: "previous token" };
+      const kinds = { induction: "induction score", previous: "previous-token score" };
       const choices = Object.entries(kinds).map(([kind, text]) => {
         const input = element("input", { type: "radio", name: `${id}-kind`, id: `${id}-${kind}` });
         input.checked = kind === "induction";
         input.addEventListener("change", () => this.color(kind));
         return element("label", { for: input.id }, input, text);
       });
-      return element("fieldset", { class: "tl-choices" }, element("legend", {}, "Colour: score"),
+      return element("fieldset", { class: "tl-choices" }, element("legend", {}, "Bars show"),
         ...choices);
     }
 
