@@ -171,7 +171,7 @@
       ...ticks(), this.note("first copy", x_of(12), HEIGHT - 4),
       this.note("second copy", x_of(37), HEIGHT - 4),
       svg_element("polyline", { class: "tl-intact", points: points(data.intact) }), this.line);
-      return element("figure", {}, element("figcaption", {}, "Loss by position, in nats (dashed: nothing silenced)"),
+      return element("figure", {}, element("figcaption", {}, "Loss by position (dashed: nothing silenced)"),
         this.chart);
     }
 
