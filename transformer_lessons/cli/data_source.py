@@ -1,75 +1,61 @@
 """The one door for data: what a run trains on, what it is judged by, and where it goes on.
 
-Pairs, a text, Python's documentation, token files, or shards become a `DataSource`.
+Pairs, documents of any kind, token files, or FineWeb's stream become a `DataSource`.
 """
 
 import hashlib
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from transformer_lessons.cli.documents import DOCUMENTATION, Report, encode_source, silent
 from transformer_lessons.cli.run_folder import check_tokenizer
-from transformer_lessons.config import ModelConfig
-from transformer_lessons.data.batches import CountedBatches, _check_long_enough, random_windows
+from transformer_lessons.config import ModelConfig, check_fields
+from transformer_lessons.data.batches import CountedBatches, _check_long_enough
 from transformer_lessons.data.packing import TokenWindows
 from transformer_lessons.data.pairs import pair_batches, read_pairs
 from transformer_lessons.data.sampler import WindowSampler, load_batches
-from transformer_lessons.data.stream import TokenStream
 from transformer_lessons.data.token_files import open_tokens
 from transformer_lessons.errors import LessonsError
-from transformer_lessons.support.corpus import python_documentation
-from transformer_lessons.support.shards import open_folder
 from transformer_lessons.tokenizers.byte_tokenizer import ByteTokenizer
 from transformer_lessons.tokenizers.tokenizer import Tokenizer, load_tokenizer
 from transformer_lessons.training.config import TrainConfig
 from transformer_lessons.training.evaluate import unigram_loss
 from transformer_lessons.training.trainer import Batch, Stateful
 
-HELD_OUT_TOKENS = 65_536  # of a stream, about: so many are kept in memory to judge by
+PUBLISHED = {256: "bytes", 50_257: "gpt2", 100_277: "cl100k_base"}  # by size of vocabulary
+JUDGED = 32_768  # tokens that were held out on the way: so many are judged by, at most
+COUNTED = 10_000_000  # tokens that tell how often each occurs
 
 
 @dataclass(frozen=True)
 class DataOptions:
-    """Where the data is; exactly one of pairs, text, corpus, tokens and shards is given."""
+    """Where the data is; exactly one of pairs, text and corpus is given."""
 
-    pairs: Path | None = None
+    pairs: str | None = None
     """Train on pairs: a file with base64(input) TAB base64(output) on each line."""
-    seed_pairs: Path | None = None
+    seed_pairs: str | None = None
     """More pairs, put before those of --pairs."""
-    text: Path | None = None
-    """Train on a text file, its bytes or --tokenizer's tokens; its last tenth is held out."""
+    text: str | None = None
+    """Train on documents: a .txt, .md, .py, .jsonl or .parquet file, a folder of them, or a token
+    file (.npy) that `tokenizer encode` wrote."""
     corpus: bool = False
-    """Train on the documentation that comes with Python; its last tenth is held out."""
-    tokens: Path | None = None
-    """Train on a token file that `tokenizer encode` wrote."""
-    held_out: Path | None = None
-    """The token file to judge by, with --tokens."""
-    shards: Path | None = None
-    """Train on what `download fineweb` put in a folder; a tenth of the documents is held out."""
+    """Train on the documentation that comes with Python."""
+    held_out: str | None = None
+    """Judge by another source of this kind; without it, a tenth of --text is held out."""
     tokenizer: str | None = None
-    """The tokenizer: a .json file, or a name. Needed by --tokens and --shards."""
+    """bytes, gpt2, cl100k_base, a tokenizer's file or folder, or bpe, which is learned from the
+    text. By default, the one whose vocabulary is the model's."""
+    cache: str = "runs/cache"
+    """The folder where encoded text is kept, to be used again."""
 
-    def to_dict(self) -> dict[str, Any]:
-        """The fields as JSON can hold them."""
-        return {k: str(v) if isinstance(v, Path) else v for k, v in asdict(self).items()}
-
-    @classmethod
-    def from_dict(cls, values: dict[str, Any], where: str) -> "DataOptions":
-        """The inverse of `to_dict`; anything else raises `LessonsError`."""
-        kinds = {field.name: bool if field.name == "corpus" else str for field in fields(cls)}
-        if not isinstance(values, dict) or not set(values) <= set(kinds):
-            raise LessonsError(f"a source of data has the keys {', '.join(kinds)}", where=where)
-        for name, value in values.items():
-            if not isinstance(value, kinds[name]) and not (value is None and name != "corpus"):
-                raise LessonsError(f"{name} = {value!r} is no source of data", where=where)
-        paths = {k: Path(v) for k, v in values.items() if isinstance(v, str) and k != "tokenizer"}
-        return cls(**(values | paths))
+    def __post_init__(self) -> None:
+        check_fields(self)
 
 
 @dataclass(frozen=True)
@@ -87,116 +73,90 @@ class DataSource:
 
 
 def open_source(
-    options: DataOptions, model: ModelConfig, training: TrainConfig, workers: int = 0
+    options: DataOptions,
+    model: ModelConfig,
+    training: TrainConfig,
+    workers: int = 0,
+    report: Report = silent,
 ) -> DataSource:
-    """The data that the options name; exactly one source must be given."""
-    paths = (options.pairs, options.text, options.tokens, options.shards)
-    if sum(path is not None for path in paths) + options.corpus != 1:
-        what = "give one of --pairs FILE, --text FILE, --corpus, --tokens FILE and --shards FOLDER"
-        raise LessonsError(what)
+    """The data that the options name, encoded if it isn't yet; exactly one source must be given."""
+    if sum(source is not None for source in (options.pairs, options.text)) + options.corpus != 1:
+        raise LessonsError("give one of --pairs FILE, --text FILE or FOLDER, and --corpus")
     if options.seed_pairs is not None and options.pairs is None:
         raise LessonsError("--seed-pairs goes in front of --pairs FILE, which is not given")
-    if options.held_out is not None and options.tokens is None:
-        raise LessonsError("--held-out goes with --tokens FILE, which is not given")
-    if options.tokenizer is not None and options.pairs is not None:
-        raise LessonsError("--tokenizer doesn't go with --pairs FILE, whose tokens are bytes")
-    if options.tokenizer is None and options.shards is not None:
-        raise LessonsError("--shards FOLDER needs --tokenizer FILE")
-    if options.tokens is not None and (options.tokenizer is None or options.held_out is None):
-        raise LessonsError("--tokens FILE needs --held-out FILE and --tokenizer FILE")
-    tokenizer = load_tokenizer(options.tokenizer) if options.tokenizer else ByteTokenizer()
-    check_tokenizer(model, tokenizer, "--model.vocab-size")
     if options.pairs is not None:
+        if options.tokenizer not in (None, "bytes") or options.held_out is not None:
+            what = "--pairs FILE, whose tokens are bytes, goes without --tokenizer and --held-out"
+            raise LessonsError(what)
+        check_tokenizer(model, ByteTokenizer(), "--pairs")
         return _open_pairs(options.pairs, options.seed_pairs, model, training)
-    if options.tokens is not None and options.held_out is not None:
-        return _open_tokens(options.tokens, options.held_out, tokenizer, model, training, workers)
-    if options.shards is not None:
-        return _open_shards(options.shards, tokenizer, model, training)
-    return _open_text(options.text, tokenizer, model, training)
+    tokenizer = choose_tokenizer(options.tokenizer, model)
+    return _open_text(options, tokenizer, model, training, workers, report)
+
+
+def sequence_length(model: ModelConfig, training: TrainConfig) -> int:
+    """How many tokens are trained on at a time; more than `model` can look at raises."""
+    length = training.sequence_length or model.context_length
+    if length > model.context_length:
+        what = f"sequence_length = {length} is above the model's context, {model.context_length}"
+        remedy = "Lower it, or raise --model.context-length."
+        raise LessonsError(what, where="TrainConfig.sequence_length", remedy=remedy)
+    return length
+
+
+def choose_tokenizer(name: str | None, model: ModelConfig) -> Tokenizer | int:
+    """The tokenizer called `name`, or the size of one to learn; it fits `model`, or this raises."""
+    name = name or PUBLISHED.get(model.vocab_size, "bpe")
+    if name == "bpe":
+        return model.vocab_size
+    tokenizer = load_tokenizer(name)
+    check_tokenizer(model, tokenizer, f"--tokenizer {name}")
+    return tokenizer
 
 
 def _open_pairs(
-    path: Path, seed_path: Path | None, model: ModelConfig, training: TrainConfig
+    path: str, seed_path: str | None, model: ModelConfig, training: TrainConfig
 ) -> DataSource:
     """Pairs, with their answers as targets."""
     pairs = read_pairs(path, read_pairs(seed_path) if seed_path else [])
-    make = partial(pair_batches, pairs, model.context_length, training.batch_size, training.seed)
-    batches = CountedBatches(make)
+    sizes = sequence_length(model, training), training.batch_size, training.seed
+    batches = CountedBatches(partial(pair_batches, pairs, *sizes))
     prompt = list(pairs[0][0] or pairs[0][1][:1])
     name, digest = f"{path}, pairs: {len(pairs):,}", hashlib.sha256(repr(pairs).encode())
     return DataSource(batches, batches, prompt, name, digest.hexdigest(), ByteTokenizer())
 
 
 def _open_text(
-    path: Path | None, tokenizer: Tokenizer, model: ModelConfig, training: TrainConfig
-) -> DataSource:
-    """The tokens of a text file, or of Python's documentation; its last tenth is held out."""
-    data = python_documentation().encode() if path is None else _read_bytes(path)
-    is_bytes = isinstance(tokenizer, ByteTokenizer)  # then it needn't be UTF-8
-    tokens = torch.tensor(list(data) if is_bytes else tokenizer.encode_ordinary(_text(data, path)))
-    n_train = len(tokens) - len(tokens) // 10
-    train_tokens, held_out = tokens[:n_train], tokens[n_train:]
-    _check_long_enough(train_tokens, model.context_length + 1)  # now, not at the first batch
-    _check_long_enough(held_out, 2)
-    sizes = model.context_length, training.batch_size, training.seed
-    batches = CountedBatches(partial(random_windows, train_tokens, *sizes))
-    unigram = unigram_loss(train_tokens, held_out, model.vocab_size)
-    name, digest = str(path or "Python's documentation"), hashlib.sha256(data).hexdigest()
-    prompt = held_out[:8].tolist()
-    return DataSource(batches, batches, prompt, name, digest, tokenizer, held_out, unigram)
-
-
-def _open_tokens(
-    path: Path,
-    held_out_path: Path,
-    tokenizer: Tokenizer,
+    options: DataOptions,
+    tokenizer: Tokenizer | int,
     model: ModelConfig,
     training: TrainConfig,
     workers: int,
+    report: Report,
 ) -> DataSource:
-    """A token file, cut into windows that are taken in random order."""
-    tokens = open_tokens(path, tokenizer)
-    held_out = torch.from_numpy(open_tokens(held_out_path, tokenizer).ids.astype(np.int64))
-    _check_long_enough(held_out, 2)
-    windows = TokenWindows(tokens, model.context_length)
+    """Documents as token files, cut into windows that are taken in random order."""
+    path, held_out = options.text, options.held_out
+    are_encoded = {name.endswith(".npy") for name in (path, held_out) if name}
+    if are_encoded == {True} and path and held_out:
+        if isinstance(tokenizer, int):
+            raise LessonsError("a token file goes with the --tokenizer that made it", where=path)
+        files = Path(path), Path(held_out)
+    elif True in are_encoded:
+        raise LessonsError("a token file goes with another one: --text and --held-out")
+    else:
+        given = path, held_out, tokenizer, Path(options.cache), report, max(workers, 1)
+        folder = encode_source(*given)
+        tokenizer = load_tokenizer(folder)
+        files = folder / "train.npy", folder / "validation.npy"
+    tokens, judged = (open_tokens(file, tokenizer) for file in files)
+    windows = TokenWindows(tokens, sequence_length(model, training))
     sampler = WindowSampler(len(windows), training.batch_size, training.seed)
     batches = load_batches(windows, sampler, workers)
-    name = f"{path}, tokens: {tokens.facts.n_tokens:,}"
+    train, held = (torch.from_numpy(f.ids[:COUNTED].astype(np.int64)) for f in (tokens, judged))
+    _check_long_enough(held, 2)
+    held = held[:JUDGED] if held_out is None else held
+    name = f"{path or DOCUMENTATION}, tokens: {tokens.facts.n_tokens:,}"
     made_of = tokens.facts.source_sha256 + tokens.facts.tokenizer_sha256
-    digest = hashlib.sha256(made_of.encode()).hexdigest()
-    return DataSource(batches, sampler, held_out[:8].tolist(), name, digest, tokenizer, held_out)
-
-
-def _open_shards(
-    folder: Path, tokenizer: Tokenizer, model: ModelConfig, training: TrainConfig
-) -> DataSource:
-    """Documents from shards, encoded on the way; the first ones of the tenth held out are kept."""
-    shards = open_folder(folder)
-    stream = TokenStream(shards, tokenizer, model.context_length, training.batch_size)
-    ids, last = list[int](), -1
-    for number, document in TokenStream(shards, tokenizer, 1, 1, split="validation").documents():
-        if number <= last or len(ids) >= HELD_OUT_TOKENS:  # it begins again, or it is enough
-            break
-        ids, last = ids + document, number
-    held_out = torch.tensor(ids)
-    _check_long_enough(held_out, 2)
-    return DataSource(stream, stream, ids[:8], str(folder), shards.name, tokenizer, held_out)
-
-
-def _read_bytes(path: Path) -> bytes:
-    """The bytes of a file of at least 100; anything else raises `LessonsError`."""
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise LessonsError(f"can't read it: {error.strerror}", where=str(path)) from None
-    if len(data) < 100:
-        what = f"{len(data)} bytes are too few to train on"
-        raise LessonsError(what, where=str(path), remedy="Give a file of at least 100 bytes.")
-    return data
-
-
-def _text(data: bytes, path: Path | None) -> str:
-    try:
-        return data.decode("utf-8")
-    except UnicodeDecodeError as error:
-        raise LessonsError("not UTF-8", where=f"{path}, byte {error.start}") from None
+    digest, unigram = hashlib.sha256(made_of.encode()), unigram_loss(train, held, model.vocab_size)
+    about = name, digest.hexdigest(), tokenizer, held, unigram
+    return DataSource(batches, sampler, held[:8].tolist(), *about)

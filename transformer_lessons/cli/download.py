@@ -8,7 +8,7 @@ import tyro
 from rich.table import Table
 
 from transformer_lessons.cli import PlainConsole
-from transformer_lessons.cli.progress_line import ProgressLine
+from transformer_lessons.cli.display import ProgressLine
 from transformer_lessons.errors import LessonsError
 from transformer_lessons.support.assets import ASSETS, fetch, find_cached
 from transformer_lessons.support.documents import name_of

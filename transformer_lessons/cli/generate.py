@@ -16,6 +16,7 @@ from transformer_lessons.errors import LessonsError
 from transformer_lessons.generation.generate import generate, stream_batch
 from transformer_lessons.generation.sampling import Sampler
 from transformer_lessons.generation.text_stream import TextStreamer, eos_token_ids
+from transformer_lessons.tokenizers.byte_tokenizer import ByteTokenizer
 from transformer_lessons.tokenizers.tokenizer import Tokenizer
 
 BATCH_SIZE = 16  # texts that are written side by side
@@ -44,18 +45,15 @@ def run(arguments: Sequence[str]) -> int:
     """Generate to stdout; returns the exit code."""
     options = models.parse_options(Generate, arguments, Sampler(temperature=0.2))
     check_options(options)
-    prompts = read_prompts(options)
+    texts = read_prompts(options)
     loaded = models.open_model(options)
-    context_length = loaded.model.config.context_length
-    for number, prompt in enumerate(prompts, start=1):
-        if (n_tokens := len(loaded.tokenizer.encode_ordinary(prompt))) > context_length:
-            what = f"note: prompt {number} has {n_tokens:,} tokens"
-            print(f"{what}; the model sees the last {context_length:,}", file=sys.stderr)
+    prompts = [(text, encode(loaded.tokenizer, text, where)) for where, text in texts.items()]
+    tell_lengths(loaded, [len(tokens) for _, tokens in prompts], options.max_new_tokens)
     with models.named_compiler_errors():
         if options.json or len(prompts) * options.n_samples > 1:
             write_many(loaded, prompts, options)
         else:
-            write_one(loaded, prompts[0], options)
+            write_one(loaded, *prompts[0], options)
     return 0
 
 
@@ -72,12 +70,38 @@ def check_options(options: Generate) -> None:
         raise LessonsError(what, where="--probabilities")
 
 
-def write_one(loaded: models.LoadedModel, prompt: str, options: Generate) -> None:
+def encode(tokenizer: Tokenizer, prompt: str, where: str) -> list[int]:
+    """The tokens of a prompt; bytes that are not UTF-8 are tokens too, for a model of bytes."""
+    if isinstance(tokenizer, ByteTokenizer):
+        return list(prompt.encode("utf-8", errors="surrogateescape"))
+    try:
+        return tokenizer.encode_ordinary(prompt)
+    except LessonsError as error:
+        raise LessonsError("not UTF-8 text", where=where, remedy=error.remedy) from None
+
+
+def tell_lengths(loaded: models.LoadedModel, lengths: Sequence[int], n_new: int) -> None:
+    """Say which prompts are cut, and whether a text goes beyond what the model was trained on."""
+    config, trained = loaded.model.config, loaded.trained_length
+    for number, n_tokens in enumerate(lengths, start=1):
+        if n_tokens > config.context_length:
+            what = f"note: prompt {number} has {n_tokens:,} tokens"
+            print(f"{what}; the model sees the last {config.context_length:,}", file=sys.stderr)
+    if trained is not None and trained < min(max(lengths) + n_new, config.context_length):
+        what = f"note: the model was trained on {trained:,} tokens at a time, and this text may be "
+        ends = "longer: RoPE reaches beyond for the worse (lesson 6)"
+        if config.position == "learned":
+            ends = "longer: positions beyond were never trained (lesson 5)"
+        print(f"{what}{ends}", file=sys.stderr)
+
+
+def write_one(
+    loaded: models.LoadedModel, prompt: str, tokens: Sequence[int], options: Generate
+) -> None:
     """Write one text as it comes."""
-    model, tokenizer, forward_fn = loaded.model, loaded.tokenizer, loaded.forward_fn
-    n, sampler, eos = options.max_new_tokens, options.sampler, eos_token_ids(tokenizer).values()
-    tokens = [tokenizer.encode_ordinary(prompt)]
-    steps = stream_batch(model, tokens, n, sampler, options.seed, eos, forward_fn=forward_fn)
+    tokenizer, eos = loaded.tokenizer, eos_token_ids(loaded.tokenizer).values()
+    choices = options.max_new_tokens, options.sampler, options.seed, eos
+    steps = stream_batch(loaded.model, [tokens], *choices, forward_fn=loaded.forward_fn)
     if options.probabilities:
         for _, token, logits in steps:
             probability, columns = logits.softmax(-1)[token].item(), shutil.get_terminal_size()[0]
@@ -89,18 +113,19 @@ def write_one(loaded: models.LoadedModel, prompt: str, options: Generate) -> Non
     print()
 
 
-def write_many(loaded: models.LoadedModel, prompts: Sequence[str], options: Generate) -> None:
+def write_many(
+    loaded: models.LoadedModel, prompts: Sequence[tuple[str, list[int]]], options: Generate
+) -> None:
     """Write all texts, those of one batch together: JSON lines, or each below a heading."""
-    model, tokenizer, forward_fn = loaded.model, loaded.tokenizer, loaded.forward_fn
-    n, sampler, eos = options.max_new_tokens, options.sampler, eos_token_ids(tokenizer).values()
-    n_samples = options.n_samples
+    eos = eos_token_ids(loaded.tokenizer).values()
+    n, n_samples, sampler = options.max_new_tokens, options.n_samples, options.sampler
     rows = [prompt for prompt in prompts for _ in range(n_samples)]
     for first in range(0, len(rows), BATCH_SIZE):
         batch = rows[first : first + BATCH_SIZE]
-        encoded, seed = [tokenizer.encode_ordinary(text) for text in batch], options.seed + first
-        made = generate(model, encoded, n, sampler, seed, eos, forward_fn=forward_fn)
-        for number, (prompt, tokens) in enumerate(zip(batch, made, strict=True), start=first):
-            streamer = TextStreamer(tokenizer, tokens, eos, options.stop)
+        choices = [tokens for _, tokens in batch], n, sampler, options.seed + first, eos
+        made = generate(loaded.model, *choices, forward_fn=loaded.forward_fn)
+        for number, ((prompt, _), tokens) in enumerate(zip(batch, made, strict=True), start=first):
+            streamer = TextStreamer(loaded.tokenizer, tokens, eos, options.stop)
             text = "".join(streamer)
             if options.json:  # characters beyond ASCII are escaped, so no terminal obeys any
                 facts = {"prompt": prompt, "text": text, "tokens": streamer.read_tokens}
@@ -129,8 +154,8 @@ def token_line(tokenizer: Tokenizer, token: int, probability: float, width: int 
     return f"{start}  {bar(probability, min(max(room, 0), 20))} {end}"
 
 
-def read_prompts(options: Generate) -> list[str]:
-    """The prompts as texts: the option, or the lines of a file. An empty one raises."""
+def read_prompts(options: Generate) -> dict[str, str]:
+    """The prompts, with their places: the option, or the lines of a file. An empty one raises."""
     if options.prompts_file is not None:
         lines = read_file(options.prompts_file).removesuffix("\n").split("\n")
         wheres = [f"{options.prompts_file}, line {number}" for number in range(1, len(lines) + 1)]
@@ -142,7 +167,7 @@ def read_prompts(options: Generate) -> list[str]:
     for where, prompt in prompts.items():
         if not prompt:
             raise LessonsError("the prompt is empty", where=where, remedy="Give some text.")
-    return list(prompts.values())
+    return prompts
 
 
 def read_line(line: str, where: str) -> str:
@@ -150,7 +175,7 @@ def read_line(line: str, where: str) -> str:
     line = line.removesuffix("\r")
     try:
         prompt = json.loads(line) if line.startswith('"') else line
-        prompt.encode("utf-8")  # half a surrogate pair is no text
+        prompt.encode("utf-8", errors="surrogateescape")  # half a surrogate pair is no text
         return prompt
     except ValueError:
         remedy = 'A prompt that begins with a quotation mark is written "\\"like this".'
@@ -158,13 +183,10 @@ def read_line(line: str, where: str) -> str:
 
 
 def read_file(path: Path) -> str:
-    """The UTF-8 text of a file, or of standard input for "-"."""
+    """The text of a file, or of standard input for "-"; bytes that are not UTF-8 can come back."""
     try:
         data = path.read_bytes() if path != Path("-") else sys.stdin.buffer.read()
-        return data.decode("utf-8")
-    except UnicodeDecodeError as error:
-        line = error.object.count(b"\n", 0, error.start) + 1
-        raise LessonsError("not UTF-8 text", where=f"{path}, line {line}") from None
     except (OSError, ValueError) as error:  # ValueError: a NUL in the path
         what = f"can't read it: {getattr(error, 'strerror', None) or error}"
         raise LessonsError(what, where=str(path)) from None
+    return data.decode("utf-8", errors="surrogateescape")

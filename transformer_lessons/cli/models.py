@@ -1,17 +1,16 @@
-"""What `generate` and `chat` have in common: the model, how it is run, and how it chooses."""
+"""Trained models of every kind, and what `generate` and `chat` have in common."""
 
-import argparse
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any
 
 import torch
 import tyro
 
-from transformer_lessons.cli import check_seed
-from transformer_lessons.cli.run_folder import check_tokenizer
+from transformer_lessons import cli
+from transformer_lessons.cli.run_folder import check_tokenizer, trained_length
 from transformer_lessons.errors import LessonsError
 from transformer_lessons.generation.conversation import Template
 from transformer_lessons.generation.decoding import ForwardFn, compiled_forward, last_logits
@@ -30,7 +29,15 @@ LONGEST = 100_000  # tokens of a text or an answer
 
 
 @dataclass(frozen=True)
-class ModelOptions:
+class First:
+    """The option that gives others their defaults."""
+
+    preset: str | None = None
+    """Named settings: greedy, sure, balanced, varied or plain. The options below change them."""
+
+
+@dataclass(frozen=True)
+class ModelOptions(First):
     """What commands that generate inherit."""
 
     checkpoint: Annotated[Path | None, tyro.conf.Positional] = None
@@ -47,35 +54,33 @@ class ModelOptions:
     """Compile the model: it takes a minute or two, once for each length of text, and is kept."""
     int8: bool = False
     """Round the weights to 8 bits. With --compile, one text is faster; without, it is slower."""
-    preset: str | None = None
-    """Named settings: greedy, sure, balanced, varied or plain. The options below change them."""
     sampler: Annotated[Sampler, tyro.conf.arg(name="")] = field(default_factory=Sampler)
     """How the next token is chosen."""
 
 
 @dataclass(frozen=True)
 class LoadedModel:
-    """A model that can be run, and what goes with it."""
+    """A model, and what goes with it."""
 
     name: str
     model: Decoder
     tokenizer: Tokenizer
+    n_parameters: int  # before any were rounded
     template: Template | None = None  # its chat template, if it was trained to converse
-    n_parameters: int = 0  # before any were rounded
+    trained_length: int | None = None  # of the sequences it was trained on, where that is known
+    n_steps: int | None = None  # of the training, for a run of this package
     forward_fn: ForwardFn = last_logits
 
 
 def parse_options(cls: type[ModelOptions], arguments: Sequence[str], sampler: Sampler) -> Any:
     """Options of the command `cls`. Where --preset is given, it takes the place of `sampler`."""
-    early = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    early.add_argument("--preset")
-    preset = early.parse_known_args(arguments)[0].preset
+    command = cls.__name__.lower()
+    preset = cli.parse(First, arguments, command, early=True).preset
     default = cls(sampler=sampler if preset is None else named_sampler(preset))
-    prog = f"python -m transformer_lessons {cls.__name__.lower()}"
-    options = tyro.cli(cls, args=arguments, default=default, prog=prog)
+    options = cli.parse(cls, arguments, command, default)
     if options.checkpoint is not None and options.model is not None:
         raise LessonsError("give either a checkpoint or --model")
-    check_seed(options.seed)
+    cli.check_seed(options.seed)
     check_length(options.max_new_tokens)
     if "" in options.stop:
         raise LessonsError("a stop string is empty", where="--stop", remedy="Give a character.")
@@ -96,16 +101,14 @@ def named_sampler(name: str) -> Sampler:
 
 
 def open_model(options: ModelOptions) -> LoadedModel:
-    """Load what was asked for; what can't be loaded or run raises `LessonsError`."""
+    """Load what was asked for, to be run; what can't be loaded or run raises `LessonsError`."""
+    loaded = load(options.checkpoint or find_model(options.model or SMALL))
+    check_sampler(options.sampler, loaded.model)
+    replace_linear(loaded.model, Int8Linear if options.int8 else SmallBatchLinear)
     name = str(options.checkpoint or options.model or SMALL)
-    path = options.checkpoint or _named_model(name)
-    model, tokenizer, template = _load(path)
-    check_tokenizer(model.config, tokenizer, str(path))
-    check_sampler(options.sampler, model)
-    n_parameters = count_parameters(model)
-    replace_linear(model, Int8Linear if options.int8 else SmallBatchLinear)
-    forward_fn = compiled_forward() if options.compile else last_logits
-    return LoadedModel(name, model, tokenizer, template, n_parameters, forward_fn)
+    return replace(
+        loaded, name=name, forward_fn=compiled_forward() if options.compile else last_logits
+    )
 
 
 def check_sampler(sampler: Sampler, model: Decoder) -> None:
@@ -113,7 +116,7 @@ def check_sampler(sampler: Sampler, model: Decoder) -> None:
     sampler.probabilities(torch.zeros(model.config.vocab_size))
 
 
-def _named_model(name: str) -> Path:
+def find_model(name: str) -> Path:
     """Where the model called `name` is on this machine."""
     if name == SMALL:
         return SHIPPED
@@ -126,22 +129,32 @@ def _named_model(name: str) -> Path:
     return path
 
 
-def _load(path: Path) -> tuple[Decoder, Tokenizer, Template | None]:
-    """A run of this package, or a published model with the chat template that comes with some."""
+def load(path: Path) -> LoadedModel:
+    """A run of this package or one of its checkpoints, a Hugging Face folder, or a GGUF file.
+
+    `path` may also be the name of a model, where nothing here is called so.
+    """
+    if str(path) in (SMALL, SMOLLM2) and not path.exists():
+        path = find_model(str(path))
     weights = ("model.safetensors", "model.safetensors.index.json")
     is_folder = any((path / name).exists() for name in weights)
     if path.suffix != ".gguf" and (not is_folder or (path / "checkpoint.json").exists()):
-        return load_checkpoint(path).model, load_tokenizer(path), None
+        checkpoint, tokenizer = load_checkpoint(path), load_tokenizer(path)
+        check_tokenizer(checkpoint.model.config, tokenizer, str(path))
+        about = str(path), checkpoint.model, tokenizer, count_parameters(checkpoint.model)
+        return LoadedModel(*about, None, trained_length(path), checkpoint.step)
     # Here, because it takes a while and most runs don't need it.
     from transformer_lessons.weights.chat_template import load_chat_template
     from transformer_lessons.weights.pretrained import load_pretrained
 
-    model, tokenizer = load_pretrained(path)
-    if tokenizer is None:
+    model, found = load_pretrained(path)
+    if found is None:
         remedy = "Its tokenizer.json belongs beside it."
         raise LessonsError("a model without a tokenizer", where=str(path), remedy=remedy)
+    check_tokenizer(model.config, found, str(path))
     template = load_chat_template(path)
-    return model, tokenizer, None if template is None else template.render
+    render = None if template is None else template.render
+    return LoadedModel(str(path), model, found, count_parameters(model), render)
 
 
 @contextmanager

@@ -18,11 +18,9 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import tyro
-from rich.table import Table
 
-from transformer_lessons.cli import PlainConsole
-from transformer_lessons.cli.progress_line import ProgressLine
-from transformer_lessons.cli.train import option_value
+from transformer_lessons import cli
+from transformer_lessons.cli.display import ProgressLine
 from transformer_lessons.data.cleaning import clean
 from transformer_lessons.data.config import DataConfig
 from transformer_lessons.data.deduplication import ExactDuplicates, NearDuplicates
@@ -48,7 +46,15 @@ CORPORA: Corpora = {"none": tuple, "documentation": python_topics, "sources": py
 
 
 @dataclass(frozen=True)
-class Prepare:
+class First:
+    """The option that gives others their defaults."""
+
+    config: Path | None = None
+    """A JSON file with choices for --data; what it leaves out is as shown here."""
+
+
+@dataclass(frozen=True)
+class Prepare(First):
     """Clean documents, drop bad ones and duplicates, and split them for training."""
 
     paths: Annotated[tuple[Path, ...], tyro.conf.Positional] = ()
@@ -57,34 +63,35 @@ class Prepare:
     """What comes with Python goes first: its documentation, or the sources of its library."""
     out: Path = Path("runs/data")
     """The output folder; it must be new or empty."""
-    config: Path | None = None
-    """A JSON file with choices for --data; what it leaves out is as shown here."""
     data: DataConfig = field(default_factory=DataConfig)
     """Choices of cleaning, quality, duplicates and splits."""
 
 
 def run(arguments: Sequence[str]) -> int:
     """Prepare, and say what came of it; returns the exit code."""
-    default = DataConfig()  # --config is read first, because it gives the defaults of --data
-    if file := option_value(arguments, "--config"):
-        default = DataConfig.from_dict(read_json(file), where=file)
-    prog = "python -m transformer_lessons prepare"
-    options = tyro.cli(Prepare, args=arguments, default=Prepare(data=default), prog=prog)
+    default, file = Prepare(), cli.parse(First, arguments, "prepare", early=True).config
+    if file is not None:
+        default = Prepare(data=DataConfig.from_dict(read_json(file), where=str(file)))
+    options = cli.parse(Prepare, arguments, "prepare", default)
     if options.corpus not in CORPORA:
         remedy = f"Known: {', '.join(CORPORA)}."
         raise LessonsError(f"no corpus {options.corpus!r}", where="--corpus", remedy=remedy)
     if not options.paths and options.corpus == "none":
         raise LessonsError("give files or folders to read, or --corpus documentation")
-    console, documents = PlainConsole(), CORPORA[options.corpus]()
+    console, documents = cli.PlainConsole(), CORPORA[options.corpus]()
     with ProgressLine(console) as show:
 
         def report(counts: "Counts") -> None:
             rate = counts.characters / 1e6 / show.seconds
-            kept = f"{counts.found:,} found, {sum(counts.kept.values()):,} kept"
+            kept = f"{counts.found:,} found, {counts.kept.total():,} kept"
             show(f"{kept}, {rate:.1f} million characters/s")
 
         manifest = prepare(options.paths, options.out, options.data, report, documents)
-    console.print(_summary(manifest, show.seconds))
+    counts = manifest["counts"]
+    rows = {"found": counts["found"]} | {f"dropped: {k}": n for k, n in counts["dropped"].items()}
+    rows |= {f"kept: {split}": n for split, n in counts["kept"].items()}
+    rows |= {f"changed by {step}": n for step, n in counts["changed"].items()}
+    console.print_rows("documents", rows)
     dropped = options.out / "dropped.jsonl"
     console.print(f"Written to {options.out}; what was dropped is in {dropped}", soft_wrap=True)
     return 0
@@ -218,20 +225,3 @@ def _hashed(documents: Iterable[Document], inputs: Facts) -> Iterator[Document]:
         yield document
     if n_bytes:
         inputs["documents"] = {"bytes": n_bytes, "sha256": sha256.hexdigest()}
-
-
-def _summary(manifest: dict[str, Any], seconds: float) -> Table:
-    """What the run came to, as a table."""
-    counts = manifest["counts"]
-    table = Table("", "documents", "bytes", box=None)
-    table.add_row("found", f"{counts['found']:,}")
-    for reason, n in counts["dropped"].items():
-        table.add_row(f"dropped: {reason}", f"{n:,}")
-    for split, n in counts["kept"].items():
-        n_bytes = manifest["outputs"][f"{split}.jsonl"]["bytes"]
-        table.add_row(f"kept: {split}", f"{n:,}", f"{n_bytes:,}")
-    for step, n in counts["changed"].items():
-        table.add_row(f"changed by {step}", f"{n:,}")
-    rate = f"{counts['characters'] / 1e6 / seconds:.1f} million characters/s"
-    table.add_row("time", f"{seconds:.1f} s", rate)
-    return table

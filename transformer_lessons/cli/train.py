@@ -1,35 +1,69 @@
-"""`train`: its options, with defaults from a preset, a config file, or the run to go on with."""
+"""`train`: data, model, run folder and display come together, with defaults from a preset."""
 
+import math
+import shlex
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
+import torch
 import tyro
 
-from transformer_lessons.cli.data_source import DataOptions
-from transformer_lessons.config import ModelConfig
+from transformer_lessons import cli
+from transformer_lessons.cli.data_source import (
+    DataOptions,
+    DataSource,
+    open_source,
+    sequence_length,
+)
+from transformer_lessons.cli.display import ProgressLine, TrainingDisplay, save_curve, visible
+from transformer_lessons.cli.evaluate import evaluate_ids
+from transformer_lessons.cli.interrupts import stop_on_signal
+from transformer_lessons.cli.run_folder import (
+    begin_run,
+    locked_folder,
+    read_log,
+    record_step,
+    resume_run,
+    save_run,
+)
+from transformer_lessons.config import ModelConfig, config_from_dict
 from transformer_lessons.errors import LessonsError
+from transformer_lessons.generation.generate import stream
+from transformer_lessons.generation.sampling import Sampler
+from transformer_lessons.model.accounting import count_parameters
+from transformer_lessons.model.decoder import Decoder
 from transformer_lessons.presets import preset
 from transformer_lessons.support.files import read_json
+from transformer_lessons.training.checkpoint import checkpoints
 from transformer_lessons.training.config import TrainConfig, train_preset
+from transformer_lessons.training.evaluate import Evaluation, token_lengths
+from transformer_lessons.training.trainer import StepReport, Trainer
 
 
 @dataclass(frozen=True)
-class Train:
-    """Train a model on pairs, on a text file, on Python's own documentation, or on token files."""
+class First:
+    """Options of `train` that give others their defaults."""
 
     preset: str = "fluctlight"
-    """The model to start from, and choices that suit it: fluctlight, bytes-1m or python-small."""
+    """The model to start from, and choices that suit it: fluctlight, bytes-1m, python-small, llama,
+    gpt, gpt2, smollm2-135m or llama3.2-1b."""
     config: Path | None = None
     """A JSON file with "model" and "training"; what it leaves out is as in the preset."""
-    data: Annotated[DataOptions, tyro.conf.arg(name="")] = field(default_factory=DataOptions)
-    workers: int = 0
-    """Processes that read ahead, with --tokens; 0: none."""
     out: Path = Path("runs/latest")
     """The run folder; it must not hold a checkpoint yet, but for --resume."""
     resume: bool = False
     """Go on with the run in --out, with all its choices, as if it had never stopped."""
+
+
+@dataclass(frozen=True)
+class Train(First):
+    """Train a model on pairs of texts, or on documents of any kind."""
+
+    data: Annotated[DataOptions, tyro.conf.arg(name="")] = field(default_factory=DataOptions)
+    workers: int = 0
+    """Processes that encode, and that read ahead; 0: none."""
     device: str = "auto"
     """auto, cpu, cuda or mps."""
     model: ModelConfig = field(default_factory=lambda: preset("fluctlight"))
@@ -38,28 +72,15 @@ class Train:
     """Choices of the run; the defaults come from the preset."""
 
 
-def run(arguments: Sequence[str]) -> int:
-    """Train and save; returns the exit code, 130 after Ctrl-C, 143 when told to end."""
-    options = parse(arguments)
-    from transformer_lessons.cli.training_run import train  # here, because it loads PyTorch
-
-    return train(options)
-
-
 def parse(arguments: Sequence[str]) -> Train:
     """The options; defaults come from --preset, --config or the run to resume, read first."""
-    name = option_value(arguments, "--preset") or "fluctlight"
+    first: First = cli.parse(First, arguments, "train", early=True)
+    name = first.preset
     default = Train(preset=name, model=preset(name), training=train_preset(name))
-    file = option_value(arguments, "--config")
-    if "--resume" in arguments:
-        folder = option_value(arguments, "--out") or str(default.out)
-        file = str(Path(folder) / "config.json")
-    if file:
-        default = with_config(default, file)
-    prog = "python -m transformer_lessons train"
-    # Without this, a field that may hold a nested config (rope_scaling) becomes a subcommand.
-    config = (tyro.conf.AvoidSubcommands,)
-    return tyro.cli(Train, args=arguments, default=default, prog=prog, config=config)
+    file = first.out / "config.json" if first.resume else first.config
+    if file is not None:
+        default = with_config(default, str(file))
+    return cli.parse(Train, arguments, "train", default)
 
 
 def with_config(default: Train, file: str) -> Train:
@@ -76,20 +97,130 @@ def with_config(default: Train, file: str) -> Train:
         default,
         model=ModelConfig.from_dict(model, where=file),
         training=TrainConfig.from_dict(training, where=file),
-        data=DataOptions.from_dict(data.get("source", {}), where=file),
+        data=config_from_dict(DataOptions, data.get("source", {}), file),
     )
 
 
-def option_value(arguments: Sequence[str], option: str) -> str | None:
-    """What follows `option`, as in `--preset NAME` or `--preset=NAME`; the last one counts.
+def run(arguments: Sequence[str]) -> int:
+    """Train and save; returns the exit code, 130 after Ctrl-C, 143 when told to end.
 
-    >>> option_value(["--steps", "3", "--preset=fluctlight"], "--preset")
-    'fluctlight'
+    Only PyTorch's generator is seeded: initial parameters and dropout draw from it. The order of
+    the data has generators of its own, with the same seed; Python's and NumPy's are not used.
     """
-    value = None
-    for place, argument in enumerate(arguments):
-        if argument.startswith(f"{option}="):
-            value = argument.partition("=")[2]
-        elif argument == option and place + 1 < len(arguments):
-            value = arguments[place + 1]
-    return value
+    options, console = parse(arguments), cli.PlainConsole()
+    device = cli.choose_device(options.device)
+    with ProgressLine(console) as show:
+        choices = options.model, options.training, options.workers
+        source = open_source(options.data, *choices, show)
+    if options.resume and not checkpoints(options.out):
+        what = "there is no checkpoint to go on from"
+        raise LessonsError(what, where=str(options.out), remedy="Leave --resume out.")
+    torch.manual_seed(options.training.seed)
+    model = Decoder(options.model).to(device)
+    trainer = make_trainer(model, options, source)
+    with locked_folder(options.out):
+        if options.resume:
+            resume_run(options.out, trainer, source.fingerprint)
+        else:
+            data = {"source": asdict(options.data), "name": source.name}
+            data["fingerprint"] = source.fingerprint
+            about = {"model": options.model.to_dict(), "training": options.training.to_dict()}
+            begin_run(options.out, about | {"data": data}, source.tokenizer)
+        n_parameters = count_parameters(model)
+        console.print(f"{n_parameters:,} parameters on {device.type}, reading {source.name}")
+        if trainer.n_steps:
+            console.print(f"Going on after step {trainer.n_steps:,}")
+        signals = fit(trainer, source, options, console)
+        path = save_run(options.out, trainer)
+        save_curve(options.out / "loss.svg", read_log(options.out))
+    where = shlex.quote(str(options.out))
+    if signals:
+        console.print(f"Stopped after {trainer.n_steps} steps. Saved: {path}", soft_wrap=True)
+        command = f"python -m transformer_lessons train --resume --out {where}"
+        console.print(f"Go on: {command}", soft_wrap=True)
+        return 128 + signals[0]
+    console.print_rows("after training", summary(trainer, source, options.out))
+    console.print(f"Saved: {path}, and the curve of the loss: loss.svg", soft_wrap=True)
+    prompt = shlex.quote(visible(source.tokenizer.decode_bytes(source.prompt)))
+    command = f"python -m transformer_lessons generate {where} --prompt {prompt}"
+    console.print(f"Let it write: {command}", soft_wrap=True)
+    return 0
+
+
+def make_trainer(model: Decoder, options: Train, source: DataSource) -> Trainer:
+    """The trainer, which is evaluated on the held-out text if there is one."""
+    held_out, given = source.held_out, (model, options.training, source.batches)
+    if held_out is None:
+        if options.training.eval_every:
+            raise LessonsError("eval_every needs held-out text", where="--training.eval-every")
+        return Trainer(*given, data_state=source.state)
+    lengths = token_lengths(source.tokenizer)
+    length = sequence_length(options.model, options.training)
+
+    def evaluate() -> Evaluation:
+        return evaluate_ids(model, held_out, length, lengths)
+
+    return Trainer(*given, evaluate=evaluate, data_state=source.state)
+
+
+def fit(
+    trainer: Trainer, source: DataSource, options: Train, console: cli.PlainConsole
+) -> list[int]:
+    """Train on display, recording every step; returns the signals that ended it early."""
+    vocab_size, evaluate = options.model.vocab_size, trainer.evaluate
+    levels, latest = {f"ln {vocab_size}": math.log(vocab_size)}, dict[str, Any]()
+    if source.unigram_loss is not None:
+        levels[f"how often each {unit(source)}"] = source.unigram_loss
+
+    def sample() -> str:
+        written = list(stream(trainer.model, source.prompt, 48, Sampler(0.3)))
+        texts = [visible(source.tokenizer.decode_bytes(ids)) for ids in (source.prompt, written)]
+        return " -> ".join(texts)
+
+    def evaluate_and_note() -> Evaluation:
+        assert evaluate is not None
+        result = evaluate()
+        latest.update(perplexity=result.perplexity, bits_per_byte=result.bits_per_byte)
+        return result
+
+    before = [line["loss"] for line in read_log(options.out)]
+    display = TrainingDisplay(console, options.training.steps, sample, levels, losses=before)
+
+    def on_step(report: StepReport) -> None:
+        more = {} if report.validation is None else latest | {"sample": sample()}
+        record_step(options.out, trainer, report, more)
+        display(report, more)
+
+    trainer.on_step, trainer.evaluate = on_step, evaluate and evaluate_and_note
+    try:
+        with stop_on_signal(trainer) as signals, display:
+            trainer.fit()
+    except BrokenPipeError:  # nobody reads what we print: keep what was learned, and stop
+        save_run(options.out, trainer)
+        raise
+    return signals
+
+
+def summary(trainer: Trainer, source: DataSource, folder: Path) -> dict[str, str]:
+    """What the run came to, by name."""
+    log, name = read_log(folder), unit(source)
+    last = log[-max(len(log) // 20, 1) :]
+    train_loss = sum(line["loss"] for line in last) / len(last)
+    rows = {"training loss": f"{train_loss:.4f} nats per {name}"}
+    if trainer.evaluate is not None:
+        result = trainer.evaluate()
+        rows["held-out loss"] = f"{result.loss:.4f} nats, {result.bits_per_byte:.3f} bits per byte"
+        rows["held-out perplexity"] = f"{result.perplexity:.2f}"
+        words = f"… knowing only how often each {name}"
+        rows[words] = f"{source.unigram_loss:.4f} nats per {name}"
+    if trainer.best_step:
+        rows["best"] = f"{trainer.best:.4f} nats, after step {trainer.best_step:,}"
+    if trainer.n_steps < trainer.config.steps:
+        rows["stopped early"] = f"no new best in {trainer.bad_evals} evaluations"
+    seconds, n_targets = (sum(line[name] for line in log) for name in ("seconds", "n_targets"))
+    return rows | {"time": f"{seconds:.1f} s, {n_targets / seconds:,.0f} tokens/s"}
+
+
+def unit(source: DataSource) -> str:
+    """What a token is, in words."""
+    return "byte" if source.tokenizer.n_vocab == 256 else "token"

@@ -1,0 +1,164 @@
+"""From a source of documents to token files: what `train` prepares on the way, once.
+
+The folder that comes of it holds train.jsonl and validation.jsonl, the same as token files (.npy),
+and tokenizer.json. It is called after the hash of all that it follows from, so that the same text
+and tokenizer are never encoded twice.
+"""
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain, islice
+from pathlib import Path
+from typing import Protocol
+
+from transformer_lessons.data.split import split_of
+from transformer_lessons.data.token_files import END_OF_TEXT, tokenize_corpus
+from transformer_lessons.errors import LessonsError
+from transformer_lessons.support.corpus import python_topics
+from transformer_lessons.support.documents import Document, Dropped, read_documents, refuse
+from transformer_lessons.support.files import new_folder
+from transformer_lessons.tokenizers import BPETokenizer, Tokenizer, fingerprint
+
+FEW = 100  # documents: fewer are too few to be held out whole
+HELD_OUT = 0.1  # the share of the documents, or of each of a few
+DOCUMENTATION = "Python's documentation"
+
+
+class Report(Protocol):
+    """Is told how far the work is; a line to `keep` is shown in any case."""
+
+    def __call__(self, line: str, keep: bool = False) -> None: ...
+
+
+def silent(line: str, keep: bool = False) -> None:
+    """The report of those who don't ask."""
+
+
+def read_source(path: str | None, report: Report = silent) -> Iterator[Document]:
+    """The documents of a file or a folder; None: of Python's documentation.
+
+    What is in a folder and can't be read is passed over, and counted in the report.
+    """
+    if path is None:
+        yield from python_topics()
+        return
+    passed_over = Counter[str]()
+
+    def pass_over(dropped: Dropped) -> None:
+        passed_over[dropped.reason] += 1
+
+    yield from read_documents([path], pass_over if Path(path).is_dir() else refuse)
+    if passed_over:
+        reasons = ", ".join(f"{reason}: {n:,}" for reason, n in sorted(passed_over.items()))
+        report(f"passed over in {path}: {reasons}", keep=True)
+
+
+def split_documents(documents: Iterable[Document]) -> Iterator[tuple[str, str]]:
+    """Texts, each with its split: a tenth of the documents, by their hash, is for validation.
+
+    Of fewer than `FEW`, which could all be on one side, the last tenth of each is held out.
+    """
+    documents = iter(documents)
+    first = list(islice(documents, FEW))
+    for document in chain(first, documents):
+        text = document.text
+        if len(first) == FEW:
+            yield split_of(text, HELD_OUT, 0.0), text
+            continue
+        n_train = len(text) - int(len(text) * HELD_OUT)
+        yield "train", text[:n_train]
+        if n_train < len(text):
+            yield "validation", text[n_train:]
+
+
+def split_source(
+    path: str | None, held_out: str | None, report: Report = silent
+) -> Iterator[tuple[str, str]]:
+    """Texts, each with its split; where `held_out` is given, all of it is for validation."""
+    if held_out is None:
+        yield from split_documents(read_source(path, report))
+    else:
+        for split, source in (("train", path), ("validation", held_out)):
+            for document in read_source(source, report):
+                yield split, document.text
+
+
+def held_out_texts(path: str | None) -> list[str]:
+    """What `encode_source` holds out of a source."""
+    return [text for split, text in split_documents(read_source(path)) if split == "validation"]
+
+
+def learn_tokenizer(
+    documents: Iterable[Document],
+    vocab_size: int,
+    report: Report = silent,
+    special_tokens: Sequence[str] = (END_OF_TEXT,),
+    pattern: str = "gpt4",
+    n_workers: int = 1,
+) -> BPETokenizer:
+    """Byte-pair encoding, learned from `documents`; what is put between them keeps them apart."""
+    apart = END_OF_TEXT if END_OF_TEXT in special_tokens else "\n"
+
+    def told() -> Iterator[str]:
+        n_read = 0
+        for document in documents:
+            yield document.text + (apart if document.is_end else "")
+            n_read += len(document.text)
+            report(f"{n_read / 1e6:.1f} million characters read")
+
+    def on_merge(n_done: int) -> None:
+        report(f"{n_done:,} merges learned")
+
+    sizes = vocab_size, special_tokens, pattern, n_workers
+    return BPETokenizer.train(told(), *sizes, report=on_merge)
+
+
+def encode_source(
+    path: str | None,
+    held_out: str | None,
+    tokenizer: Tokenizer | int,
+    cache: Path,
+    report: Report = silent,
+    n_workers: int = 1,
+) -> Path:
+    """The folder in `cache` with two splits of the source, encoded; it is made if need be.
+
+    Where `tokenizer` is a number, byte-pair encoding with so many tokens is learned from the texts
+    to train on. Splits that are empty raise `LessonsError`.
+    """
+    by = f"bpe {tokenizer}" if isinstance(tokenizer, int) else fingerprint(tokenizer)
+    made_of = hashlib.sha256(by.encode())
+    for split, text in split_source(path, held_out):
+        made_of.update(hashlib.sha256(f"{split} {text}".encode("utf-8", "surrogatepass")).digest())
+    folder = cache / made_of.hexdigest()[:16]
+    if folder.exists():
+        return folder
+    with new_folder(folder) as new:
+        write_splits(split_source(path, held_out, report), new, path)
+        if isinstance(tokenizer, int):
+            documents = read_documents([new / "train.jsonl"])
+            tokenizer = learn_tokenizer(documents, tokenizer, report, n_workers=n_workers)
+        tokenizer.save(new / "tokenizer.json")
+        for split in ("train", "validation"):
+
+            def on_block(n_bytes: int, n_tokens: int, split: str = split) -> None:
+                report(f"{n_bytes / 1e6:.1f} MB of the {split} split encoded")
+
+            files = new / f"{split}.jsonl", tokenizer, new / f"{split}.npy"
+            tokenize_corpus(*files, n_workers, on_block)
+    return folder
+
+
+def write_splits(texts: Iterable[tuple[str, str]], folder: Path, name: str | None) -> None:
+    """Write {"text"} lines to the file of each text's split; both must get some."""
+    counts = Counter[str]()
+    with open(folder / "train.jsonl", "w") as train, open(folder / "validation.jsonl", "w") as val:
+        files = {"train": train, "validation": val}
+        for split, text in texts:
+            counts[split] += len(text)
+            files[split].write(json.dumps({"text": text}) + "\n")
+    if not all(counts[split] for split in files):
+        what, remedy = f"{counts.total()} characters are too few to train on", "Give more text."
+        raise LessonsError(what, where=name or DOCUMENTATION, remedy=remedy)
