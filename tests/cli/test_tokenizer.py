@@ -56,7 +56,7 @@ def test_in_a_process_of_its_own_nothing_is_warned_about(folder):  # SPEC A8
     start = [sys.executable, "-W", "error", "-m", "transformer_lessons", "tokenizer"]
     for line in (
         ["train", "documents.jsonl", "text.txt", "--vocab-size", "270", "--n-workers", "2"],
-        ["encode", "tokenizer.json", "documents.jsonl", "--n-workers", "2"],
+        ["encode", "tokenizer.json", "documents.jsonl"],
     ):
         options = {"capture_output": True, "encoding": "utf-8", "timeout": 120}
         done = subprocess.run(
@@ -239,7 +239,6 @@ def test_exported_to_tiktoken_ids_are_the_same(capsys):  # SPEC A1
         ("encode made.json made.json", "not a kind of file that is read (made.json)"),
         ("encode made.json bad.jsonl", 'no text: no string under the key "text" (bad.jsonl'),
         ("encode made.json bad.txt", "not UTF-8: byte 1 (bad.txt)"),
-        ("encode made.json text.txt --n-workers -1", "n_workers = -1 is not from 1 to 256"),
         ("encode made.json text.txt --out no/t", "no such folder (no). Make it first."),
         ("inspect no.json", "can't read it: No such file or directory (no.json)"),
         ("inspect bad.json", "not a tokenizer of this book (bad.json)"),

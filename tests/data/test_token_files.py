@@ -13,12 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from transformer_lessons.data import token_files
-from transformer_lessons.data.token_files import (
-    TokenFacts,
-    encode_documents,
-    open_tokens,
-    tokenize_corpus,
-)
+from transformer_lessons.data.documents import encode_documents
+from transformer_lessons.data.token_files import TokenFacts, open_tokens, tokenize_corpus
 from transformer_lessons.errors import LessonsError
 from transformer_lessons.support import documents as reading
 from transformer_lessons.support.documents import Document
@@ -26,7 +22,7 @@ from transformer_lessons.tokenizers.bpe import BPETokenizer
 from transformer_lessons.tokenizers.byte_tokenizer import ByteTokenizer
 from transformer_lessons.tokenizers.tokenizer import fingerprint
 
-DOCUMENTS = ["the cat sat", "x", "né😀\n\n  x", "with <|endoftext|> inside"]
+DOCUMENTS = ["the cat sat", "x", "né😀\n\n  x", "and with an end"]
 TEXT = "One and two and three.\n\nThen 1,234 and é€😀 and\r\n  more   words\tand words.\n" * 40
 
 
@@ -59,7 +55,7 @@ def test_ids_and_facts_are_what_the_tokenizer_says(tokenizer, jsonl, tmp_path): 
     for text in DOCUMENTS:
         expected += [*tokenizer.encode_ordinary(text), tokenizer.special_tokens["<|endoftext|>"]]
     assert tokens.ids.tolist() == expected
-    assert expected.count(tokens.facts.end_of_text) == len(DOCUMENTS)  # the one in the text is not
+    assert expected.count(tokens.facts.end_of_text) == len(DOCUMENTS)
     assert tokens.facts == TokenFacts(
         n_vocab=tokenizer.n_vocab,
         end_of_text=tokenizer.special_tokens["<|endoftext|>"],
@@ -89,57 +85,38 @@ def test_ids_have_two_bytes_up_to_65536_of_them(tmp_path, n_vocab, offset, dtype
     assert tokens.ids.tolist() == [offset + byte for byte in b"\x00\x61\x7f\xc3\xbf"]
 
 
-@pytest.fixture
-def small_blocks(monkeypatch):
-    """Pieces and blocks of a few bytes, so that a short file has many."""
-    monkeypatch.setattr(reading, "MAX_BYTES", 70)
-    monkeypatch.setattr(token_files, "BLOCK", 30)
-
-
-@pytest.mark.usefixtures("small_blocks")
-@pytest.mark.parametrize("n_workers", [1, 2, 3])
 @pytest.mark.parametrize("suffix", ["txt", "jsonl"])
-def test_a_long_text_is_one_document_with_the_ids_of_its_whole(
-    tmp_path, tokenizer, n_workers, suffix
-):  # SPEC S3
+def test_a_long_text_is_one_document(tmp_path, tokenizer, suffix, monkeypatch):  # SPEC S3
+    monkeypatch.setattr(reading, "MAX_BYTES", 70)  # so that a short text comes in many pieces
     path, reports = tmp_path / f"a.{suffix}", []
     path.write_bytes(json.dumps({"text": TEXT}).encode() if suffix == "jsonl" else TEXT.encode())
     report = lambda *numbers: reports.append(numbers)  # noqa: E731
-    tokens = tokenize_corpus(path, tokenizer, tmp_path / "a.npy", n_workers, report)
-    assert tokens.ids.tolist() == [*tokenizer.encode(TEXT), tokens.facts.end_of_text]
+    tokens = tokenize_corpus(path, tokenizer, tmp_path / "a.npy", report=report)
+    *ids, end = tokens.ids.tolist()
+    assert tokenizer.decode(ids) == TEXT
+    assert end == tokens.facts.end_of_text not in ids
     assert (tokens.facts.n_documents, tokens.facts.n_bytes) == (1, len(TEXT.encode()))
     assert len(reports) > 20
     assert reports == sorted(reports)
     assert reports[-1] == (len(TEXT.encode()), len(tokens.ids))
 
 
-@pytest.mark.parametrize("n_workers", [2, 3])
-def test_any_number_of_workers_writes_the_same_file(tokenizer, tmp_path, monkeypatch, n_workers):
-    monkeypatch.setattr(token_files, "BLOCK", 50)  # many groups
-    path = tmp_path / "many.jsonl"
-    path.write_text("".join(json.dumps({"text": f"the {n} cats " * 3}) + "\n" for n in range(200)))
-    one = tokenize_corpus(path, tokenizer, tmp_path / "one.npy")
-    tokenize_corpus(path, tokenizer, tmp_path / "more.npy", n_workers=n_workers)
-    assert one.facts.n_documents == 200
-    for suffix in ("npy", "json"):
-        more = (tmp_path / f"more.{suffix}").read_bytes()
-        assert (tmp_path / f"one.{suffix}").read_bytes() == more
+def test_a_separator_makes_many_documents_and_is_written_down(tmp_path, tokenizer):  # SPEC S3
+    (tmp_path / "a.txt").write_bytes(b"the cat<|endoftext|>sat\n<|endoftext|>\n")
+    made = [tmp_path / "a.txt", tokenizer, tmp_path / "a.npy"]
+    tokens = tokenize_corpus(*made, separator="<|endoftext|>")
+    end = tokens.facts.end_of_text
+    expected = [*tokenizer.encode("the cat"), end, *tokenizer.encode("sat\n"), end]
+    assert tokens.ids.tolist() == expected
+    assert (tokens.facts.n_documents, tokens.facts.separator) == (2, "<|endoftext|>")
+    with pytest.warns(UserWarning, match=r"endoftext\|> \(2\)"):
+        assert tokenize_corpus(*made).facts.separator == ""
 
 
 @given(text=st.text(alphabet="ab é€😀\r\n.1", min_size=1))
 def test_no_byte_of_a_text_is_changed(text):
     parts = encode_documents([Document(text, "a")], ByteTokenizer())
-    assert bytes(id for ids, *_ in parts for id in ids) == text.encode()
-
-
-def test_groups_are_large_enough_and_keep_the_order(monkeypatch):
-    monkeypatch.setattr(token_files, "BLOCK", 10)
-    documents = [Document("x" * (n % 4), str(n)) for n in range(50)]
-    groups = list(token_files._group_parts(documents))
-    assert [text for group in groups for text, _ in group] == [d.text for d in documents]
-    sizes = [sum(len(text) + 1 for text, _ in group) for group in groups]
-    assert all(10 <= size < 14 for size in sizes[:-1])
-    assert 1 <= sizes[-1] < 14
+    assert bytes(id for _, ids in parts for id in ids) == text.encode()
 
 
 def resident_bytes():
@@ -285,11 +262,10 @@ def test_a_bad_line_ends_it_and_leaves_what_was_there(tokenizer, jsonl, tmp_path
     before = {file.name: file.read_bytes() for file in tmp_path.iterdir()}
     before["bad.jsonl"] = jsonl.read_bytes() + line + b"\n" + b'{"text": "a"}\n'
     (tmp_path / "bad.jsonl").write_bytes(before["bad.jsonl"])
-    for n_workers in (1, 2):
-        with pytest.raises(LessonsError, match=message) as caught:
-            tokenize_corpus(tmp_path / "bad.jsonl", tokenizer, path, n_workers)
-        assert "bad.jsonl, line 5" in str(caught.value)
-        assert {file.name: file.read_bytes() for file in tmp_path.iterdir()} == before
+    with pytest.raises(LessonsError, match=message) as caught:
+        tokenize_corpus(tmp_path / "bad.jsonl", tokenizer, path)
+    assert "bad.jsonl, line 5" in str(caught.value)
+    assert {file.name: file.read_bytes() for file in tmp_path.iterdir()} == before
 
 
 @pytest.mark.parametrize("name", ["a.txt.gz", "a", "no.jsonl"])

@@ -13,13 +13,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from transformer_lessons.cli.documents import DOCUMENTATION, Report, encode_source, silent
+from transformer_lessons.cli.documents import DOCUMENTATION, Report, Source, encode_source, silent
+from transformer_lessons.cli.fineweb import ReadAhead, open_shards, shard_folder
 from transformer_lessons.cli.run_folder import check_tokenizer
-from transformer_lessons.config import ModelConfig, check_fields
+from transformer_lessons.config import ModelConfig, Positive, check_fields
 from transformer_lessons.data.batches import CountedBatches, _check_long_enough
 from transformer_lessons.data.packing import TokenWindows
 from transformer_lessons.data.pairs import pair_batches, read_pairs
 from transformer_lessons.data.sampler import WindowSampler, load_batches
+from transformer_lessons.data.stream import TokenStream
 from transformer_lessons.data.token_files import open_tokens
 from transformer_lessons.errors import LessonsError
 from transformer_lessons.tokenizers.byte_tokenizer import ByteTokenizer
@@ -35,7 +37,7 @@ COUNTED = 10_000_000  # tokens that tell how often each occurs
 
 @dataclass(frozen=True)
 class DataOptions:
-    """Where the data is; exactly one of pairs, text and corpus is given."""
+    """Where the data is; exactly one of pairs, text, corpus and a stream is given."""
 
     pairs: str | None = None
     """Train on pairs: a file with base64(input) TAB base64(output) on each line."""
@@ -46,13 +48,21 @@ class DataOptions:
     file (.npy) that `tokenizer encode` wrote."""
     corpus: bool = False
     """Train on the documentation that comes with Python."""
+    fineweb: bool = False
+    """Train on FineWeb's sample of ten billion tokens, streamed from afar."""
+    from_parquet: str | None = None
+    """Stream a parquet file with FineWeb's columns, or a folder of them, in place of FineWeb."""
+    separator: str | None = None
+    """What ends a document inside of a text, such as <|endoftext|>."""
     held_out: str | None = None
-    """Judge by another source of this kind; without it, a tenth of --text is held out."""
+    """Judge by another source like --text; without it, a tenth of the documents is held out."""
     tokenizer: str | None = None
     """bytes, gpt2, cl100k_base, a tokenizer's file or folder, or bpe, which is learned from the
     text. By default, the one whose vocabulary is the model's."""
     cache: str = "runs/cache"
-    """The folder where encoded text is kept, to be used again."""
+    """The folder where encoded text and FineWeb's shards are kept, to be used again."""
+    cache_gb: Positive = 2.0
+    """How many billion bytes of shards are kept; the oldest make room for new ones."""
 
     def __post_init__(self) -> None:
         check_fields(self)
@@ -80,18 +90,36 @@ def open_source(
     report: Report = silent,
 ) -> DataSource:
     """The data that the options name, encoded if it isn't yet; exactly one source must be given."""
-    if sum(source is not None for source in (options.pairs, options.text)) + options.corpus != 1:
-        raise LessonsError("give one of --pairs FILE, --text FILE or FOLDER, and --corpus")
+    _check_options(options)
+    length = sequence_length(model, training)
+    if options.pairs is not None:
+        check_tokenizer(model, ByteTokenizer(), "--pairs")
+        return _open_pairs(options.pairs, options.seed_pairs, length, training)
+    tokenizer = choose_tokenizer(options.tokenizer, model)
+    if options.fineweb or options.from_parquet:
+        return _open_stream(options, tokenizer, length, training)
+    files, tokenizer = _token_files(options, tokenizer, report)
+    return _open_tokens(options, files, tokenizer, length, training, workers)
+
+
+def _check_options(options: DataOptions) -> None:
+    """Raise `LessonsError` for options that don't go together, before anything is read."""
+    is_stream = options.fineweb or options.from_parquet is not None
+    given = options.pairs is not None, options.text is not None, options.corpus, is_stream
+    if sum(given) != 1:
+        what = "give one of --pairs FILE, --text FILE or FOLDER, --corpus, --fineweb"
+        raise LessonsError(f"{what} and --from-parquet FILE")
     if options.seed_pairs is not None and options.pairs is None:
         raise LessonsError("--seed-pairs goes in front of --pairs FILE, which is not given")
-    if options.pairs is not None:
-        if options.tokenizer not in (None, "bytes") or options.held_out is not None:
-            what = "--pairs FILE, whose tokens are bytes, goes without --tokenizer and --held-out"
+    for name in ("tokenizer", "held_out", "separator"):
+        if options.pairs is not None and getattr(options, name) not in (None, "bytes"):
+            what = (
+                f"--{name.replace('_', '-')} doesn't go with --pairs FILE, whose tokens are bytes"
+            )
             raise LessonsError(what)
-        check_tokenizer(model, ByteTokenizer(), "--pairs")
-        return _open_pairs(options.pairs, options.seed_pairs, model, training)
-    tokenizer = choose_tokenizer(options.tokenizer, model)
-    return _open_text(options, tokenizer, model, training, workers, report)
+    for name in ("held_out", "separator"):
+        if is_stream and getattr(options, name) is not None:
+            raise LessonsError(f"--{name.replace('_', '-')} doesn't go with a stream")
 
 
 def sequence_length(model: ModelConfig, training: TrainConfig) -> int:
@@ -114,49 +142,74 @@ def choose_tokenizer(name: str | None, model: ModelConfig) -> Tokenizer | int:
     return tokenizer
 
 
-def _open_pairs(
-    path: str, seed_path: str | None, model: ModelConfig, training: TrainConfig
-) -> DataSource:
+def _open_pairs(path: str, seed_path: str | None, length: int, training: TrainConfig) -> DataSource:
     """Pairs, with their answers as targets."""
     pairs = read_pairs(path, read_pairs(seed_path) if seed_path else [])
-    sizes = sequence_length(model, training), training.batch_size, training.seed
+    sizes = length, training.batch_size, training.seed
     batches = CountedBatches(partial(pair_batches, pairs, *sizes))
     prompt = list(pairs[0][0] or pairs[0][1][:1])
     name, digest = f"{path}, pairs: {len(pairs):,}", hashlib.sha256(repr(pairs).encode())
     return DataSource(batches, batches, prompt, name, digest.hexdigest(), ByteTokenizer())
 
 
-def _open_text(
+def _token_files(
+    options: DataOptions, tokenizer: Tokenizer | int, report: Report
+) -> tuple[list[Path], Tokenizer]:
+    """The token files to train on and to judge by, made if need be, and their tokenizer."""
+    given = [name for name in (options.text, options.held_out) if name is not None]
+    n_encoded = sum(name.endswith(".npy") for name in given)
+    if n_encoded == 0:
+        source = Source(options.text, options.held_out, options.separator)
+        folder = encode_source(source, tokenizer, Path(options.cache), report)
+        files = [folder / f"{split}.npy" for split in ("train", "validation")]
+        return files, load_tokenizer(folder)
+    if n_encoded == 1:
+        raise LessonsError("a token file goes with another one: --text and --held-out")
+    if isinstance(tokenizer, int):
+        raise LessonsError("token files go with the --tokenizer that made them", where=given[0])
+    return [Path(name) for name in given], tokenizer
+
+
+def _open_tokens(
     options: DataOptions,
-    tokenizer: Tokenizer | int,
-    model: ModelConfig,
+    files: list[Path],
+    tokenizer: Tokenizer,
+    length: int,
     training: TrainConfig,
     workers: int,
-    report: Report,
 ) -> DataSource:
-    """Documents as token files, cut into windows that are taken in random order."""
-    path, held_out = options.text, options.held_out
-    are_encoded = {name.endswith(".npy") for name in (path, held_out) if name}
-    if are_encoded == {True} and path and held_out:
-        if isinstance(tokenizer, int):
-            raise LessonsError("a token file goes with the --tokenizer that made it", where=path)
-        files = Path(path), Path(held_out)
-    elif True in are_encoded:
-        raise LessonsError("a token file goes with another one: --text and --held-out")
-    else:
-        given = path, held_out, tokenizer, Path(options.cache), report, max(workers, 1)
-        folder = encode_source(*given)
-        tokenizer = load_tokenizer(folder)
-        files = folder / "train.npy", folder / "validation.npy"
+    """Token files, cut into windows that are taken in random order."""
     tokens, judged = (open_tokens(file, tokenizer) for file in files)
-    windows = TokenWindows(tokens, sequence_length(model, training))
+    windows = TokenWindows(tokens, length)
     sampler = WindowSampler(len(windows), training.batch_size, training.seed)
     batches = load_batches(windows, sampler, workers)
     train, held = (torch.from_numpy(f.ids[:COUNTED].astype(np.int64)) for f in (tokens, judged))
     _check_long_enough(held, 2)
-    held = held[:JUDGED] if held_out is None else held
-    name = f"{path or DOCUMENTATION}, tokens: {tokens.facts.n_tokens:,}"
+    held = held[:JUDGED] if options.held_out is None else held
+    name = f"{options.text or DOCUMENTATION}, tokens: {tokens.facts.n_tokens:,}"
     made_of = tokens.facts.source_sha256 + tokens.facts.tokenizer_sha256
-    digest, unigram = hashlib.sha256(made_of.encode()), unigram_loss(train, held, model.vocab_size)
-    about = name, digest.hexdigest(), tokenizer, held, unigram
-    return DataSource(batches, sampler, held[:8].tolist(), *about)
+    digest = hashlib.sha256(made_of.encode()).hexdigest()
+    unigram = unigram_loss(train, held, tokenizer.n_vocab)
+    prompt = held[:8].tolist()
+    return DataSource(batches, sampler, prompt, name, digest, tokenizer, held, unigram)
+
+
+def _open_stream(
+    options: DataOptions, tokenizer: Tokenizer | int, length: int, training: TrainConfig
+) -> DataSource:
+    """Documents of FineWeb, encoded on the way; the first ones of the tenth held out are kept."""
+    if isinstance(tokenizer, int):
+        remedy = "Name one: --tokenizer FILE, or a preset whose vocabulary is published."
+        raise LessonsError("a stream needs a tokenizer that is there", remedy=remedy)
+    parquet, max_bytes = options.from_parquet, int(options.cache_gb * 1e9)
+    folder = shard_folder(Path(options.cache), parquet)
+    shards = ReadAhead(open_shards(folder, parquet, max_bytes))
+    stream = TokenStream(shards, tokenizer, length, training.batch_size)
+    ids, last = list[int](), -1
+    for number, document in TokenStream(shards, tokenizer, 1, 1, split="validation").documents():
+        if number <= last or len(ids) >= JUDGED:  # it begins again, or it is enough
+            break
+        ids, last = ids + document, number
+    held = torch.tensor(ids)
+    _check_long_enough(held, 2)
+    return DataSource(stream, stream, ids[:8], shards.name, shards.name, tokenizer, held)

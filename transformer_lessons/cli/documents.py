@@ -7,14 +7,18 @@ and tokenizer are never encoded twice.
 
 import hashlib
 import json
+import warnings
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from itertools import chain, islice
 from pathlib import Path
 from typing import Protocol
 
+from transformer_lessons.data.documents import END_OF_TEXT, separate_documents
 from transformer_lessons.data.split import split_of
-from transformer_lessons.data.token_files import END_OF_TEXT, tokenize_corpus
+from transformer_lessons.data.token_files import tokenize_corpus
 from transformer_lessons.errors import LessonsError
 from transformer_lessons.support.corpus import python_topics
 from transformer_lessons.support.documents import Document, Dropped, read_documents, refuse
@@ -36,20 +40,40 @@ def silent(line: str, keep: bool = False) -> None:
     """The report of those who don't ask."""
 
 
-def read_source(path: str | None, report: Report = silent) -> Iterator[Document]:
+@dataclass(frozen=True)
+class Source:
+    """Documents to train on, and to judge by: paths of files or folders."""
+
+    path: str | None = None  # None: Python's documentation
+    held_out: str | None = None  # None: a tenth of the documents
+    separator: str | None = None  # what ends a document inside of a text
+
+    def splits(self, report: Report = silent) -> Iterator[tuple[str, str]]:
+        """Texts, each with its split, "train" or "validation"."""
+        if self.held_out is None:
+            yield from split_documents(read_source(self.path, report, self.separator))
+            return
+        for split, path in (("train", self.path), ("validation", self.held_out)):
+            for document in read_source(path, report, self.separator):
+                yield split, document.text
+
+
+def read_source(
+    path: str | None, report: Report = silent, separator: str | None = None
+) -> Iterator[Document]:
     """The documents of a file or a folder; None: of Python's documentation.
 
     What is in a folder and can't be read is passed over, and counted in the report.
     """
-    if path is None:
-        yield from python_topics()
-        return
     passed_over = Counter[str]()
 
     def pass_over(dropped: Dropped) -> None:
         passed_over[dropped.reason] += 1
 
-    yield from read_documents([path], pass_over if Path(path).is_dir() else refuse)
+    documents = python_topics()
+    if path is not None:
+        documents = read_documents([path], pass_over if Path(path).is_dir() else refuse)
+    yield from documents if separator is None else separate_documents(documents, separator)
     if passed_over:
         reasons = ", ".join(f"{reason}: {n:,}" for reason, n in sorted(passed_over.items()))
         report(f"passed over in {path}: {reasons}", keep=True)
@@ -71,23 +95,6 @@ def split_documents(documents: Iterable[Document]) -> Iterator[tuple[str, str]]:
         yield "train", text[:n_train]
         if n_train < len(text):
             yield "validation", text[n_train:]
-
-
-def split_source(
-    path: str | None, held_out: str | None, report: Report = silent
-) -> Iterator[tuple[str, str]]:
-    """Texts, each with its split; where `held_out` is given, all of it is for validation."""
-    if held_out is None:
-        yield from split_documents(read_source(path, report))
-    else:
-        for split, source in (("train", path), ("validation", held_out)):
-            for document in read_source(source, report):
-                yield split, document.text
-
-
-def held_out_texts(path: str | None) -> list[str]:
-    """What `encode_source` holds out of a source."""
-    return [text for split, text in split_documents(read_source(path)) if split == "validation"]
 
 
 def learn_tokenizer(
@@ -116,12 +123,7 @@ def learn_tokenizer(
 
 
 def encode_source(
-    path: str | None,
-    held_out: str | None,
-    tokenizer: Tokenizer | int,
-    cache: Path,
-    report: Report = silent,
-    n_workers: int = 1,
+    source: Source, tokenizer: Tokenizer | int, cache: Path, report: Report = silent
 ) -> Path:
     """The folder in `cache` with two splits of the source, encoded; it is made if need be.
 
@@ -130,16 +132,16 @@ def encode_source(
     """
     by = f"bpe {tokenizer}" if isinstance(tokenizer, int) else fingerprint(tokenizer)
     made_of = hashlib.sha256(by.encode())
-    for split, text in split_source(path, held_out):
+    for split, text in source.splits():
         made_of.update(hashlib.sha256(f"{split} {text}".encode("utf-8", "surrogatepass")).digest())
     folder = cache / made_of.hexdigest()[:16]
     if folder.exists():
         return folder
-    with new_folder(folder) as new:
-        write_splits(split_source(path, held_out, report), new, path)
+    with new_folder(folder) as new, told_warnings(report):
+        write_splits(source, new, report)
         if isinstance(tokenizer, int):
             documents = read_documents([new / "train.jsonl"])
-            tokenizer = learn_tokenizer(documents, tokenizer, report, n_workers=n_workers)
+            tokenizer = learn_tokenizer(documents, tokenizer, report)
         tokenizer.save(new / "tokenizer.json")
         for split in ("train", "validation"):
 
@@ -147,18 +149,29 @@ def encode_source(
                 report(f"{n_bytes / 1e6:.1f} MB of the {split} split encoded")
 
             files = new / f"{split}.jsonl", tokenizer, new / f"{split}.npy"
-            tokenize_corpus(*files, n_workers, on_block)
+            tokenize_corpus(*files, report=on_block)
     return folder
 
 
-def write_splits(texts: Iterable[tuple[str, str]], folder: Path, name: str | None) -> None:
+@contextmanager
+def told_warnings(report: Report) -> Iterator[None]:
+    """Warnings of this block, such as special tokens that stand in a text, go to the report."""
+    with warnings.catch_warnings(record=True) as warned:
+        warnings.simplefilter("always")
+        yield
+    for message in sorted({str(warning.message) for warning in warned}):
+        report(f"Warning: {message}", keep=True)
+
+
+def write_splits(source: Source, folder: Path, report: Report) -> None:
     """Write {"text"} lines to the file of each text's split; both must get some."""
     counts = Counter[str]()
-    with open(folder / "train.jsonl", "w") as train, open(folder / "validation.jsonl", "w") as val:
-        files = {"train": train, "validation": val}
-        for split, text in texts:
+    with ExitStack() as stack:
+        names = {split: folder / f"{split}.jsonl" for split in ("train", "validation")}
+        files = {split: stack.enter_context(path.open("w")) for split, path in names.items()}
+        for split, text in source.splits(report):
             counts[split] += len(text)
             files[split].write(json.dumps({"text": text}) + "\n")
-    if not all(counts[split] for split in files):
+    if not all(counts[split] for split in names):
         what, remedy = f"{counts.total()} characters are too few to train on", "Give more text."
-        raise LessonsError(what, where=name or DOCUMENTATION, remedy=remedy)
+        raise LessonsError(what, where=source.path or DOCUMENTATION, remedy=remedy)

@@ -11,7 +11,6 @@ from rich.table import Table
 import transformer_lessons as tl
 from transformer_lessons import cli
 from transformer_lessons.cli.display import ProgressLine
-from transformer_lessons.cli.documents import held_out_texts, read_source
 from transformer_lessons.errors import LessonsError
 
 if TYPE_CHECKING:  # PyTorch is loaded where it is needed: a refused option comes at once
@@ -50,9 +49,12 @@ def run(arguments: Sequence[str]) -> int:
         raise LessonsError("give at least one run folder")
     if (options.text is None) == (not options.corpus):
         raise LessonsError("give either --text FILE or --corpus")
-    documents = held_out_texts(None)
-    if options.text is not None:
-        documents = [document.text for document in read_source(options.text)]
+    from transformer_lessons.cli.documents import read_source, split_documents
+
+    documents = [document.text for document in read_source(options.text)]
+    if options.corpus:
+        splits = split_documents(read_source(None))
+        documents = [text for split, text in splits if split == "validation"]
     table = Table("model", "parameters", "loss", "perplexity", "bits per byte", box=None)
     with ProgressLine(console) as show:
         for number, path in enumerate(options.checkpoints, start=1):

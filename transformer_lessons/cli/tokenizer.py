@@ -11,14 +11,21 @@ import tyro
 
 from transformer_lessons import cli
 from transformer_lessons.cli.display import ProgressLine, visible
-from transformer_lessons.cli.documents import DOCUMENTATION, learn_tokenizer, read_source
-from transformer_lessons.data.token_files import END_OF_TEXT, open_tokens, tokenize_corpus
+from transformer_lessons.cli.documents import (
+    DOCUMENTATION,
+    learn_tokenizer,
+    read_source,
+    told_warnings,
+)
+from transformer_lessons.data.documents import END_OF_TEXT
+from transformer_lessons.data.token_files import open_tokens, tokenize_corpus
 from transformer_lessons.errors import LessonsError
 from transformer_lessons.support.documents import read_documents
 from transformer_lessons.support.files import sha256
 from transformer_lessons.tokenizers import BPETokenizer, Tokenizer, fingerprint, load_tokenizer
 
 SAMPLE = 1_000_000  # characters are enough to measure compression
+MADE_OF = ("tokenizer_sha256", "source_sha256", "separator")  # of the facts of a token file
 LONGEST = 10  # of the longest tokens, so many are shown
 
 
@@ -55,8 +62,8 @@ class Encode:
     """One document as .txt, or many as .jsonl with {"text": …} lines."""
     out: Path | None = None
     """The token file; by default beside the text, with its name."""
-    n_workers: int = 1
-    """Processes that encode."""
+    separator: str | None = None
+    """What ends a document inside of a text, such as <|endoftext|>."""
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -89,18 +96,18 @@ def encode(options: Encode, console: cli.PlainConsole) -> None:
     tokenizer, source = load_tokenizer(options.tokenizer), options.text
     out = options.out or source.with_suffix(".npy")
     if facts := token_facts(out):
-        made_of = {fingerprint(tokenizer), sha256(source)}
-        if made_of == {facts["tokenizer_sha256"], facts["source_sha256"]}:
+        made_of = fingerprint(tokenizer), sha256(source), options.separator or ""
+        if made_of == tuple(facts[name] for name in MADE_OF):
             console.print_rows("token file", facts)
             console.print(f"There already, of the same text and tokenizer: {out}", soft_wrap=True)
             return
-    check_start(out, options.n_workers)
-    with ProgressLine(console) as show:
+    check_start(out)
+    with ProgressLine(console) as show, told_warnings(show):
 
         def report(n_bytes: int, n_tokens: int) -> None:
             show(f"{n_bytes / 1e6:.1f} MB encoded, {n_tokens:,} tokens")
 
-        tokenize_corpus(source, tokenizer, out, options.n_workers, report)
+        tokenize_corpus(source, tokenizer, out, options.separator, report)
     console.print_rows("token file", token_facts(out) or {})
     console.print(f"Saved: {out}", soft_wrap=True)
 

@@ -10,6 +10,12 @@ from transformer_lessons.data.batches import (
 from transformer_lessons.data.cleaning import clean
 from transformer_lessons.data.config import DataConfig
 from transformer_lessons.data.deduplication import ExactDuplicates, NearDuplicates
+from transformer_lessons.data.documents import (
+    END_OF_TEXT,
+    encode_and_hold_out,
+    encode_documents,
+    separate_documents,
+)
 from transformer_lessons.data.packing import TokenWindows, document_mask, document_positions
 from transformer_lessons.data.pairs import pair_batches, read_pairs, write_pairs
 from transformer_lessons.data.quality import QualityLimits, check_quality
@@ -20,10 +26,11 @@ from transformer_lessons.data.token_files import TokenFile, open_tokens, tokeniz
 
 # fmt: off
 __all__ = [
-    "IGNORE", "CountedBatches", "DataConfig", "ExactDuplicates", "NearDuplicates", "QualityLimits",
-    "TokenFile", "TokenStream", "TokenWindows", "WindowSampler", "batches_from_text",
-    "check_quality", "clean", "consecutive_windows", "document_mask", "document_positions",
-    "load_batches", "open_tokens", "pair_batches", "random_windows", "read_pairs", "split_of",
+    "END_OF_TEXT", "IGNORE", "CountedBatches", "DataConfig", "ExactDuplicates", "NearDuplicates",
+    "QualityLimits", "TokenFile", "TokenStream", "TokenWindows", "WindowSampler",
+    "batches_from_text", "check_quality", "clean", "consecutive_windows", "document_mask",
+    "document_positions", "encode_and_hold_out", "encode_documents", "load_batches", "open_tokens",
+    "pair_batches", "random_windows", "read_pairs", "separate_documents", "split_of",
     "tokenize_corpus", "write_pairs",
 ]
 # fmt: on

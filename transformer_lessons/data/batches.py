@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from transformer_lessons.data.token_files import encode_documents
+from transformer_lessons.data.documents import encode_and_hold_out
 from transformer_lessons.errors import LessonsError
 from transformer_lessons.support.documents import Document, read_documents
 from transformer_lessons.tokenizers.tokenizer import Tokenizer
@@ -79,21 +79,22 @@ def batches_from_text(
     batch_size: int,
     seed: int = 0,
     held_out: float = 0.1,
+    separator: str | None = None,
 ) -> tuple[CountedBatches, Tensor]:
     """Endless random windows for a `Trainer`, and the last share `held_out` of the tokens.
 
-    A string is the text itself; a `Path` is a file or folder of documents, read into memory.
+    A string is the text itself; a `Path` is a file or folder of documents, read into memory. With a
+    `separator`, such as <|endoftext|>, one text is many documents: see `encode_and_hold_out`.
     """
     if isinstance(text_or_path, str):
         documents: Iterable[Document] = [Document(text_or_path, "the text")]
     else:
         documents = read_documents([text_or_path])
-    encoded = encode_documents(documents, tokenizer)
-    tokens = torch.tensor([id for ids, *_ in encoded for id in ids])
-    n_train = len(tokens) - int(len(tokens) * held_out)
-    _check_long_enough(tokens[:n_train], context_length + 1)  # now, not at the first batch
-    make = partial(random_windows, tokens[:n_train], context_length, batch_size, seed)
-    return CountedBatches(make), tokens[n_train:]
+    tokens, last_tokens = encode_and_hold_out(documents, tokenizer, held_out, separator)
+    _check_long_enough(tokens, context_length + 1)  # now, not at the first batch
+    return CountedBatches(
+        partial(random_windows, tokens, context_length, batch_size, seed)
+    ), last_tokens
 
 
 def _check_long_enough(tokens: Tensor, needed: int) -> None:

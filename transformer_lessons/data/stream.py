@@ -15,8 +15,8 @@ from torch import Tensor
 
 from transformer_lessons.config import Count, CountOrZero, Fraction, check_fields, one_of
 from transformer_lessons.data.batches import _check_rank, _check_state
+from transformer_lessons.data.documents import END_OF_TEXT
 from transformer_lessons.data.split import split_of
-from transformer_lessons.data.token_files import END_OF_TEXT
 from transformer_lessons.errors import LessonsError
 from transformer_lessons.tokenizers.tokenizer import Tokenizer, fingerprint
 
