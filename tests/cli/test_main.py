@@ -147,7 +147,7 @@ BAD_INPUT = {
         ("train", "--pairs", "p.tsv", "--seed-pairs", "s.tsv"),
         "s.tsv, line 1",
     ),
-    "an empty text": ({"t.txt": b""}, ("train", "--text", "t.txt"), "too few"),
+    "an empty text": ({"t.txt": b""}, ("train", "--text", "t.txt"), "empty (t.txt)"),
     "no source": ({}, ("train",), "one of --pairs FILE"),
     "two sources": ({"p.tsv": PAIR}, ("train", "--pairs", "p.tsv", "--corpus"), "one of --pairs"),
     "an unknown preset": ({}, ("train", "--preset", "gpt9", "--corpus"), "Known: fluctlight"),

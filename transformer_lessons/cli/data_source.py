@@ -180,6 +180,10 @@ def _open_tokens(
 ) -> DataSource:
     """Token files, cut into windows that are taken in random order."""
     tokens, judged = (open_tokens(file, tokenizer) for file in files)
+    if len(tokens.ids) <= length:
+        what, where = f"{len(tokens.ids)} tokens, but {length + 1} are needed", options.text or ""
+        remedy = "Use a longer text, or a smaller --training.sequence-length."
+        raise LessonsError(what, where=where, remedy=remedy)
     windows = TokenWindows(tokens, length)
     sampler = WindowSampler(len(windows), training.batch_size, training.seed)
     batches = load_batches(windows, sampler, workers)

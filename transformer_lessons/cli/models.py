@@ -134,14 +134,15 @@ def load(path: Path) -> LoadedModel:
 
     `path` may also be the name of a model, where nothing here is called so.
     """
-    if str(path) in (SMALL, SMOLLM2) and not path.exists():
-        path = find_model(str(path))
+    name = str(path)
+    if name in (SMALL, SMOLLM2) and not path.exists():
+        path = find_model(name)
     weights = ("model.safetensors", "model.safetensors.index.json")
     is_folder = any((path / name).exists() for name in weights)
     if path.suffix != ".gguf" and (not is_folder or (path / "checkpoint.json").exists()):
         checkpoint, tokenizer = load_checkpoint(path), load_tokenizer(path)
         check_tokenizer(checkpoint.model.config, tokenizer, str(path))
-        about = str(path), checkpoint.model, tokenizer, count_parameters(checkpoint.model)
+        about = name, checkpoint.model, tokenizer, count_parameters(checkpoint.model)
         return LoadedModel(*about, None, trained_length(path), checkpoint.step)
     # Here, because it takes a while and most runs don't need it.
     from transformer_lessons.weights.chat_template import load_chat_template
@@ -154,7 +155,7 @@ def load(path: Path) -> LoadedModel:
     check_tokenizer(model.config, found, str(path))
     template = load_chat_template(path)
     render = None if template is None else template.render
-    return LoadedModel(str(path), model, found, count_parameters(model), render)
+    return LoadedModel(name, model, found, count_parameters(model), render)
 
 
 @contextmanager

@@ -188,8 +188,8 @@ def check_tokenizer(config: ModelConfig, tokenizer: Tokenizer, where: str) -> No
     """
     if isinstance(tokenizer, ByteTokenizer) and config.vocab_size != 256:
         what = f"vocab_size = {config.vocab_size}, but the tokens are bytes"
-        raise LessonsError(what, where=where, remedy="Use a vocab_size of 256.")
+        raise LessonsError(what, where=where, remedy="Train with --model.vocab-size 256.")
     if config.vocab_size < tokenizer.n_vocab:
         what = f"vocab_size = {config.vocab_size}, but the tokenizer has {tokenizer.n_vocab} tokens"
-        remedy = f"Use a vocab_size of {tokenizer.n_vocab}, or the tokenizer of this model."
+        remedy = f"Train with --model.vocab-size {tokenizer.n_vocab}, or use its own tokenizer."
         raise LessonsError(what, where=where, remedy=remedy)
