@@ -1,9 +1,13 @@
 """`train`: data, model, run folder and display come together, with defaults from a preset."""
 
+import json
 import math
 import shlex
+import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -35,7 +39,7 @@ from transformer_lessons.generation.sampling import Sampler
 from transformer_lessons.model.accounting import count_parameters
 from transformer_lessons.model.decoder import Decoder
 from transformer_lessons.presets import preset
-from transformer_lessons.support.files import read_json
+from transformer_lessons.support.files import read_json, replace_file
 from transformer_lessons.training.checkpoint import checkpoints
 from transformer_lessons.training.config import TrainConfig, train_preset
 from transformer_lessons.training.evaluate import Evaluation, token_lengths
@@ -139,7 +143,9 @@ def run(arguments: Sequence[str]) -> int:
         command = f"python -m transformer_lessons train --resume --out {where}"
         console.print(f"Go on: {command}", soft_wrap=True)
         return 128 + signals[0]
-    console.print_rows("after training", summary(trainer, source, options.out))
+    rows = summary(trainer, source, options.out)
+    replace_file(options.out / "summary.json", json.dumps(rows, indent=2) + "\n")
+    console.print_rows("after training", rows)
     console.print(f"Saved: {path}, and the curve of the loss: loss.svg", soft_wrap=True)
     prompt = shlex.quote(visible(source.tokenizer.decode_bytes(source.prompt)))
     command = f"python -m transformer_lessons generate {where} --prompt {prompt}"
@@ -172,11 +178,6 @@ def fit(
     if source.unigram_loss is not None:
         levels[f"how often each {unit(source)}"] = source.unigram_loss
 
-    def sample() -> str:
-        written = list(stream(trainer.model, source.prompt, 48, Sampler(0.3)))
-        texts = [visible(source.tokenizer.decode_bytes(ids)) for ids in (source.prompt, written)]
-        return " -> ".join(texts)
-
     def evaluate_and_note() -> Evaluation:
         assert evaluate is not None
         result = evaluate()
@@ -184,6 +185,7 @@ def fit(
         return result
 
     before = [line["loss"] for line in read_log(options.out)]
+    sample = partial(write_sample, trainer.model, source)
     display = TrainingDisplay(console, options.training.steps, sample, levels, losses=before)
 
     def on_step(report: StepReport) -> None:
@@ -201,12 +203,21 @@ def fit(
     return signals
 
 
+def write_sample(model: Decoder, source: DataSource) -> str:
+    """What the model writes after the beginning of the held-out text."""
+    written = list(stream(model, source.prompt, 48, Sampler(0.3)))
+    return " -> ".join(
+        visible(source.tokenizer.decode_bytes(ids)) for ids in (source.prompt, written)
+    )
+
+
 def summary(trainer: Trainer, source: DataSource, folder: Path) -> dict[str, str]:
     """What the run came to, by name."""
     log, name = read_log(folder), unit(source)
     last = log[-max(len(log) // 20, 1) :]
     train_loss = sum(line["loss"] for line in last) / len(last)
-    rows = {"training loss": f"{train_loss:.4f} nats per {name}"}
+    rows = {"parameters": f"{count_parameters(trainer.model):,}"}
+    rows["training loss"] = f"{train_loss:.4f} nats per {name}"
     if trainer.evaluate is not None:
         result = trainer.evaluate()
         rows["held-out loss"] = f"{result.loss:.4f} nats, {result.bits_per_byte:.3f} bits per byte"
@@ -218,7 +229,14 @@ def summary(trainer: Trainer, source: DataSource, folder: Path) -> dict[str, str
     if trainer.n_steps < trainer.config.steps:
         rows["stopped early"] = f"no new best in {trainer.bad_evals} evaluations"
     seconds, n_targets = (sum(line[name] for line in log) for name in ("seconds", "n_targets"))
-    return rows | {"time": f"{seconds:.1f} s, {n_targets / seconds:,.0f} tokens/s"}
+    rows["time"] = f"{seconds:.1f} s, {n_targets / seconds:,.0f} tokens/s"
+    with suppress(ImportError):  # Windows doesn't have it
+        import resource
+
+        unit_size = 1 if sys.platform == "darwin" else 1024
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit_size
+        rows["memory"] = f"{peak / 1e6:,.0f} MB at its peak"
+    return rows | {"it writes": write_sample(trainer.model, source)}
 
 
 def unit(source: DataSource) -> str:
