@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from transformer_lessons.cli.documents import DOCUMENTATION, Report, Source, encode_source, silent
+from transformer_lessons.cli.documents import DOCUMENTATION, Report, encode_source, silent
 from transformer_lessons.cli.fineweb import ReadAhead, open_shards, shard_folder
 from transformer_lessons.cli.run_folder import check_tokenizer
 from transformer_lessons.config import ModelConfig, Positive, check_fields
@@ -111,15 +111,12 @@ def _check_options(options: DataOptions) -> None:
         raise LessonsError(f"{what} and --from-parquet FILE")
     if options.seed_pairs is not None and options.pairs is None:
         raise LessonsError("--seed-pairs goes in front of --pairs FILE, which is not given")
-    for name in ("tokenizer", "held_out", "separator"):
-        if options.pairs is not None and getattr(options, name) not in (None, "bytes"):
-            what = (
-                f"--{name.replace('_', '-')} doesn't go with --pairs FILE, whose tokens are bytes"
-            )
-            raise LessonsError(what)
-    for name in ("held_out", "separator"):
-        if is_stream and getattr(options, name) is not None:
-            raise LessonsError(f"--{name.replace('_', '-')} doesn't go with a stream")
+    wrong = {"--held-out": options.held_out, "--separator": options.separator}
+    wrong |= {"--tokenizer": options.tokenizer} if options.pairs else {}
+    for name, value in wrong.items():
+        if (options.pairs or is_stream) and value not in (None, "bytes"):
+            what = "a stream" if is_stream else "--pairs FILE, whose tokens are bytes"
+            raise LessonsError(f"{name} doesn't go with {what}")
 
 
 def sequence_length(model: ModelConfig, training: TrainConfig) -> int:
@@ -159,8 +156,8 @@ def _token_files(
     given = [name for name in (options.text, options.held_out) if name is not None]
     n_encoded = sum(name.endswith(".npy") for name in given)
     if n_encoded == 0:
-        source = Source(options.text, options.held_out, options.separator)
-        folder = encode_source(source, tokenizer, Path(options.cache), report)
+        source = options.text, options.held_out, options.separator
+        folder = encode_source(*source, tokenizer, Path(options.cache), report)
         files = [folder / f"{split}.npy" for split in ("train", "validation")]
         return files, load_tokenizer(folder)
     if n_encoded == 1:

@@ -3,16 +3,16 @@
 import math
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Literal
 
 import transformer_lessons as tl
 from transformer_lessons import cli
 from transformer_lessons.cli.display import TrainingDisplay, bar, visible
 from transformer_lessons.errors import LessonsError
 from transformer_lessons.presets import preset
-from transformer_lessons.training.config import TrainConfig, train_preset
+from transformer_lessons.training.config import train_preset
 
 
 @dataclass(frozen=True)
@@ -56,17 +56,6 @@ def run(arguments: Sequence[str]) -> int:
     return 0
 
 
-def fit(
-    model: "tl.Decoder",
-    batches: Iterator[Any],
-    config: TrainConfig,
-    display: TrainingDisplay,
-) -> None:
-    """Train on display."""
-    with display:
-        tl.Trainer(model, config, batches, on_step=display).fit()
-
-
 def repeat(cycle: bytes, options: Demo, console: cli.PlainConsole) -> None:
     """Learn `cycle`, again and again; then go on from it."""
     import torch
@@ -88,12 +77,8 @@ def repeat(cycle: bytes, options: Demo, console: cli.PlainConsole) -> None:
         written = bytes(tl.stream(model, cycle, 30, tl.Sampler(temperature=0)))
         return f"{visible(cycle)} -> {visible(written)}"
 
-    fit(
-        model,
-        batches,
-        config,
-        TrainingDisplay(console, config.steps, sample, levels, options.pause),
-    )
+    with TrainingDisplay(console, config.steps, sample, levels, options.pause) as display:
+        tl.Trainer(model, config, batches, on_step=display).fit()
     write(model, cycle, console, options.pause)
 
 
@@ -121,21 +106,23 @@ def answer(options: Demo, console: cli.PlainConsole) -> None:
     from transformer_lessons.data.pairs import pair_batches
 
     domain = automaton(options.rule) if options.domain == "automaton" else game()
+    learned, held_back = domain.split()
     torch.manual_seed(options.seed)
-    model, steps = tl.Decoder(domain.model), options.steps or domain.training.steps
-    config = replace(domain.training, steps=steps, seed=options.seed)
-    n_parameters = tl.count_parameters(model)
-    console.print(f"A model with {n_parameters:,} parameters meets {domain.about}")
-    pairs = [question.pair for question in domain.learned]
-    batches = pair_batches(pairs, model.config.context_length, config.batch_size, config.seed)
-    question = domain.held_back[len(domain.held_back) // 2]
+    model, training = tl.Decoder(domain.model), domain.training
+    training = replace(training, steps=options.steps or training.steps, seed=options.seed)
+    console.print(f"A model with {tl.count_parameters(model):,} parameters meets {domain.about}")
+    pairs = [(question.prompt, min(question.right)) for question in learned]
+    sizes = model.config.context_length, training.batch_size, training.seed
 
     def sample() -> str:
-        written = tl.generate(model, [question.prompt], len(min(question.right)), tl.Sampler(0))
-        return f"{visible(question.prompt)} -> {visible(bytes(written[0]))}"
+        question = held_back[len(held_back) // 2]
+        n = len(min(question.right))
+        written = bytes(tl.stream(model, question.prompt, n, tl.Sampler(temperature=0)))
+        return f"{visible(question.prompt)} -> {visible(written)}"
 
     levels = {"ln 256: knows nothing": math.log(256)}
-    fit(model, batches, config, TrainingDisplay(console, steps, sample, levels, options.pause))
-    for name, questions in (("learned", domain.learned), ("held back", domain.held_back)):
+    with TrainingDisplay(console, training.steps, sample, levels, options.pause) as display:
+        tl.Trainer(model, training, pair_batches(pairs, *sizes), on_step=display).fit()
+    for name, questions in (("learned", learned), ("held back", held_back)):
         right, allowed = shares(model, questions)
         console.print(f"{name}: of {len(questions)}, {right:.0%} right, {allowed:.0%} allowed")

@@ -5,7 +5,8 @@ Where the output is not a terminal, a plain line every tenth of the way says the
 
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -32,36 +33,24 @@ CURVE_WIDTH, CURVE_HEIGHT = 48, 9
 REFRESH, PAUSE = 0.2, 10.0  # seconds between two progress lines: in a terminal, and elsewhere
 
 
-class ProgressLine:
-    """`with ProgressLine(console) as show: show("half of it")`; it may be called at any rate."""
+@contextmanager
+def progress_line(console: PlainConsole) -> Iterator[Callable[..., None]]:
+    """`with progress_line(console) as show: show("half of it")`; it may be called at any rate."""
+    shown = time.perf_counter()
 
-    def __init__(self, console: PlainConsole) -> None:
-        self.console, self.status = console, console.status("…")
-        self.start = self.shown = time.perf_counter()
+    def show(line: str, keep: bool = False) -> None:
+        nonlocal shown
+        pause = REFRESH if console.is_terminal else PAUSE
+        if keep or (not console.is_terminal and time.perf_counter() - shown >= pause):
+            console.print(line)
+        elif time.perf_counter() - shown >= pause:
+            status.update(line)
+        else:
+            return
+        shown = time.perf_counter()
 
-    def __enter__(self) -> "ProgressLine":
-        self.status.__enter__()
-        return self
-
-    def __exit__(self, *error: Any) -> None:
-        self.status.__exit__(*error)
-
-    @property
-    def seconds(self) -> float:
-        """How long it has taken so far."""
-        return time.perf_counter() - self.start
-
-    def __call__(self, line: str, keep: bool = False) -> None:
-        """Show `line`, unless another one has been shown just now; one to `keep` always."""
-        now, in_terminal = time.perf_counter(), self.console.is_terminal
-        if keep:
-            self.console.print(line)
-        elif now - self.shown >= (REFRESH if in_terminal else PAUSE):
-            self.shown = now
-            if in_terminal:
-                self.status.update(line)
-            else:
-                self.console.print(line)
+    with console.status("…") as status:
+        yield show
 
 
 class TrainingDisplay:
@@ -82,8 +71,7 @@ class TrainingDisplay:
     ) -> None:
         self.console, self.steps, self.sample = console, steps, sample
         self.levels, self.pause, self.losses = levels, pause, list(losses)
-        self.validation = ""  # the last evaluation, in words
-        self.seconds, self.n_targets = 0.0, 0
+        self.validation, self.seconds, self.n_targets = "", 0.0, 0
         facts = TextColumn("{task.fields[facts]}"), TimeRemainingColumn(compact=True)
         columns = TextColumn("step"), MofNCompleteColumn(), BarColumn(bar_width=24), *facts
         self.progress = Progress(*columns, console=console)

@@ -11,7 +11,6 @@ import warnings
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
 from itertools import chain, islice
 from pathlib import Path
 from typing import Protocol
@@ -38,24 +37,6 @@ class Report(Protocol):
 
 def silent(line: str, keep: bool = False) -> None:
     """The report of those who don't ask."""
-
-
-@dataclass(frozen=True)
-class Source:
-    """Documents to train on, and to judge by: paths of files or folders."""
-
-    path: str | None = None  # None: Python's documentation
-    held_out: str | None = None  # None: a tenth of the documents
-    separator: str | None = None  # what ends a document inside of a text
-
-    def splits(self, report: Report = silent) -> Iterator[tuple[str, str]]:
-        """Texts, each with its split, "train" or "validation"."""
-        if self.held_out is None:
-            yield from split_documents(read_source(self.path, report, self.separator))
-            return
-        for split, path in (("train", self.path), ("validation", self.held_out)):
-            for document in read_source(path, report, self.separator):
-                yield split, document.text
 
 
 def read_source(
@@ -122,23 +103,41 @@ def learn_tokenizer(
     return BPETokenizer.train(told(), *sizes, report=on_merge)
 
 
+def read_splits(
+    path: str | None, held_out: str | None, separator: str | None, report: Report = silent
+) -> Iterator[tuple[str, str]]:
+    """Texts, each with its split; where `held_out` is given, it is for validation, and no other."""
+    if held_out is None:
+        yield from split_documents(read_source(path, report, separator))
+        return
+    for split, name in (("train", path), ("validation", held_out)):
+        for document in read_source(name, report, separator):
+            yield split, document.text
+
+
 def encode_source(
-    source: Source, tokenizer: Tokenizer | int, cache: Path, report: Report = silent
+    path: str | None,
+    held_out: str | None,
+    separator: str | None,
+    tokenizer: Tokenizer | int,
+    cache: Path,
+    report: Report = silent,
 ) -> Path:
-    """The folder in `cache` with two splits of the source, encoded; it is made if need be.
+    """The folder in `cache` with two splits of a source, encoded; it is made if need be.
 
     Where `tokenizer` is a number, byte-pair encoding with so many tokens is learned from the texts
     to train on. Splits that are empty raise `LessonsError`.
     """
+    source = path, held_out, separator
     by = f"bpe {tokenizer}" if isinstance(tokenizer, int) else fingerprint(tokenizer)
     made_of = hashlib.sha256(by.encode())
-    for split, text in source.splits():
+    for split, text in read_splits(*source):
         made_of.update(hashlib.sha256(f"{split} {text}".encode("utf-8", "surrogatepass")).digest())
     folder = cache / made_of.hexdigest()[:16]
     if folder.exists():
         return folder
     with new_folder(folder) as new, told_warnings(report):
-        write_splits(source, new, report)
+        write_splits(read_splits(*source, report), new, path or DOCUMENTATION)
         if isinstance(tokenizer, int):
             documents = read_documents([new / "train.jsonl"])
             tokenizer = learn_tokenizer(documents, tokenizer, report)
@@ -163,15 +162,15 @@ def told_warnings(report: Report) -> Iterator[None]:
         report(f"Warning: {message}", keep=True)
 
 
-def write_splits(source: Source, folder: Path, report: Report) -> None:
+def write_splits(texts: Iterable[tuple[str, str]], folder: Path, name: str) -> None:
     """Write {"text"} lines to the file of each text's split; both must get some."""
     counts = Counter[str]()
     with ExitStack() as stack:
         names = {split: folder / f"{split}.jsonl" for split in ("train", "validation")}
         files = {split: stack.enter_context(path.open("w")) for split, path in names.items()}
-        for split, text in source.splits(report):
+        for split, text in texts:
             counts[split] += len(text)
             files[split].write(json.dumps({"text": text}) + "\n")
     if not all(counts[split] for split in names):
-        what, remedy = f"{counts.total()} characters are too few to train on", "Give more text."
-        raise LessonsError(what, where=source.path or DOCUMENTATION, remedy=remedy)
+        what = f"{counts.total()} characters are too few to train on"
+        raise LessonsError(what, where=name, remedy="Give more text.")

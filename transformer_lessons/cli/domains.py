@@ -1,8 +1,4 @@
-"""What else the smallest models learn: a cellular automaton's next row, and moves of a game.
-
-Each domain is pairs of a question and its answers, part of which is held back: what is right there
-was not learned by heart.
-"""
+"""What else small models learn: an automaton's next row, and the moves of tic-tac-toe."""
 
 import random
 from collections.abc import Iterator, Sequence
@@ -10,8 +6,6 @@ from dataclasses import dataclass
 from functools import cache
 
 import transformer_lessons as tl
-from transformer_lessons.config import ModelConfig
-from transformer_lessons.data.pairs import Pair
 from transformer_lessons.errors import LessonsError
 from transformer_lessons.training.config import TrainConfig
 
@@ -27,65 +21,64 @@ class Question:
     right: set[bytes]
     allowed: set[bytes]
 
-    @property
-    def pair(self) -> Pair:
-        """The prompt and the first of the right answers, to be trained on."""
-        return self.prompt, min(self.right)
-
 
 @dataclass(frozen=True)
 class Domain:
-    """A model that is about as small as can learn it, and questions to train on and to ask."""
+    """Questions, and a model that is about as small as can learn them."""
 
     about: str
-    model: ModelConfig
+    model: tl.ModelConfig
     training: TrainConfig
-    learned: list[Question]
-    held_back: list[Question]
+    questions: list[Question]
+
+    def split(self) -> tuple[list[Question], list[Question]]:
+        """Those to learn from, and a quarter, drawn at random, that is held back."""
+        n = len(self.questions)
+        places = set(random.Random(0).sample(range(n), n // 4))
+        parts = [
+            [q for i, q in enumerate(self.questions) if (i in places) == back] for back in (0, 1)
+        ]
+        return parts[0], parts[1]
 
 
-def shares(model: "tl.Decoder", questions: Sequence[Question]) -> tuple[float, float]:
+def shares(model: tl.Decoder, questions: Sequence[Question]) -> tuple[float, float]:
     """The shares of the questions that `model` answers rightly, and as the rules allow."""
-    made = [
-        bytes(tl.generate(model, [question.prompt], len(min(question.right)), tl.Sampler(0))[0])
-        for question in questions
-    ]
-    both = list(zip(made, questions, strict=True))
-    right = sum(answer in question.right for answer, question in both)
-    return right / len(both), sum(answer in question.allowed for answer, question in both) / len(
-        both
-    )
+    counts = [0, 0]
+    for question in questions:
+        n = len(min(question.right))
+        answer = bytes(tl.generate(model, [question.prompt], n, tl.Sampler(temperature=0))[0])
+        counts = [counts[0] + (answer in question.right), counts[1] + (answer in question.allowed)]
+    return counts[0] / len(questions), counts[1] / len(questions)
 
 
 def next_row(row: bytes, rule: int) -> bytes:
-    """The row after `row` of "0" and "1", by an elementary rule (Wolfram 1983): bit n of `rule`
-    is the new cell where the three above it spell n in binary.
+    """The row after `row`, by an elementary rule (Wolfram 1983): the new cell is bit n of `rule`
+    where the three cells above it spell n.
 
     >>> next_row(b"00010000", rule=90)
     b'00101000'
     """
-    threes = ((row[i - 1 : i] or row[-1:]) + row[i : i + 1] + row[(i + 1) % WIDTH :][:1]
-              for i in range(WIDTH))  # fmt: skip
-    return b"".join(b"%d" % (rule >> int(three, 2) & 1) for three in threes)
+    ring = row[-1:] + row + row[:1]
+    return b"".join(b"%d" % (rule >> int(ring[i : i + 3], 2) & 1) for i in range(len(row)))
 
 
 def automaton(rule: int) -> Domain:
     """All rows, and what follows each."""
     if not 0 <= rule <= 255:
         raise LessonsError(f"rule = {rule} is not from 0 to 255", where="--rule")
-    rows = [f"{n:08b}".encode() for n in range(2**WIDTH)]
-    questions = [Question(row, {next_row(row, rule)}, {next_row(row, rule)}) for row in rows]
-    model = ModelConfig(256, 2 * WIDTH, d_model=32, n_layers=2, n_heads=4, d_ff=64)
-    training = TrainConfig(steps=600, batch_size=64, learning_rate=0.005, min_learning_rate=0.0005)
-    about = f"rule {rule} of the elementary cellular automata"
-    return Domain(about, model, training, *hold_back(questions))
+    rows = [f"{n:0{WIDTH}b}".encode() for n in range(2**WIDTH)]
+    answers = ({next_row(row, rule)} for row in rows)
+    questions = [Question(row, a, a) for row, a in zip(rows, answers, strict=True)]
+    model = tl.ModelConfig(256, 2 * WIDTH, d_model=32, n_layers=2, n_heads=4, d_ff=128)
+    training = TrainConfig(steps=800, batch_size=64, learning_rate=0.005)
+    return Domain(f"rule {rule} of the elementary cellular automata", model, training, questions)
 
 
-def hold_back(questions: list[Question]) -> tuple[list[Question], list[Question]]:
-    """A quarter of the questions, drawn at random, is not learned from."""
-    places = set(random.Random(0).sample(range(len(questions)), len(questions) // 4))
-    learned = [question for n, question in enumerate(questions) if n not in places]
-    return learned, [questions[n] for n in sorted(places)]
+def game() -> Domain:
+    """All positions of tic-tac-toe, as the moves so far, in which a perfect X is to move."""
+    model = tl.ModelConfig(256, 10, d_model=16, n_layers=2, n_heads=4, d_ff=32)
+    training = TrainConfig(steps=300, batch_size=64, learning_rate=0.01)
+    return Domain("tic-tac-toe, the moves of a perfect X", model, training, list(positions()))
 
 
 def has_line(board: str) -> bool:
@@ -94,8 +87,8 @@ def has_line(board: str) -> bool:
 
 
 def moves(board: str, me: str) -> dict[int, str]:
-    """Where `me` can move, and the board then."""
-    free = [place for place, mark in enumerate(board) if mark == "."]
+    """Where `me` can move, and the board then; nowhere when somebody has won."""
+    free = [] if has_line(board) else [place for place, mark in enumerate(board) if mark == "."]
     return {place: board[:place] + me + board[place + 1 :] for place in free}
 
 
@@ -108,22 +101,12 @@ def outcome(board: str, me: str, other: str) -> int:
 
 
 def positions(board: str = "." * 9, played: str = ".") -> Iterator[Question]:
-    """All positions in which a perfect X is to move, against an O that plays anything."""
-    options = {} if has_line(board) else moves(board, "X")
-    if not options:
+    """The positions in which X, who plays the first of its best moves, meets any O."""
+    if not (options := moves(board, "X")):
         return
     results = {place: -outcome(after, "O", "X") for place, after in options.items()}
     best = [place for place, result in results.items() if result == max(results.values())]
     right, allowed = ({b"%d" % place for place in places} for places in (best, options))
     yield Question(played.encode(), right, allowed)
-    board = options[best[0]]
-    for place, after in moves(board, "O").items() if not has_line(board) else ():
+    for place, after in moves(options[best[0]], "O").items():
         yield from positions(after, f"{played}{best[0]}{place}")
-
-
-def game() -> Domain:
-    """Tic-tac-toe, the places called 0 to 8."""
-    model = ModelConfig(256, 10, d_model=16, n_layers=2, n_heads=4, d_ff=32)
-    training = TrainConfig(steps=300, batch_size=64, learning_rate=0.01, min_learning_rate=0.001)
-    about = "tic-tac-toe, the moves of a perfect player"
-    return Domain(about, model, training, *hold_back(list(positions())))

@@ -5,11 +5,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from transformer_lessons import cli
-from transformer_lessons.cli.display import ProgressLine
+from transformer_lessons.cli.display import progress_line
 from transformer_lessons.cli.fineweb import open_shards
 from transformer_lessons.errors import LessonsError
 from transformer_lessons.support.assets import ASSETS, fetch, find_cached
-from transformer_lessons.support.shards import CLAIM, SHARD_SIZE
+from transformer_lessons.support.shards import SHARD_SIZE
 
 MODEL = "smollm2-135m"
 
@@ -24,9 +24,7 @@ class FineWeb:
     megabytes: float = 100.0
     """Stop when the shards have so many million bytes, which is at the end of a shard."""
     out: Path = Path("runs/cache/fineweb")
-    """The folder of the shards; it must be new or empty, unless --resume is given."""
-    resume: bool = False
-    """Go on behind the shards that are in the folder."""
+    """The folder of the shards; in one with shards of the same source it goes on."""
     shard_size: int = SHARD_SIZE
     """Documents in a shard."""
     from_parquet: str | None = None
@@ -58,13 +56,13 @@ def download_smollm2(console: cli.PlainConsole) -> None:
         console.print(f"Already there: {path}", soft_wrap=True)
         return
     megabytes = ASSETS[MODEL].n_bytes / 1e6
-    with ProgressLine(console) as show:
+    with progress_line(console) as show:
 
         def report(n_bytes: int) -> None:
-            show(f"{n_bytes / 1e6:.1f} of about {megabytes:.1f} MB, {show.seconds:.0f} s")
+            show(f"{n_bytes / 1e6:.1f} of about {megabytes:.1f} MB")
 
         path = fetch(MODEL, report)
-    console.print(f"Fetched {megabytes:.1f} MB in {show.seconds:.1f} s, the SHA-256 is right")
+    console.print(f"Fetched {megabytes:.1f} MB, the SHA-256 is right")
     console.print(f"Written to {path}", soft_wrap=True)
 
 
@@ -73,14 +71,9 @@ def download_fineweb(options: FineWeb, console: cli.PlainConsole) -> None:
     if not 0 < options.megabytes < 1e9:
         what = f"megabytes = {options.megabytes} is not from 0 to a billion"
         raise LessonsError(what, where="--megabytes", remedy="For example 100.")
-    out = options.out
-    # A run that never got to the source has left a folder without shards.
-    if not options.resume and out.is_dir() and any(path.name != CLAIM for path in out.iterdir()):
-        remedy = "Choose a new or empty folder, or go on with --resume."
-        raise LessonsError("the folder is not empty", where=str(out), remedy=remedy)
-    shards = open_shards(out, options.from_parquet, shard_size=options.shard_size)
+    shards = open_shards(options.out, options.from_parquet, shard_size=options.shard_size)
     n_known, n_shards, n_documents, n_bytes = len(shards.known()), 0, 0, 0
-    with ProgressLine(console) as show:
+    with progress_line(console) as show:
         while n_bytes < options.megabytes * 1e6 and shards.find(n_shards) is not None:
             facts = shards.facts(n_shards)
             assert facts is not None, "what was found has facts"
@@ -91,5 +84,5 @@ def download_fineweb(options: FineWeb, console: cli.PlainConsole) -> None:
     rows |= {"documents": f"{n_documents:,}", "megabytes": f"{n_bytes / 1e6:,.1f}"}
     rows["the source"] = "all of it" if n_bytes < options.megabytes * 1e6 else "has more"
     console.print_rows("after the download", rows)
-    console.print(f"Written to {out}; --resume goes on from there", soft_wrap=True)
-    console.print(f"Train on it without a network: train --text {out}", soft_wrap=True)
+    where = f"Written to {options.out}. Without a network: train --text {options.out}"
+    console.print(where, soft_wrap=True)

@@ -10,7 +10,7 @@ from rich.table import Table
 
 import transformer_lessons as tl
 from transformer_lessons import cli
-from transformer_lessons.cli.display import ProgressLine
+from transformer_lessons.cli.display import progress_line
 from transformer_lessons.errors import LessonsError
 
 if TYPE_CHECKING:  # PyTorch is loaded where it is needed: a refused option comes at once
@@ -56,7 +56,7 @@ def run(arguments: Sequence[str]) -> int:
         splits = split_documents(read_source(None))
         documents = [text for split, text in splits if split == "validation"]
     table = Table("model", "parameters", "loss", "perplexity", "bits per byte", box=None)
-    with ProgressLine(console) as show:
+    with progress_line(console) as show:
         for number, path in enumerate(options.checkpoints, start=1):
             show(f"{number} of {len(options.checkpoints)}: {path}")
             table.add_row(*evaluate_checkpoint(path, documents, options))

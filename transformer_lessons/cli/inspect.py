@@ -18,8 +18,6 @@ class Inspect:
     what: Annotated[Path, tyro.conf.Positional]
     """A run folder or one of its checkpoints, a Hugging Face folder, a GGUF file, a token file
     (.npy), a tokenizer's file (.json), or a name: bytes, gpt2, cl100k_base, python-small."""
-    text: str | None = None
-    """Measure a tokenizer's compression on this file, not on Python's documentation."""
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -27,7 +25,7 @@ def run(arguments: Sequence[str]) -> int:
     options, console = cli.parse(Inspect, arguments, "inspect"), cli.PlainConsole()
     # Here, because they load PyTorch: a refused option must not wait for it.
     from transformer_lessons.cli.models import load
-    from transformer_lessons.cli.tokenizer import show_tokenizer, token_facts
+    from transformer_lessons.cli.tokenizer import facts_of, token_facts
     from transformer_lessons.support.tiktoken_files import SPECIAL_TOKENS
     from transformer_lessons.tokenizers import load_tokenizer
 
@@ -35,7 +33,8 @@ def run(arguments: Sequence[str]) -> int:
         console.print_rows("token file", facts)
         return 0
     if options.what.suffix == ".json" or str(options.what) in ("bytes", *SPECIAL_TOKENS):
-        show_tokenizer(load_tokenizer(str(options.what)), options.text, console)
+        tokenizer = load_tokenizer(str(options.what))
+        console.print_rows(type(tokenizer).__name__, facts_of(tokenizer))
         return 0
     loaded = load(options.what)
     console.print_rows("config", loaded.model.config.to_dict())

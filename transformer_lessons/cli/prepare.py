@@ -20,7 +20,7 @@ from typing import Annotated, Any
 import tyro
 
 from transformer_lessons import cli
-from transformer_lessons.cli.display import ProgressLine
+from transformer_lessons.cli.display import progress_line
 from transformer_lessons.data.cleaning import clean
 from transformer_lessons.data.config import DataConfig
 from transformer_lessons.data.deduplication import ExactDuplicates, NearDuplicates
@@ -79,12 +79,10 @@ def run(arguments: Sequence[str]) -> int:
     if not options.paths and options.corpus == "none":
         raise LessonsError("give files or folders to read, or --corpus documentation")
     console, documents = cli.PlainConsole(), CORPORA[options.corpus]()
-    with ProgressLine(console) as show:
+    with progress_line(console) as show:
 
         def report(counts: "Counts") -> None:
-            rate = counts.characters / 1e6 / show.seconds
-            kept = f"{counts.found:,} found, {counts.kept.total():,} kept"
-            show(f"{kept}, {rate:.1f} million characters/s")
+            show(f"{counts.found:,} documents found, {counts.kept.total():,} kept")
 
         manifest = prepare(options.paths, options.out, options.data, report, documents)
     counts = manifest["counts"]
@@ -99,13 +97,17 @@ def run(arguments: Sequence[str]) -> int:
 
 @dataclass
 class Counts:
-    """The accounts of a run: what was found = what was kept + what was dropped."""
+    """The accounts of a run: what was found is what was kept and what was dropped."""
 
-    found: int = 0  # documents, and files that were passed over
     characters: int = 0  # of the documents found
     kept: Counter[str] = field(default_factory=Counter)  # by split
     dropped: Counter[str] = field(default_factory=Counter)  # by reason
     changed: Counter[str] = field(default_factory=Counter)  # by cleaning step
+
+    @property
+    def found(self) -> int:
+        """Documents, and files that were passed over."""
+        return self.kept.total() + self.dropped.total()
 
 
 def prepare(
@@ -137,11 +139,7 @@ def prepare(
                 counts.dropped[dropped.reason] += 1
                 write("dropped.jsonl", asdict(dropped))
 
-            def pass_over(dropped: Dropped) -> None:
-                counts.found += 1
-                drop(dropped)
-
-            found = chain(_hashed(documents, inputs), _read_and_hash(paths, pass_over, inputs))
+            found = chain(_hashed(documents, inputs), _read_and_hash(paths, drop, inputs))
             for split, document in refine(found, config, counts, drop):
                 write(f"{split}.jsonl", {"text": document.text, "source": document.source})
         if not counts.kept:
@@ -172,8 +170,7 @@ def _manifest(config: DataConfig, counts: Counts, folder: Path) -> dict[str, Any
         outputs[name] = facts | {"sha256": sha256(folder / name)}
     accounts: dict[str, Any] = {"found": counts.found, "characters": counts.characters}
     accounts["kept"] = {split: counts.kept[split] for split in SPLITS}
-    accounts["dropped"] = dict(sorted(counts.dropped.items()))
-    accounts["changed"] = dict(sorted(counts.changed.items()))
+    accounts |= {name: dict(sorted(vars(counts)[name].items())) for name in ("dropped", "changed")}
     # NFC follows from the version of Unicode.
     head = {"format": FORMAT, "unicode": unicodedata.unidata_version, "config": config.to_dict()}
     return head | {"counts": accounts, "outputs": outputs}
@@ -185,7 +182,6 @@ def refine(
     """The documents worth keeping, cleaned, each with its split; the others go to `drop`."""
     exact, near = ExactDuplicates(), NearDuplicates(config.similarity)
     for document in documents:
-        counts.found += 1
         counts.characters += len(document.text)
         text, changed = clean(document.text, config.cleaning)
         counts.changed.update(changed)

@@ -1,18 +1,15 @@
 """`tokenizer`: learn a vocabulary, and turn text into token files."""
 
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from dataclasses import asdict, dataclass
-from itertools import islice
 from pathlib import Path
 from typing import Annotated, Any
 
 import tyro
 
 from transformer_lessons import cli
-from transformer_lessons.cli.display import ProgressLine, visible
+from transformer_lessons.cli.display import progress_line
 from transformer_lessons.cli.documents import (
-    DOCUMENTATION,
     learn_tokenizer,
     read_source,
     told_warnings,
@@ -24,9 +21,7 @@ from transformer_lessons.support.documents import read_documents
 from transformer_lessons.support.files import sha256
 from transformer_lessons.tokenizers import BPETokenizer, Tokenizer, fingerprint, load_tokenizer
 
-SAMPLE = 1_000_000  # characters are enough to measure compression
 MADE_OF = ("tokenizer_sha256", "source_sha256", "separator")  # of the facts of a token file
-LONGEST = 10  # of the longest tokens, so many are shown
 
 
 @dataclass(frozen=True)
@@ -82,7 +77,7 @@ def train(options: Train, console: cli.PlainConsole) -> None:
     check_start(options.out, options.n_workers)
     documents = read_source(None) if options.corpus else read_documents(options.texts)
     choices = options.special_tokens, options.pattern, options.n_workers
-    with ProgressLine(console) as show:
+    with progress_line(console) as show:
         tokenizer = learn_tokenizer(documents, options.vocab_size, show, *choices)
     tokenizer.save(options.out)
     wanted = "" if tokenizer.n_vocab == options.vocab_size else ": no pair was left to join"
@@ -102,7 +97,7 @@ def encode(options: Encode, console: cli.PlainConsole) -> None:
             console.print(f"There already, of the same text and tokenizer: {out}", soft_wrap=True)
             return
     check_start(out)
-    with ProgressLine(console) as show, told_warnings(show):
+    with progress_line(console) as show, told_warnings(show):
 
         def report(n_bytes: int, n_tokens: int) -> None:
             show(f"{n_bytes / 1e6:.1f} MB encoded, {n_tokens:,} tokens")
@@ -129,23 +124,6 @@ def facts_of(tokenizer: Tokenizer) -> dict[str, str]:
     special = [f"{text} {id}" for text, id in tokenizer.special_tokens.items()]
     sha256 = f"{fingerprint(tokenizer)[:16]}…"
     return facts | {"special tokens": ", ".join(special) or "none", "SHA-256": sha256}
-
-
-def show_tokenizer(tokenizer: Tokenizer, text: str | None, console: cli.PlainConsole) -> None:
-    """Print what a tokenizer is made of, how it compresses, and its longest tokens."""
-    sample = "".join(part.text for part in islice(read_source(text), 100))[:SAMPLE]
-    if not sample:
-        raise LessonsError("no text to measure compression on", where=str(text))
-    ratio = len(sample.encode()) / len(tokenizer.encode_ordinary(sample))
-    rows = facts_of(tokenizer) | {f"bytes per token of {text or DOCUMENTATION}": f"{ratio:.2f}"}
-    console.print_rows(type(tokenizer).__name__, rows)
-    tokens: dict[int, bytes] = {}
-    for id in set(range(tokenizer.n_vocab)) - set(tokenizer.special_tokens.values()):
-        with suppress(LessonsError):  # an id that no token has
-            tokens[id] = tokenizer.decode_bytes([id])
-    longest = sorted(tokens, key=lambda id: (-len(tokens[id]), id))[:LONGEST]
-    rows = {f'"{visible(tokens[id])}"': f"{id} {len(tokens[id])}" for id in longest}
-    console.print_rows("longest tokens, with id and bytes", rows)
 
 
 def check_start(out: Path, n_workers: int = 1) -> None:

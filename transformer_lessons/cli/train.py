@@ -15,23 +15,11 @@ import torch
 import tyro
 
 from transformer_lessons import cli
-from transformer_lessons.cli.data_source import (
-    DataOptions,
-    DataSource,
-    open_source,
-    sequence_length,
-)
-from transformer_lessons.cli.display import ProgressLine, TrainingDisplay, save_curve, visible
+from transformer_lessons.cli import run_folder
+from transformer_lessons.cli.data_source import DataOptions, DataSource, open_source
+from transformer_lessons.cli.display import TrainingDisplay, progress_line, save_curve, visible
 from transformer_lessons.cli.evaluate import evaluate_ids
 from transformer_lessons.cli.interrupts import stop_on_signal
-from transformer_lessons.cli.run_folder import (
-    begin_run,
-    locked_folder,
-    read_log,
-    record_step,
-    resume_run,
-    save_run,
-)
 from transformer_lessons.config import ModelConfig, config_from_dict
 from transformer_lessons.errors import LessonsError
 from transformer_lessons.generation.generate import stream
@@ -42,7 +30,7 @@ from transformer_lessons.presets import preset
 from transformer_lessons.support.files import read_json, replace_file
 from transformer_lessons.training.checkpoint import checkpoints
 from transformer_lessons.training.config import TrainConfig, train_preset
-from transformer_lessons.training.evaluate import Evaluation, token_lengths
+from transformer_lessons.training.evaluate import token_lengths
 from transformer_lessons.training.trainer import StepReport, Trainer
 
 
@@ -113,7 +101,7 @@ def run(arguments: Sequence[str]) -> int:
     """
     options, console = parse(arguments), cli.PlainConsole()
     device = cli.choose_device(options.device)
-    with ProgressLine(console) as show:
+    with progress_line(console) as show:
         choices = options.model, options.training, options.workers
         source = open_source(options.data, *choices, show)
     if options.resume and not checkpoints(options.out):
@@ -122,21 +110,21 @@ def run(arguments: Sequence[str]) -> int:
     torch.manual_seed(options.training.seed)
     model = Decoder(options.model).to(device)
     trainer = make_trainer(model, options, source)
-    with locked_folder(options.out):
+    with run_folder.locked_folder(options.out):
         if options.resume:
-            resume_run(options.out, trainer, source.fingerprint)
+            run_folder.resume_run(options.out, trainer, source.fingerprint)
         else:
             data = {"source": asdict(options.data), "name": source.name}
             data["fingerprint"] = source.fingerprint
             about = {"model": options.model.to_dict(), "training": options.training.to_dict()}
-            begin_run(options.out, about | {"data": data}, source.tokenizer)
+            run_folder.begin_run(options.out, about | {"data": data}, source.tokenizer)
         n_parameters = count_parameters(model)
         console.print(f"{n_parameters:,} parameters on {device.type}, reading {source.name}")
         if trainer.n_steps:
             console.print(f"Going on after step {trainer.n_steps:,}")
         signals = fit(trainer, source, options, console)
-        path = save_run(options.out, trainer)
-        save_curve(options.out / "loss.svg", read_log(options.out))
+        path = run_folder.save_run(options.out, trainer)
+        save_curve(options.out / "loss.svg", run_folder.read_log(options.out))
     where = shlex.quote(str(options.out))
     if signals:
         console.print(f"Stopped after {trainer.n_steps} steps. Saved: {path}", soft_wrap=True)
@@ -160,12 +148,8 @@ def make_trainer(model: Decoder, options: Train, source: DataSource) -> Trainer:
         if options.training.eval_every:
             raise LessonsError("eval_every needs held-out text", where="--training.eval-every")
         return Trainer(*given, data_state=source.state)
-    lengths = token_lengths(source.tokenizer)
-    length = sequence_length(options.model, options.training)
-
-    def evaluate() -> Evaluation:
-        return evaluate_ids(model, held_out, length, lengths)
-
+    length = options.training.sequence_length or options.model.context_length
+    evaluate = partial(evaluate_ids, model, held_out, length, token_lengths(source.tokenizer))
     return Trainer(*given, evaluate=evaluate, data_state=source.state)
 
 
@@ -173,57 +157,52 @@ def fit(
     trainer: Trainer, source: DataSource, options: Train, console: cli.PlainConsole
 ) -> list[int]:
     """Train on display, recording every step; returns the signals that ended it early."""
-    vocab_size, evaluate = options.model.vocab_size, trainer.evaluate
-    levels, latest = {f"ln {vocab_size}": math.log(vocab_size)}, dict[str, Any]()
+    levels = {f"ln {options.model.vocab_size}": math.log(options.model.vocab_size)}
     if source.unigram_loss is not None:
-        levels[f"how often each {unit(source)}"] = source.unigram_loss
-
-    def evaluate_and_note() -> Evaluation:
-        assert evaluate is not None
-        result = evaluate()
-        latest.update(perplexity=result.perplexity, bits_per_byte=result.bits_per_byte)
-        return result
-
-    before = [line["loss"] for line in read_log(options.out)]
+        levels["how often each token"] = source.unigram_loss
+    before = [line["loss"] for line in run_folder.read_log(options.out)]
     sample = partial(write_sample, trainer.model, source)
     display = TrainingDisplay(console, options.training.steps, sample, levels, losses=before)
 
     def on_step(report: StepReport) -> None:
-        more = {} if report.validation is None else latest | {"sample": sample()}
-        record_step(options.out, trainer, report, more)
+        more = dict[str, Any]()
+        if (loss := report.validation) is not None:
+            more = {"perplexity": math.exp(min(loss, 709)), "sample": sample()}
+            more["bits_per_byte"] = loss / math.log(2) * tokens_per_byte
+        run_folder.record_step(options.out, trainer, report, more)
         display(report, more)
 
-    trainer.on_step, trainer.evaluate = on_step, evaluate and evaluate_and_note
+    trainer.on_step, tokens_per_byte = on_step, 0.0
+    if source.held_out is not None:
+        targets = source.held_out[1:]
+        tokens_per_byte = len(targets) / int(token_lengths(source.tokenizer)[targets].sum())
     try:
         with stop_on_signal(trainer) as signals, display:
             trainer.fit()
     except BrokenPipeError:  # nobody reads what we print: keep what was learned, and stop
-        save_run(options.out, trainer)
+        run_folder.save_run(options.out, trainer)
         raise
     return signals
 
 
 def write_sample(model: Decoder, source: DataSource) -> str:
     """What the model writes after the beginning of the held-out text."""
-    written = list(stream(model, source.prompt, 48, Sampler(0.3)))
-    return " -> ".join(
-        visible(source.tokenizer.decode_bytes(ids)) for ids in (source.prompt, written)
-    )
+    both = source.prompt, list(stream(model, source.prompt, 48, Sampler(0.3)))
+    return " -> ".join(visible(source.tokenizer.decode_bytes(ids)) for ids in both)
 
 
 def summary(trainer: Trainer, source: DataSource, folder: Path) -> dict[str, str]:
     """What the run came to, by name."""
-    log, name = read_log(folder), unit(source)
+    log, rows = run_folder.read_log(folder), {"parameters": f"{count_parameters(trainer.model):,}"}
     last = log[-max(len(log) // 20, 1) :]
     train_loss = sum(line["loss"] for line in last) / len(last)
-    rows = {"parameters": f"{count_parameters(trainer.model):,}"}
-    rows["training loss"] = f"{train_loss:.4f} nats per {name}"
+    rows["training loss"] = f"{train_loss:.4f} nats per token"
     if trainer.evaluate is not None:
         result = trainer.evaluate()
         rows["held-out loss"] = f"{result.loss:.4f} nats, {result.bits_per_byte:.3f} bits per byte"
         rows["held-out perplexity"] = f"{result.perplexity:.2f}"
-        words = f"… knowing only how often each {name}"
-        rows[words] = f"{source.unigram_loss:.4f} nats per {name}"
+    if source.unigram_loss is not None:
+        rows["… knowing only how often each token"] = f"{source.unigram_loss:.4f} nats per token"
     if trainer.best_step:
         rows["best"] = f"{trainer.best:.4f} nats, after step {trainer.best_step:,}"
     if trainer.n_steps < trainer.config.steps:
@@ -231,14 +210,8 @@ def summary(trainer: Trainer, source: DataSource, folder: Path) -> dict[str, str
     seconds, n_targets = (sum(line[name] for line in log) for name in ("seconds", "n_targets"))
     rows["time"] = f"{seconds:.1f} s, {n_targets / seconds:,.0f} tokens/s"
     with suppress(ImportError):  # Windows doesn't have it
-        import resource
+        from resource import RUSAGE_SELF, getrusage
 
-        unit_size = 1 if sys.platform == "darwin" else 1024
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit_size
+        peak = getrusage(RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
         rows["memory"] = f"{peak / 1e6:,.0f} MB at its peak"
     return rows | {"it writes": write_sample(trainer.model, source)}
-
-
-def unit(source: DataSource) -> str:
-    """What a token is, in words."""
-    return "byte" if source.tokenizer.n_vocab == 256 else "token"
