@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 import tyro
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
+from transformer_lessons.config import check_fields
 from transformer_lessons.errors import LessonsError
 
 if TYPE_CHECKING:
@@ -26,8 +27,8 @@ def parse(
 ) -> Any:
     """The options of a command: an object of the dataclass `kinds`, or of one of a dict of them.
 
-    tyro frames what it refuses; where a `LessonsError` is behind it, that is raised as it is. With
-    `early`, what `kinds` doesn't have is passed over: for options that give others their defaults.
+    Values that its annotations forbid raise `LessonsError`. With `early`, what `kinds` doesn't have
+    is passed over: for options that give others their defaults.
     """
     framed, arguments, prog = (
         StringIO(),
@@ -38,12 +39,13 @@ def parse(
     plain: Any = partial(tyro.cli, args=arguments, prog=prog, config=(tyro.conf.AvoidSubcommands,))
     try:
         with redirect_stderr(framed):
-            if isinstance(kinds, dict):
-                return tyro.extras.subcommand_cli_from_dict(kinds, args=arguments, prog=prog)
             if early:
                 return plain(kinds, return_unknown_args=True, add_help=False)[0]
-            return plain(kinds, default=default)
-    except SystemExit as stopped:
+            if isinstance(kinds, dict):
+                options = tyro.extras.subcommand_cli_from_dict(kinds, args=arguments, prog=prog)
+            else:
+                options = plain(kinds, default=default)
+    except SystemExit as stopped:  # tyro has framed what it refuses; ours is raised as it is
         error = stopped.__context__
         while error is not None and not isinstance(error, LessonsError):
             error = error.__context__
@@ -51,6 +53,8 @@ def parse(
             raise error from None
         print(framed.getvalue(), end="", file=sys.stderr)
         raise
+    check_fields(options)
+    return options
 
 
 class PlainConsole(Console):
@@ -64,18 +68,11 @@ class PlainConsole(Console):
         raise  # rich calls this while it handles the BrokenPipeError
 
     def print_rows(self, title: str, rows: Mapping[str, object]) -> None:
-        """Print names and values under a title."""
-        table = Table(title, "", box=None)
+        """Print names, which stay whole, and values under a title."""
+        table = Table(Column(title, no_wrap=True), "", box=None, show_header=bool(title))
         for name, value in rows.items():
             table.add_row(name, str(value))
         self.print(table)
-
-
-def check_seed(seed: int) -> None:
-    """Raise `LessonsError` for a seed that PyTorch's random numbers can't start from."""
-    if not 0 <= seed < 2**63:
-        what = f"seed = {seed} is not from 0 to 2**63 - 1"
-        raise LessonsError(what, where="--seed", remedy="For example 0.")
 
 
 def choose_device(name: str) -> "torch.device":
@@ -84,11 +81,9 @@ def choose_device(name: str) -> "torch.device":
 
     from transformer_lessons.device import best_device
 
-    if name == "auto":
-        return best_device()
-    available = {"cpu": True, "cuda": torch.cuda.is_available()}
+    available = {"auto": True, "cpu": True, "cuda": torch.cuda.is_available()}
     available["mps"] = torch.backends.mps.is_available()
     if not available.get(name):
-        remedy = f"Here: auto, {', '.join(kind for kind, there in available.items() if there)}."
+        remedy = f"Here: {', '.join(kind for kind, there in available.items() if there)}."
         raise LessonsError(f"no device {name!r}", where="--device", remedy=remedy)
-    return torch.device(name)
+    return best_device() if name == "auto" else torch.device(name)

@@ -5,14 +5,18 @@ import os
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Annotated
 
 import transformer_lessons as tl
 from transformer_lessons import cli
 from transformer_lessons.cli.display import TrainingDisplay, bar, visible
+from transformer_lessons.config import Allowed, Count, Seed, one_of
 from transformer_lessons.errors import LessonsError
 from transformer_lessons.presets import preset
 from transformer_lessons.training.config import train_preset
+
+Pause = Annotated[float, Allowed("from 0 to 10 seconds", lambda v: 0 <= v <= 10)]
+Rule = Annotated[int, Allowed("from 0 to 255", lambda v: 0 <= v <= 255)]
 
 
 @dataclass(frozen=True)
@@ -22,17 +26,17 @@ class Demo:
     Or a slightly larger one, another domain: a cellular automaton, or moves of tic-tac-toe.
     """
 
-    domain: Literal["text", "automaton", "game"] = "text"
-    """What is learned."""
+    domain: Annotated[str, one_of("text", "automaton", "game")] = "text"
+    """What is learned: text, automaton or game."""
     text: str = "ab"
     """What repeats. The default is learned in seconds; longer texts may be too much for it."""
-    rule: int = 110
+    rule: Rule = 110
     """The number of the elementary automaton, from 0 to 255."""
-    steps: int | None = None
+    steps: Count | None = None
     """Training steps; by default, as many as the domain needs."""
-    seed: int = 0
+    seed: Seed = 0
     """Another seed starts from other random numbers."""
-    pause: float = 0.06
+    pause: Pause = 0.06
     """Seconds to wait after each refresh of the screen, so that you can watch."""
 
 
@@ -42,10 +46,6 @@ def run(arguments: Sequence[str]) -> int:
     cycle = os.fsencode(options.text)  # the bytes as they were typed
     if not cycle:
         raise LessonsError("--text is empty", remedy="Give one character or more.")
-    if not 0 <= options.pause <= 10:
-        what = f"pause = {options.pause} is not from 0 to 10 seconds"
-        raise LessonsError(what, where="--pause")
-    cli.check_seed(options.seed)
     import torch  # here: a refused option must not wait for it
 
     torch.set_num_threads(1)  # the models are too small to share out

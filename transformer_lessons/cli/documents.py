@@ -9,11 +9,10 @@ import hashlib
 import json
 import warnings
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from itertools import chain, islice
 from pathlib import Path
-from typing import Protocol
 
 from transformer_lessons.data.documents import END_OF_TEXT, separate_documents
 from transformer_lessons.data.split import split_of
@@ -27,15 +26,10 @@ from transformer_lessons.tokenizers import BPETokenizer, Tokenizer, fingerprint
 FEW = 100  # documents: fewer are too few to be held out whole
 HELD_OUT = 0.1  # the share of the documents, or of each of a few
 DOCUMENTATION = "Python's documentation"
+Report = Callable[..., None]  # is told how far the work is; with keep=True: what must be said
 
 
-class Report(Protocol):
-    """Is told how far the work is; a line to `keep` is shown in any case."""
-
-    def __call__(self, line: str, keep: bool = False) -> None: ...
-
-
-def silent(line: str, keep: bool = False) -> None:
+def silent(*_: object, **__: object) -> None:
     """The report of those who don't ask."""
 
 

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from functools import cache
 
 import transformer_lessons as tl
-from transformer_lessons.errors import LessonsError
 from transformer_lessons.training.config import TrainConfig
 
 WIDTH = 8  # cells in a row, which is a ring
@@ -64,8 +63,6 @@ def next_row(row: bytes, rule: int) -> bytes:
 
 def automaton(rule: int) -> Domain:
     """All rows, and what follows each."""
-    if not 0 <= rule <= 255:
-        raise LessonsError(f"rule = {rule} is not from 0 to 255", where="--rule")
     rows = [f"{n:0{WIDTH}b}".encode() for n in range(2**WIDTH)]
     answers = ({next_row(row, rule)} for row in rows)
     questions = [Question(row, a, a) for row, a in zip(rows, answers, strict=True)]

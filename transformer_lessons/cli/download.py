@@ -3,15 +3,17 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
 from transformer_lessons import cli
 from transformer_lessons.cli.display import progress_line
 from transformer_lessons.cli.fineweb import open_shards
-from transformer_lessons.errors import LessonsError
+from transformer_lessons.config import Allowed, Count
 from transformer_lessons.support.assets import ASSETS, fetch, find_cached
 from transformer_lessons.support.shards import SHARD_SIZE
 
 MODEL = "smollm2-135m"
+Megabytes = Annotated[float, Allowed("from 0 to a billion", lambda v: 0 < v < 1e9)]
 
 
 @dataclass(frozen=True)
@@ -21,11 +23,11 @@ class FineWeb:
     Needs the library datasets, and a network unless --from-parquet names files that are here.
     """
 
-    megabytes: float = 100.0
+    megabytes: Megabytes = 100.0
     """Stop when the shards have so many million bytes, which is at the end of a shard."""
     out: Path = Path("runs/cache/fineweb")
     """The folder of the shards; in one with shards of the same source it goes on."""
-    shard_size: int = SHARD_SIZE
+    shard_size: Count = SHARD_SIZE
     """Documents in a shard."""
     from_parquet: str | None = None
     """Read a parquet file with FineWeb's columns, or a folder of them, in place of FineWeb."""
@@ -68,9 +70,6 @@ def download_smollm2(console: cli.PlainConsole) -> None:
 
 def download_fineweb(options: FineWeb, console: cli.PlainConsole) -> None:
     """Fetch shard after shard until there are enough bytes, or no more documents."""
-    if not 0 < options.megabytes < 1e9:
-        what = f"megabytes = {options.megabytes} is not from 0 to a billion"
-        raise LessonsError(what, where="--megabytes", remedy="For example 100.")
     shards = open_shards(options.out, options.from_parquet, shard_size=options.shard_size)
     n_known, n_shards, n_documents, n_bytes = len(shards.known()), 0, 0, 0
     with progress_line(console) as show:

@@ -50,6 +50,8 @@ def run(arguments: Sequence[str]) -> int:
     if (options.text is None) == (not options.corpus):
         raise LessonsError("give either --text FILE or --corpus")
     from transformer_lessons.cli.documents import read_source, split_documents
+    from transformer_lessons.cli.models import load
+    from transformer_lessons.cli.run_folder import best_checkpoint
 
     documents = [document.text for document in read_source(options.text)]
     if options.corpus:
@@ -57,25 +59,20 @@ def run(arguments: Sequence[str]) -> int:
         documents = [text for split, text in splits if split == "validation"]
     table = Table("model", "parameters", "loss", "perplexity", "bits per byte", box=None)
     with progress_line(console) as show:
-        for number, path in enumerate(options.checkpoints, start=1):
-            show(f"{number} of {len(options.checkpoints)}: {path}")
-            table.add_row(*evaluate_checkpoint(path, documents, options))
+        for path in options.checkpoints:
+            show(f"evaluating {path}")
+            loaded = load(best_checkpoint(path) if options.best else path)
+            model, length = (
+                loaded.model.to(cli.choose_device(options.device)),
+                loaded.trained_length,
+            )
+            result = evaluate_on(model, loaded.tokenizer, documents, length)
+            row = loaded.name, f"{loaded.n_parameters:,}", f"{result.loss:.4f}"
+            table.add_row(*row, f"{result.perplexity:.2f}", f"{result.bits_per_byte:.4f}")
     console.print(table)
     n_bytes = sum(len(document.encode()) for document in documents)
     console.print(f"on {n_bytes:,} bytes; loss in nats per token")
     return 0
-
-
-def evaluate_checkpoint(path: Path, documents: Sequence[str], options: Evaluate) -> list[str]:
-    """One row of the table."""
-    from transformer_lessons.cli.models import load
-    from transformer_lessons.cli.run_folder import best_checkpoint
-
-    loaded = load(best_checkpoint(path) if options.best else path)
-    model, length = loaded.model.to(cli.choose_device(options.device)), loaded.trained_length
-    result = evaluate_on(model, loaded.tokenizer, documents, length)
-    row = [loaded.name, f"{loaded.n_parameters:,}", f"{result.loss:.4f}"]
-    return [*row, f"{result.perplexity:.2f}", f"{result.bits_per_byte:.4f}"]
 
 
 def evaluate_on(

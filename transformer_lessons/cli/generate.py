@@ -12,6 +12,7 @@ from rich.cells import cell_len
 
 from transformer_lessons.cli import models
 from transformer_lessons.cli.display import bar, sanitize, visible
+from transformer_lessons.config import Count
 from transformer_lessons.errors import LessonsError
 from transformer_lessons.generation.generate import generate, stream_batch
 from transformer_lessons.generation.sampling import Sampler
@@ -33,7 +34,7 @@ class Generate(models.ModelOptions):
     """The text to continue."""
     prompts_file: Path | None = None
     """A file with a prompt a line, as it is or as a JSON string. "-" is standard input."""
-    n_samples: int = 1
+    n_samples: Count = 1
     """How many texts to write for each prompt."""
     probabilities: bool = False
     """Show each token on a line of its own, with the probability the model gave it."""
@@ -44,7 +45,13 @@ class Generate(models.ModelOptions):
 def run(arguments: Sequence[str]) -> int:
     """Generate to stdout; returns the exit code."""
     options = models.parse_options(Generate, arguments, Sampler(temperature=0.2))
-    check_options(options)
+    are_many = options.n_samples > 1 or options.prompts_file is not None
+    if (options.prompt is None) == (options.prompts_file is None):
+        remedy = 'For example --prompt "def ".'
+        raise LessonsError("give either --prompt or --prompts-file", remedy=remedy)
+    if options.probabilities and (are_many or options.json or options.stop):
+        what = "one text at a time, without --json and --stop"
+        raise LessonsError(what, where="--probabilities")
     texts = read_prompts(options)
     loaded = models.open_model(options)
     prompts = [(text, encode(loaded.tokenizer, text, where)) for where, text in texts.items()]
@@ -55,19 +62,6 @@ def run(arguments: Sequence[str]) -> int:
         else:
             write_one(loaded, *prompts[0], options)
     return 0
-
-
-def check_options(options: Generate) -> None:
-    """Raise `LessonsError` for options that can't be, before a model is loaded."""
-    if (options.prompt is None) == (options.prompts_file is None):
-        remedy = 'For example --prompt "def ".'
-        raise LessonsError("give either --prompt or --prompts-file", remedy=remedy)
-    if options.n_samples < 1:
-        raise LessonsError(f"n_samples = {options.n_samples} is below 1", where="--n-samples")
-    are_many = options.n_samples > 1 or options.prompts_file is not None
-    if options.probabilities and (are_many or options.json or options.stop):
-        what = "one text at a time, without --json and --stop"
-        raise LessonsError(what, where="--probabilities")
 
 
 def encode(tokenizer: Tokenizer, prompt: str, where: str) -> list[int]:
@@ -88,11 +82,10 @@ def tell_lengths(loaded: models.LoadedModel, lengths: Sequence[int], n_new: int)
             what = f"note: prompt {number} has {n_tokens:,} tokens"
             print(f"{what}; the model sees the last {config.context_length:,}", file=sys.stderr)
     if trained is not None and trained < min(max(lengths) + n_new, config.context_length):
-        what = f"note: the model was trained on {trained:,} tokens at a time, and this text may be "
-        ends = "longer: RoPE reaches beyond for the worse (lesson 6)"
-        if config.position == "learned":
-            ends = "longer: positions beyond were never trained (lesson 5)"
-        print(f"{what}{ends}", file=sys.stderr)
+        beyond = "positions beyond were never trained (lesson 5)"
+        if config.position != "learned":
+            beyond = "beyond, it gets worse (lesson 6)"
+        print(f"note: trained on {trained:,} tokens at a time; {beyond}", file=sys.stderr)
 
 
 def write_one(
@@ -156,23 +149,27 @@ def token_line(tokenizer: Tokenizer, token: int, probability: float, width: int 
 
 def read_prompts(options: Generate) -> dict[str, str]:
     """The prompts, with their places: the option, or the lines of a file. An empty one raises."""
-    if options.prompts_file is not None:
-        lines = read_file(options.prompts_file).removesuffix("\n").split("\n")
-        wheres = [f"{options.prompts_file}, line {number}" for number in range(1, len(lines) + 1)]
-        prompts = {where: read_line(line, where) for where, line in zip(wheres, lines, strict=True)}
-    else:
-        # The bytes as they were typed, also where the locale takes them for something else.
-        typed = os.fsencode(options.prompt or "").decode("utf-8", errors="surrogateescape")
-        prompts = {"--prompt": typed}
-    for where, prompt in prompts.items():
-        if not prompt:
+    # The bytes as they were typed, also where the locale takes them for something else.
+    data, path = os.fsencode(options.prompt or ""), options.prompts_file
+    if path is not None:
+        try:
+            data = path.read_bytes() if path != Path("-") else sys.stdin.buffer.read()
+        except (OSError, ValueError) as error:  # ValueError: a NUL in the path
+            what = f"can't read it: {getattr(error, 'strerror', None) or error}"
+            raise LessonsError(what, where=str(path)) from None
+    text = data.decode("utf-8", errors="surrogateescape")
+    lines = text.removesuffix("\n").split("\n") if path else [text]
+    prompts = {}
+    for number, line in enumerate(lines, start=1):
+        where = f"{path}, line {number}" if path else "--prompt"
+        prompts[where] = read_line(line.removesuffix("\r"), where) if path else line
+        if not prompts[where]:
             raise LessonsError("the prompt is empty", where=where, remedy="Give some text.")
     return prompts
 
 
 def read_line(line: str, where: str) -> str:
     """A line of a file of prompts: as it is, or, in quotation marks, what a JSON string says."""
-    line = line.removesuffix("\r")
     try:
         prompt = json.loads(line) if line.startswith('"') else line
         prompt.encode("utf-8", errors="surrogateescape")  # half a surrogate pair is no text
@@ -180,13 +177,3 @@ def read_line(line: str, where: str) -> str:
     except ValueError:
         remedy = 'A prompt that begins with a quotation mark is written "\\"like this".'
         raise LessonsError("not a JSON string", where=where, remedy=remedy) from None
-
-
-def read_file(path: Path) -> str:
-    """The text of a file, or of standard input for "-"; bytes that are not UTF-8 can come back."""
-    try:
-        data = path.read_bytes() if path != Path("-") else sys.stdin.buffer.read()
-    except (OSError, ValueError) as error:  # ValueError: a NUL in the path
-        what = f"can't read it: {getattr(error, 'strerror', None) or error}"
-        raise LessonsError(what, where=str(path)) from None
-    return data.decode("utf-8", errors="surrogateescape")

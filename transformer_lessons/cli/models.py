@@ -11,6 +11,7 @@ import tyro
 
 from transformer_lessons import cli
 from transformer_lessons.cli.run_folder import check_tokenizer, trained_length
+from transformer_lessons.config import Allowed, Seed
 from transformer_lessons.errors import LessonsError
 from transformer_lessons.generation.conversation import Template
 from transformer_lessons.generation.decoding import ForwardFn, compiled_forward, last_logits
@@ -26,6 +27,7 @@ from transformer_lessons.weights.shipped import SHIPPED
 
 SMALL, SMOLLM2 = "python-small", "smollm2-135m"
 LONGEST = 100_000  # tokens of a text or an answer
+Length = Annotated[int, Allowed(f"from 0 to {LONGEST:,}", lambda v: 0 <= v <= LONGEST)]
 
 
 @dataclass(frozen=True)
@@ -44,11 +46,11 @@ class ModelOptions(First):
     """A run folder or one of its checkpoints, a Hugging Face folder, or a GGUF file."""
     model: str | None = None
     """By name: python-small, which ships with the package and is the default, or smollm2-135m."""
-    max_new_tokens: int = 200
+    max_new_tokens: Length = 200
     """How many tokens to write, at most; of a chat, in each answer."""
     stop: tuple[str, ...] = ()
     """Strings at which the text ends."""
-    seed: int = 0
+    seed: Seed = 0
     """The same seed writes the same text. In a chat, each answer adds 1."""
     compile: bool = False
     """Compile the model: it takes a minute or two, once for each length of text, and is kept."""
@@ -80,17 +82,9 @@ def parse_options(cls: type[ModelOptions], arguments: Sequence[str], sampler: Sa
     options = cli.parse(cls, arguments, command, default)
     if options.checkpoint is not None and options.model is not None:
         raise LessonsError("give either a checkpoint or --model")
-    cli.check_seed(options.seed)
-    check_length(options.max_new_tokens)
     if "" in options.stop:
         raise LessonsError("a stop string is empty", where="--stop", remedy="Give a character.")
     return options
-
-
-def check_length(max_new_tokens: int) -> None:
-    """Raise `LessonsError` for a text that can't be, or would take days."""
-    if not 0 <= max_new_tokens <= LONGEST:
-        raise LessonsError(f"max_new_tokens = {max_new_tokens} is not from 0 to {LONGEST:,}")
 
 
 def named_sampler(name: str) -> Sampler:
@@ -105,10 +99,8 @@ def open_model(options: ModelOptions) -> LoadedModel:
     loaded = load(options.checkpoint or find_model(options.model or SMALL))
     check_sampler(options.sampler, loaded.model)
     replace_linear(loaded.model, Int8Linear if options.int8 else SmallBatchLinear)
-    name = str(options.checkpoint or options.model or SMALL)
-    return replace(
-        loaded, name=name, forward_fn=compiled_forward() if options.compile else last_logits
-    )
+    forward_fn = compiled_forward() if options.compile else last_logits
+    return replace(loaded, name=options.model or loaded.name, forward_fn=forward_fn)
 
 
 def check_sampler(sampler: Sampler, model: Decoder) -> None:
@@ -118,44 +110,46 @@ def check_sampler(sampler: Sampler, model: Decoder) -> None:
 
 def find_model(name: str) -> Path:
     """Where the model called `name` is on this machine."""
-    if name == SMALL:
-        return SHIPPED
-    if name != SMOLLM2:
+    if name not in (SMALL, SMOLLM2):
         remedy = f"Known: {SMALL}, {SMOLLM2}. A model of your own is given by its folder."
         raise LessonsError(f"no model {name!r}", where="--model", remedy=remedy)
-    if (path := find_cached(name)) is None:
+    path = SHIPPED if name == SMALL else find_cached(name)
+    if path is None:
         remedy = f"Fetch it once: python -m transformer_lessons download {name}"
         raise LessonsError(f"{name} is not on this machine", where="--model", remedy=remedy)
     return path
 
 
-def load(path: Path) -> LoadedModel:
+def load(given: Path) -> LoadedModel:
     """A run of this package or one of its checkpoints, a Hugging Face folder, or a GGUF file.
 
-    `path` may also be the name of a model, where nothing here is called so.
+    `given` may also be the name of a model, where nothing here is called so.
     """
-    name = str(path)
-    if name in (SMALL, SMOLLM2) and not path.exists():
-        path = find_model(name)
+    name = str(given)
+    path = find_model(name) if name in (SMALL, SMOLLM2) and not given.exists() else given
     weights = ("model.safetensors", "model.safetensors.index.json")
-    is_folder = any((path / name).exists() for name in weights)
-    if path.suffix != ".gguf" and (not is_folder or (path / "checkpoint.json").exists()):
-        checkpoint, tokenizer = load_checkpoint(path), load_tokenizer(path)
-        check_tokenizer(checkpoint.model.config, tokenizer, str(path))
-        about = name, checkpoint.model, tokenizer, count_parameters(checkpoint.model)
-        return LoadedModel(*about, None, trained_length(path), checkpoint.step)
-    # Here, because it takes a while and most runs don't need it.
-    from transformer_lessons.weights.chat_template import load_chat_template
-    from transformer_lessons.weights.pretrained import load_pretrained
+    is_published = any((path / file).exists() for file in weights)
+    if path.suffix != ".gguf" and (not is_published or (path / "checkpoint.json").exists()):
+        run, tokenizer = load_checkpoint(path), load_tokenizer(path)
+        model = run.model
+        about: tuple[Template | None, int | None, int | None] = (
+            None,
+            trained_length(path),
+            run.step,
+        )
+    else:  # imported here, because it takes a while and most runs don't need it
+        from transformer_lessons.weights.chat_template import load_chat_template
+        from transformer_lessons.weights.pretrained import load_pretrained
 
-    model, found = load_pretrained(path)
-    if found is None:
-        remedy = "Its tokenizer.json belongs beside it."
-        raise LessonsError("a model without a tokenizer", where=str(path), remedy=remedy)
-    check_tokenizer(model.config, found, str(path))
-    template = load_chat_template(path)
-    render = None if template is None else template.render
-    return LoadedModel(name, model, found, count_parameters(model), render)
+        model, found = load_pretrained(path)
+        if found is None:
+            remedy = "Its tokenizer.json belongs beside it."
+            raise LessonsError("a model without a tokenizer", where=name, remedy=remedy)
+        tokenizer, template = found, load_chat_template(path)
+        about = (None if template is None else template.render), None, None
+    check_tokenizer(model.config, tokenizer, name)
+    name = SMALL if path == SHIPPED else name
+    return LoadedModel(name, model, tokenizer, count_parameters(model), *about)
 
 
 @contextmanager

@@ -14,6 +14,7 @@ from transformer_lessons.cli.documents import (
     read_source,
     told_warnings,
 )
+from transformer_lessons.config import Allowed
 from transformer_lessons.data.documents import END_OF_TEXT
 from transformer_lessons.data.token_files import open_tokens, tokenize_corpus
 from transformer_lessons.errors import LessonsError
@@ -22,6 +23,8 @@ from transformer_lessons.support.files import sha256
 from transformer_lessons.tokenizers import BPETokenizer, Tokenizer, fingerprint, load_tokenizer
 
 MADE_OF = ("tokenizer_sha256", "source_sha256", "separator")  # of the facts of a token file
+
+Workers = Annotated[int, Allowed("from 1 to 256", lambda v: 1 <= v <= 256)]
 
 
 @dataclass(frozen=True)
@@ -38,7 +41,7 @@ class Train:
     """Strings that stand for themselves."""
     pattern: str = "gpt4"
     """How text is cut into words: gpt2 or gpt4."""
-    n_workers: int = 1
+    n_workers: Workers = 1
     """Processes that split and count."""
     out: Path = Path("tokenizer.json")
     """Where the tokenizer goes; there must be nothing yet."""
@@ -74,7 +77,7 @@ def train(options: Train, console: cli.PlainConsole) -> None:
     """Learn merges and write the tokenizer."""
     if bool(options.texts) == options.corpus:
         raise LessonsError("give either files to learn from or --corpus")
-    check_start(options.out, options.n_workers)
+    check_start(options.out)
     documents = read_source(None) if options.corpus else read_documents(options.texts)
     choices = options.special_tokens, options.pattern, options.n_workers
     with progress_line(console) as show:
@@ -126,10 +129,8 @@ def facts_of(tokenizer: Tokenizer) -> dict[str, str]:
     return facts | {"special tokens": ", ".join(special) or "none", "SHA-256": sha256}
 
 
-def check_start(out: Path, n_workers: int = 1) -> None:
+def check_start(out: Path) -> None:
     """Raise `LessonsError` now, not after all the work, if `out` can't be written or is taken."""
-    if not 1 <= n_workers <= 256:
-        raise LessonsError(f"n_workers = {n_workers} is not from 1 to 256", where="--n-workers")
     if out.exists():
         remedy = "Choose another --out, or remove it."
         raise LessonsError("there is a file here already", where=str(out), remedy=remedy)
