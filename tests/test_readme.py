@@ -14,10 +14,15 @@ ROOT = Path(__file__).resolve().parents[1]
 PYTHON = ROOT / ".venv" / "bin" / "python"
 OURS = ".venv/bin/python -m transformer_lessons "
 
+QUICK = " --training.steps 1 --training.batch-size 1 --training.grad-accum-steps 1"
 # What is run as something else than it is written, and why.
 SHORTER = {
     # Two minutes of training; a few steps run the same code.
     "train --preset bytes-1m --corpus": " --training.steps 3",
+    # Hours; one batch of a few tokens.
+    "train --preset gpt": QUICK,
+    "train --preset llama": QUICK,
+    "train --preset python-small": QUICK + " --training.no-compile",
 }
 # What can't be run from inside the tests: they would start themselves.
 RUN_BY_MAKE = ("make book", "make test")

@@ -9,13 +9,13 @@ from collections.abc import Mapping, Sequence
 from contextlib import redirect_stderr
 from functools import partial
 from io import StringIO
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args, get_type_hints
 
 import tyro
 from rich.console import Console
 from rich.table import Column, Table
 
-from transformer_lessons.config import check_fields
+from transformer_lessons.config import Allowed
 from transformer_lessons.errors import LessonsError
 
 if TYPE_CHECKING:
@@ -53,8 +53,18 @@ def parse(
             raise error from None
         print(framed.getvalue(), end="", file=sys.stderr)
         raise
-    check_fields(options)
+    check(options)
     return options
+
+
+def check(options: Any) -> None:
+    """Raise `LessonsError` for the first option with a value that its rule (`Allowed`) forbids."""
+    for name, declared in get_type_hints(type(options), include_extras=True).items():
+        value, parts = getattr(options, name), (declared, *get_args(declared))
+        for rule in (rule for part in parts for rule in getattr(part, "__metadata__", ())):
+            if isinstance(rule, Allowed) and value is not None and not rule.is_ok(value):
+                what, where = f"{name} = {value!r} is not {rule.words}", name.replace("_", "-")
+                raise LessonsError(what, where=f"--{where}")
 
 
 class PlainConsole(Console):

@@ -8,9 +8,9 @@ from dataclasses import dataclass, replace
 from io import TextIOWrapper
 from typing import Any
 
+from transformer_lessons import cli
 from transformer_lessons.cli import PlainConsole, models
 from transformer_lessons.cli.display import sanitize
-from transformer_lessons.config import check_fields
 from transformer_lessons.errors import LessonsError
 from transformer_lessons.generation.conversation import Conversation
 from transformer_lessons.generation.sampling import SAMPLERS
@@ -140,7 +140,7 @@ def change_setting(conversation: Conversation, name: str, text: str) -> None:
     name = name.replace("-", "_")
     value: Any = read_value(name, text)
     if name in ("max_new_tokens", "seed"):
-        check_fields(replace(models.ModelOptions(), **{name: value}))
+        cli.check(replace(models.ModelOptions(), **{name: value}))
         setattr(conversation, name, value)
     else:
         sampler = value if name == "preset" else replace(conversation.sampler, **{name: value})
