@@ -106,6 +106,7 @@ def test_bad_input_ends_with_one_line_and_code_2(name, folder, run_here):
     done = run_here(*arguments, cwd=folder)
     assert "Traceback" not in done.stderr
     assert (done.returncode, expected in done.stderr) == (2, True), done.stderr
+    assert done.stderr.count("\n") == 1  # in no frame, also where an option is nested
     assert not (folder / "runs" / "latest").exists()  # no run is left behind
 
 
