@@ -280,7 +280,7 @@ def test_an_unknown_preset_names_the_known_ones(name):
     [
         (b'{"a": 1,\n "b": }', r"not JSON: Expecting value \(.*x\.json, line 2, column 7\)"),
         (b"", r"not JSON: Expecting value \(.*x\.json, line 1, column 1\)"),
-        (b'"\xff"', r"not UTF-8 text \(.*x\.json\)"),
+        (b'"\xff"', r"not UTF-8: byte 1 \(.*x\.json\)"),
         (b"[" * 100_000, r"not JSON that can be read: .*x\.json"),
         (b"1" * 10_000, r"not JSON that can be read: .*x\.json"),
     ],

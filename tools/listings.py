@@ -95,17 +95,18 @@ def listing_source(definitions: Sequence[Definition]) -> str:
 
 
 def use_lines(definitions: Sequence[Definition]) -> str:
-    """The calls that make cell and package one: the package's object, or the reader's version."""
+    """The calls that make cell and package one, one for each module, as the linter wraps."""
     lines = []
     for module in sorted({definition.module for definition in definitions}):
         names = [definition.name for definition in definitions if definition.module == module]
         quoted = [f'"{name}"' for name in (f"{PACKAGE}.{module}".rstrip("."), *names)]
-        line = f"use({', '.join(quoted)})"
-        if len(line) > LINE_LENGTH:
-            line = f"use(\n    {', '.join(quoted)}\n)"
-        if len(line.split("\n")[-2 if "\n" in line else 0]) > LINE_LENGTH:
-            line = "use(\n" + "".join(f"    {name},\n" for name in quoted) + ")"
-        lines.append(line)
+        arguments = ", ".join(quoted)
+        if len(f"use({arguments})") <= LINE_LENGTH:
+            lines.append(f"use({arguments})")
+        elif len(f"    {arguments}") <= LINE_LENGTH:
+            lines.append(f"use(\n    {arguments}\n)")
+        else:
+            lines.append("use(\n" + "".join(f"    {name},\n" for name in quoted) + ")")
     return "\n".join(lines)
 
 

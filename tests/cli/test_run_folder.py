@@ -307,9 +307,7 @@ def test_a_damaged_log_is_named_by_its_line(tmp_path, name):  # SPEC S9 G8
     lines[number - 1] = data
     (tmp_path / "log.jsonl").write_bytes(b"\n".join(lines))
     before = (tmp_path / "log.jsonl").read_bytes()
-    with pytest.raises(
-        LessonsError, match=r"^not a line that training has .*log\.jsonl, line 3\)"
-    ):
+    with pytest.raises(LessonsError, match=r"^not a line that training has .*log\.jsonl, line 3\)"):
         resume_run(tmp_path, make_trainer(tmp_path, save_every=9))
     assert (tmp_path / "log.jsonl").read_bytes() == before
 

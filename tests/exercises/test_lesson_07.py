@@ -76,10 +76,10 @@ def test_which_outputs_give_a_leak_away():  # SPEC G4
 
 @pytest.mark.parametrize("case", exercise("score_gradient").cases)
 def test_gradient_is_autograds(case):  # SPEC G4
-    weights, slopes = (x.double() for x in case)
+    weights, gradient = (x.double() for x in case)
     scores = weights.log().requires_grad_()  # the softmax of these is `weights` again
-    (expected,) = torch.autograd.grad((scores.softmax(dim=1) * slopes).sum(), scores)
-    torch.testing.assert_close(reference("score_gradient")(weights, slopes), expected)
+    (expected,) = torch.autograd.grad((scores.softmax(dim=1) * gradient).sum(), scores)
+    torch.testing.assert_close(reference("score_gradient")(weights, gradient), expected)
 
 
 def test_gradient_by_hand():  # SPEC G4
@@ -93,9 +93,9 @@ def test_other_ways_of_being_right_pass():  # SPEC G4
         moved[changed:] = False
         return moved
 
-    def score_gradient(weights, weight_slopes):
+    def score_gradient(weights, weight_gradient):
         jacobian = torch.diag_embed(weights) - weights[:, :, None] * weights[:, None, :]
-        return (jacobian @ weight_slopes[:, :, None])[:, :, 0]
+        return (jacobian @ weight_gradient[:, :, None])[:, :, 0]
 
     def split(x, n_heads):
         return x.view(*x.shape[:2], n_heads, -1).permute(0, 2, 1, 3)

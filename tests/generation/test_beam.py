@@ -188,7 +188,13 @@ def test_the_ways_by_hand():
     assert [(row, tokens[0]) for row, (tokens, _) in ways] == [(1, 4), (0, 3), (0, 3)]
     assert ways[0][1][0] == [4, 2]
     assert [math.exp(total) for _, (_, total) in ways] == pytest.approx([0.42, 0.2, 0.2])
-    assert len(best_extensions(beams, shares.log(), 100)) == 6
+    assert len(best_extensions(beams, shares.log(), 100)) == 5  # one of the 6 is impossible
+
+
+def test_tokens_that_are_not_allowed_are_in_no_text(model):
+    allowed = torch.tensor([True, False, True, False, True])
+    found = beam_search(model, [1], 100, 3, allowed=allowed)
+    assert sorted(tokens for tokens, _ in found) == [[*t] for t in product((0, 2, 4), repeat=3)]
 
 
 def test_no_new_tokens(model):
@@ -205,13 +211,13 @@ def test_when_everything_ends(model):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"n_beams": 0}, r"^n_beams = 0 is below 1 \(beam_search\)"),
+        ({"n_beams": 0}, r"^n_beams = 0 is not an integer of at least 1 \(n_beams\)"),
         ({"length_penalty": -0.1}, r"^length_penalty = -0\.1 is not from 0 .*Use 0 to 2\."),
         ({"length_penalty": math.nan}, r"^length_penalty = nan is not from 0"),
         ({"length_penalty": math.inf}, r"^length_penalty = inf is not from 0"),
         ({"prompt": []}, r"^the prompt is empty"),
         ({"prompt": [5]}, r"^token 5 is not in the vocabulary of 5"),
-        ({"max_new_tokens": -1}, r"^max_new_tokens = -1 is below 0"),
+        ({"max_new_tokens": -1}, r"^max_new_tokens = -1 is not an integer of at least 0"),
     ],
 )
 def test_a_search_that_makes_no_sense_is_refused(model, options, message):  # SPEC S6

@@ -32,7 +32,7 @@ def make_model(vocab_size=256, context_length=64):
 
 def prompt(tokenizer, context_length, turns, n_new=1, template=None, system=None):
     """What a model that sees so much is shown after `turns`, user's and model's by turns."""
-    model = SimpleNamespace(config=SimpleNamespace(context_length=context_length))
+    model = SimpleNamespace(config=SimpleNamespace(context_length=context_length, vocab_size=258))
     conversation = Conversation(model, tokenizer, template, system, max_new_tokens=n_new)
     roles = ("user", "assistant") * len(turns)
     messages = [Message(role, text) for role, text in zip(roles, turns, strict=False)]
@@ -163,3 +163,20 @@ def test_the_sampler_may_change_between_answers():
     first = conversation.say("ab")
     conversation.messages = []
     assert conversation.say("ab") == first  # whatever the seed
+
+
+def test_an_answer_has_no_ids_that_the_tokenizer_lacks_and_ends_where_the_model_says():
+    model = make_model(vocab_size=300)
+    with torch.no_grad():
+        model.head.bias[258:] = 100.0  # ids without tokens
+    conversation = Conversation(model, CHATML, chatml, max_new_tokens=20)
+    conversation.say("Hi")
+    assert max(conversation.answer.read_tokens) < 258
+    tokenizer = BPETokenizer.train("", 258, ["<|im_start|>", "<end>"])
+    tokenizer.eos_ids = (257,)
+    with torch.no_grad():
+        model.head.bias[257] = 1000.0
+    conversation = Conversation(model, tokenizer, chatml, max_new_tokens=20)
+    assert conversation.say("Hi") == ""
+    assert conversation.answer.finish_reason == "end_of_text"
+    assert conversation.answer.stop == ("<|im_start|>", "<end>")  # nor may it be spelled out

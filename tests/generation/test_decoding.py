@@ -180,5 +180,5 @@ def test_selecting_texts_goes_on_with_those(random_model):
 
 
 def test_no_samples_are_refused(random_model):
-    with pytest.raises(LessonsError, match="n_samples = 0 is below 1"):
+    with pytest.raises(LessonsError, match="n_samples = 0 is not an integer of at least 1"):
         generate(random_model(BASE), [[1]], 3, n_samples=0)

@@ -445,3 +445,44 @@ def test_penalties_leave_the_argument_alone(penalize):
     logits = torch.tensor([4.0, -4.0, 0.0])
     penalize(logits, [0, 1], 2.0)
     assert logits.tolist() == [4.0, -4.0, 0.0]
+
+
+# Wrong types
+
+
+@pytest.mark.parametrize("value", ["1", None, 10**400, True, [1.0], math.nan, 1j])
+@pytest.mark.parametrize(
+    "field", ["temperature", "top_p", "min_p", "repetition_penalty", "frequency_penalty"]
+)
+def test_a_value_of_another_type_is_named(field, value):
+    with pytest.raises(LessonsError, match=rf"^{field} = .* \(Sampler\.{field}\)$"):
+        Sampler(**{field: value})
+
+
+@pytest.mark.parametrize("value", ["1", True, 1.0, 0, -(10**400), [1]])
+def test_a_top_k_of_another_type_is_named(value):
+    with pytest.raises(LessonsError, match=r"^top_k = .* \(Sampler\.top_k\)$"):
+        Sampler(top_k=value)
+
+
+@pytest.mark.parametrize("penalty", [{"repetition_penalty": 2.0}, {"frequency_penalty": 2.0}])
+@pytest.mark.parametrize(
+    ("history", "message"),
+    [
+        (None, r"^not token ids: None \(history\)"),
+        (3, r"^not token ids: 3 \(history\)"),
+        ("ab", r"^not token ids: 'ab' \(history\)"),
+        ([0.5], r"^not token ids: \[0\.5\] \(history\)"),
+        ([0, 3], r"^token 3 is not in the vocabulary of 3 \(history, position 1\)"),
+        ([-1], r"^token -1 is not in the vocabulary of 3 \(history, position 0\)"),
+    ],
+)
+def test_a_history_is_a_list_of_the_models_tokens(penalty, history, message):
+    with pytest.raises(LessonsError, match=message):
+        Sampler(**penalty).probabilities(torch.zeros(3), history)
+
+
+def test_a_tensor_is_a_history():
+    history = torch.tensor([0, 1, 0, 0], dtype=torch.uint16)
+    logits = torch.tensor([4.0, -4.0, 0.0, 4.0])
+    assert penalize_frequency(logits, history, 0.5).tolist() == [2.5, -4.5, 0.0, 4.0]

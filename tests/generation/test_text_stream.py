@@ -5,7 +5,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from transformer_lessons.errors import LessonsError
-from transformer_lessons.generation.text_stream import TextStreamer, eos_token_ids, until_stop
+from transformer_lessons.generation.generate import eos_token_ids
+from transformer_lessons.generation.text_stream import TextStreamer, until_stop
 from transformer_lessons.tokenizers.bpe import BPETokenizer
 from transformer_lessons.tokenizers.byte_tokenizer import ByteTokenizer
 
@@ -93,10 +94,16 @@ def test_the_streamer_knows_why_it_ended():
 def test_an_end_of_text_token_ends_it_and_is_not_shown():
     tokenizer = BPETokenizer.train("", 258, ["<|endoftext|>", "<|mine|>"])
     eos = eos_token_ids(tokenizer)
-    assert eos == {"<|endoftext|>": 256}
-    streamer = TextStreamer(tokenizer, [97, 256, 98], eos.values())
+    assert eos == {256}
+    streamer = TextStreamer(tokenizer, [97, 256, 98], eos)
     assert "".join(streamer) == streamer.text == "a"
     assert (streamer.finish_reason, streamer.read_tokens) == ("end_of_text", [97, 256])
+
+
+def test_an_id_without_a_token_is_shown_as_a_replacement_character():
+    streamer = TextStreamer(ByteTokenizer(), [97, 305, 98])
+    assert "".join(streamer) == "a\ufffdb"
+    assert (streamer.finish_reason, streamer.read_tokens) == ("length", [97, 305, 98])
 
 
 def test_characters_are_whole():  # SPEC F10

@@ -8,16 +8,19 @@ import torch
 from torch.nn.functional import scaled_dot_product_attention
 
 from transformer_lessons.config import ModelConfig
+from transformer_lessons.errors import LessonsError
 from transformer_lessons.model.attention import (
     CausalAttention,
     attend,
     attention_weights,
+    blocked_attend,
     causal_mask,
     fused_attend,
     merge_heads,
     repeat_heads,
     split_heads,
 )
+from transformer_lessons.model.decoder import Decoder
 from transformer_lessons.model.rope import rope_table, rotate
 
 
@@ -199,3 +202,28 @@ def test_q_and_k_are_normalized_before_they_are_turned():  # SPEC G5
     torch.testing.assert_close(q, rotate(rms(plain_q) * weight, *rope))
     torch.testing.assert_close(k, rotate(rms(plain_k), *rope))
     assert torch.equal(v, plain_v)
+
+
+MASKS = {
+    "0 and 1": causal_mask(3).long(),
+    "bytes": causal_mask(3).to(torch.uint8),
+    "numbers to add": torch.zeros(3, 3).masked_fill(~causal_mask(3), -math.inf),
+    "lists": causal_mask(3).tolist(),
+    "None": None,
+}
+
+
+@pytest.mark.parametrize("mask", MASKS.values(), ids=MASKS)
+@pytest.mark.parametrize("how", [attention_weights, attend, fused_attend, blocked_attend])
+def test_a_mask_that_is_not_boolean_is_refused(how, mask):
+    q, k, v = random_qkv(3, 4)
+    arguments = (q, k, mask) if how is attention_weights else (q, k, v, mask)
+    with pytest.raises(LessonsError, match=r"^the mask isn't booleans, True where .* \(mask\)$"):
+        how(*arguments)
+
+
+@pytest.mark.parametrize("how", [attend, fused_attend, blocked_attend])
+def test_the_models_mask_is_checked_too(how):
+    model = Decoder(ModelConfig(9, 4, d_model=8, n_layers=1, n_heads=2, d_ff=8), how)
+    with pytest.raises(LessonsError, match="the mask isn't booleans"):
+        model(torch.tensor([[1, 2, 3]]), mask=causal_mask(3).float())

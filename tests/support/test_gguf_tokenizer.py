@@ -124,7 +124,7 @@ def test_bytes_may_be_missing_and_then_are_refused(tmp_path):  # SPEC G5, S9
         own.to_tiktoken()
 
 
-def test_missing_bytes_must_be_said_and_be_missing(tmp_path):  # SPEC S9
+def test_missing_bytes_must_be_said_and_be_missing():  # SPEC S9
     vocab = {id: bytes([id]) for id in range(1, 256)}
     with pytest.raises(LessonsError, match="must be one token, as a byte"):
         BPETokenizer(vocab, [])
@@ -132,11 +132,18 @@ def test_missing_bytes_must_be_said_and_be_missing(tmp_path):  # SPEC S9
         BPETokenizer(vocab, [], missing_bytes=[0, 1])
     with pytest.raises(LessonsError, match="it is empty"):
         BPETokenizer({}, [], missing_bytes=range(256))
-    BPETokenizer(vocab, [], missing_bytes=[0]).save(tmp_path / "a.json")
-    text = (tmp_path / "a.json").read_text()
-    (tmp_path / "a.json").write_text(text.replace('"missing_bytes": [0]', '"missing_bytes": [1]'))
-    with pytest.raises(LessonsError, match="null where missing_bytes does not say so"):
-        BPETokenizer.load(tmp_path / "a.json")
+
+
+def test_the_ids_with_which_a_text_ends_are_the_files():  # SPEC G5
+    metadata = metadata_of("smollm")
+    assert gguf_tokenizer(file_with(metadata)).eos_ids == ()
+    ends = {"eos": 1, "eot": 0, "eom": 283, "bos": 7, "unk": "x"}  # 283 is unused
+    metadata |= {f"tokenizer.ggml.{name}_token_id": id for name, id in ends.items()}
+    own = gguf_tokenizer(file_with(metadata))
+    assert own.eos_ids == pickle.loads(pickle.dumps(own)).eos_ids == (0, 1)
+    for odd in ("1", [1], -1, 10**30, True):
+        metadata["tokenizer.ggml.eos_token_id"] = odd
+        assert gguf_tokenizer(file_with(metadata)).eos_ids == (0,)
 
 
 def test_a_file_without_a_tokenizer():  # SPEC G5
@@ -145,14 +152,14 @@ def test_a_file_without_a_tokenizer():  # SPEC G5
 
 REFUSED = {
     "sentencepiece": ({"model": "llama"}, "'llama' is not gpt2"),
-    "another split": ({"pre": "tekken"}, "'tekken' is no way of splitting text"),
-    "no split": ({"pre": None}, "'None' is no way of splitting text"),
-    "a split that is a list": ({"pre": [1]}, "is no way of splitting text"),
+    "another split": ({"pre": "tekken"}, "cutting text like 'tekken' is not known"),
+    "no split": ({"pre": None}, "cutting text like 'None' is not known"),
+    "a split that is a list": ({"pre": [1]}, "cutting text like .* is not known"),
     "tokens that are numbers": (
         {"tokens": [1, 2]},
-        r"not a list of strings \(a.gguf, tokenizer.ggml.tokens\)",
+        r"tokenizer.ggml.tokens is \[1, 2\], not of the type list\[str\] \(a.gguf, metadata\)",
     ),
-    "no types": ({"token_type": None}, "not a type for each token"),
+    "no types": ({"token_type": None}, "token_type is missing, not of the type"),
     "a type too few": ({"token_type": [1] * 284}, "not a type for each token"),
     "a type that isn't known": ({"token_type": [6] * 285}, "has the type 6"),
     "a merge of three": ({"merges": ["a b c"]}, "'a b c' is not two tokens and a space"),

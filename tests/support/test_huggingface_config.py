@@ -150,11 +150,15 @@ REFUSED = {
     "unknown word": (
         LLAMA,
         {"residual_multiplier": 0.2},
-        "'residual_multiplier' = 0.2: the book's decoder may not have that",
+        "decoder may not have that: 'residual_multiplier' = 0.2: scaled activations",
     ),
-    "experts": (LLAMA, {"num_local_experts": 8}, "'num_local_experts' = 8: the book"),
+    "experts": (LLAMA, {"num_local_experts": 8}, "'num_local_experts' = 8: a mixture of experts"),
     "softcapping": (LLAMA, {"final_logit_softcapping": 30.0}, "'final_logit_softcapping' = 30.0: "),
-    "quantized": (LLAMA, {"quantization_config": {"bits": 4}}, "'quantization_config' = "),
+    "quantized": (
+        LLAMA,
+        {"quantization_config": {"bits": 4}},
+        "'quantization_config' = {'bits': 4}: quantized weights",
+    ),
     "part of a head": (LLAMA, {"partial_rotary_factor": 0.5}, "'partial_rotary_factor' = 0.5: "),
     "interleaved": (LLAMA, {"rope_interleaved": True}, "'rope_interleaved' = True: "),
     "unscaled": (GPT2, {"scale_attn_weights": False}, "'scale_attn_weights' = False: "),
@@ -227,6 +231,16 @@ REFUSED = {
 def test_what_the_decoder_lacks_is_named(document, changes, message):  # SPEC G5, S9
     read(document)  # fine without the changes
     assert message in refused(document, **changes)
+
+
+def test_all_words_that_are_refused_are_named_at_once():  # SPEC S9
+    words = {"num_experts": 4, "attn_logit_softcapping": 3.0, "temperature": 2.0, "frobnicate": 1}
+    message = refused(LLAMA, **words)
+    assert (
+        "'num_experts' = 4: a mixture of experts; 'attn_logit_softcapping' = 3.0: capped" in message
+    )
+    assert "'frobnicate' = 1: it is not known what this means" in message
+    assert "temperature" not in message
 
 
 def test_a_word_that_is_off_asks_for_nothing():

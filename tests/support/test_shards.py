@@ -15,7 +15,7 @@ import pytest
 from transformer_lessons.data.stream import TokenStream
 from transformer_lessons.errors import LessonsError
 from transformer_lessons.support.documents import read_documents
-from transformer_lessons.support.fineweb import _import_datasets, open_fineweb, open_parquet
+from transformer_lessons.support.fineweb import open_fineweb, open_parquet
 from transformer_lessons.support.shards import ShardFolder, open_folder, read_shard, write_shard
 from transformer_lessons.tokenizers.byte_tokenizer import ByteTokenizer
 
@@ -414,7 +414,6 @@ BAD_FACTS = {
     "a list": "[]",
     "no JSON": "{",
     "another key": '{"n_documents": 10, "n_bytes": 1, "sha256": "", "after": {}}',
-    "one more": '{"n_documents": 10, "n_bytes": 1, "sha256": "", "behind": {}, "path": "../x"}',
     "a float": '{"n_documents": 10.0, "n_bytes": 1, "sha256": "", "behind": {}}',
     "a truth": '{"n_documents": true, "n_bytes": 1, "sha256": "", "behind": {}}',
     "a path": '{"n_documents": 10, "n_bytes": 1, "sha256": "", "behind": "../../etc/passwd"}',
@@ -447,9 +446,9 @@ def test_facts_of_anything_else_are_refused_and_nothing_outside_is_touched(
     ("claim", "message"),
     [
         (None, r"^not a folder of shards \("),
-        ("[]", r"^not the facts of a folder of shards.*source.json"),
-        ('{"format": "x", "name": "far", "shard_size": 10}', "^not the facts of a folder"),
-        ('{"format": "transformer_lessons/shards-1", "name": "far"}', "^not the facts of a folder"),
+        ("[]", r"^not a JSON object .*source.json"),
+        ('{"format": "x", "name": "far", "shard_size": 10}', "^not a folder of shards of"),
+        ('{"format": "transformer_lessons/shards-1", "name": "far"}', "^shard_size is missing"),
     ],
 )
 def test_a_folder_of_anything_else_is_refused(tmp_path, claim, message):  # SPEC S9
@@ -528,7 +527,7 @@ def test_fineweb_is_asked_for_by_its_name(monkeypatch):  # SPEC E8
 
 
 def test_without_a_network_fineweb_says_so():  # SPEC S9
-    assert _import_datasets().config.HF_HUB_OFFLINE
+    assert pytest.importorskip("datasets").config.HF_HUB_OFFLINE
     with pytest.raises(LessonsError, match=r"^can't read it: .*HuggingFaceFW/fineweb.*a network"):
         open_fineweb()
 

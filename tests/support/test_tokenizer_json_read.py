@@ -16,7 +16,6 @@ from transformer_lessons.errors import LessonsError
 from transformer_lessons.support.corpus import python_documentation
 from transformer_lessons.support.tokenizer_json import (
     HUGGINGFACE_PATTERNS,
-    PUBLISHED,
     pattern_of,
 )
 from transformer_lessons.tokenizers.bpe import BPETokenizer
@@ -36,8 +35,8 @@ BYTE_LEVEL = pre_tokenizers.ByteLevel(add_prefix_space=False)
 WAYS = {
     "gpt2": BYTE_LEVEL,
     "smollm2": pre_tokenizers.Sequence([pre_tokenizers.Digits(individual_digits=True), BYTE_LEVEL]),
-    "llama3": split_by(PUBLISHED["llama3"]),
-    "qwen2": split_by(PUBLISHED["qwen2"]),
+    "llama3": split_by(HUGGINGFACE_PATTERNS["llama3"]),
+    "qwen2": split_by(HUGGINGFACE_PATTERNS["qwen2"]),
     "gpt4": split_by(HUGGINGFACE_PATTERNS["gpt4"]),
 }
 
@@ -216,13 +215,13 @@ def changed(path, value):
 
 TOKEN = {"id": 5, "content": "<x>", "special": True}
 WRONG = {
-    "unigram": (changed(["model", "type"], "Unigram"), "model is not BPE"),
-    "no model": (changed(["model"], None), "model is not BPE"),
+    "unigram": (changed(["model", "type"], "Unigram"), "type = 'Unigram' is not known"),
+    "no model": (changed(["model"], None), "model is missing, not of the type dict"),
     "dropout": (changed(["model", "dropout"], 0.1), "dropout = 0.1 is not known"),
     "suffix": (changed(["model", "end_of_word_suffix"], "</w>"), "'</w>' is not known"),
     "fallback": (changed(["model", "byte_fallback"], True), "byte_fallback = True"),
     "normalizer": (changed(["normalizer"], {"type": "Lowercase"}), "other than NFC"),
-    "decoder": (changed(["decoder"], {"type": "Metaspace"}), "decoder is not ByteLevel"),
+    "decoder": (changed(["decoder"], {"type": "Metaspace"}), "it is not ByteLevel"),
     "prefix space": (
         changed(["pre_tokenizer", "add_prefix_space"], True),
         "an unknown way of cutting text",
@@ -231,23 +230,26 @@ WRONG = {
     "no pre-tokenizer": (changed(["pre_tokenizer"], None), "an unknown way"),
     "lstrip": (changed(["added_tokens", 1, "lstrip"], True), "lstrip of '<|im_start|>'"),
     "single word": (changed(["added_tokens", 1, "single_word"], True), "single_word of"),
-    "added no list": (changed(["added_tokens"], 7), "not a token with a content"),
-    "id": (changed(["added_tokens", 1, "id"], -1), "id is not 0, 1, 2"),
+    "added no list": (
+        changed(["added_tokens"], 7),
+        "added_tokens is 7, not of the type list[dict]",
+    ),
+    "id": (changed(["added_tokens", 1, "id"], -1), "'<|im_start|>' has two ids"),
     "twice": (changed(["added_tokens", 1, "id"], 0), "the token, or its id, is there twice"),
     "taken": (changed(["added_tokens", 1, "id"], 300), "'<|im_start|>' has two ids"),
-    "vocab": (changed(["model", "vocab"], [1]), "not an object with an id for each token"),
-    "vocab id": (changed(["model", "vocab", "the"], "7"), "not an object with an id"),
+    "vocab": (changed(["model", "vocab"], [1]), "vocab is [1], not of the type dict[str, int]"),
+    "vocab id": (changed(["model", "vocab", "the"], "7"), "not of the type dict[str, int]"),
     "vocab twice": (changed(["model", "vocab", "the"], 300), "the id 300 of "),
     "no byte": (changed(["model", "vocab", "日"], 5000), "a character that stands for no byte"),
     "long": (changed(["model", "vocab", "a" * 513], 5000), "has over 512 bytes"),
     "idle": (changed(["model", "vocab", "qqqq"], 5000), "must be one token, as a byte, made by"),
-    "merges": (changed(["model", "merges"], {}), "not a list"),
+    "merges": (changed(["model", "merges"], {}), "merges is {}, not of the type list"),
     "merge": (changed(["model", "merges", 3], ["a"]), "is not two tokens and a space"),
     "merge of three": (changed(["model", "merges", 3], "a b c"), "is not two tokens and a space"),
     "merge unknown": (changed(["model", "merges", 3], "q q"), "is not in the vocabulary"),
     "half a character": (
         changed(["added_tokens", 1, "content"], "<\ud800>"),
-        "is not text",
+        "is there twice",
     ),
 }
 
@@ -269,7 +271,7 @@ def test_a_pattern_is_compared_and_never_run():  # SPEC S2, S9
     steps = {"type": "Sequence", "pretokenizers": [evil | {"invert": False}, bytes_after]}
     with pytest.raises(LessonsError, match="an unknown way of cutting text"):
         pattern_of(steps, "here")
-    known = evil | {"pattern": {"Regex": PUBLISHED["qwen2"]}, "invert": False}
+    known = evil | {"pattern": {"Regex": HUGGINGFACE_PATTERNS["qwen2"]}, "invert": False}
     assert pattern_of(steps | {"pretokenizers": [known, bytes_after]}, "here") == "qwen2"
     for wrong in ({"behavior": "Removed"}, {"invert": True}, {"pattern": {"String": "a"}}):
         with pytest.raises(LessonsError, match="an unknown way of cutting text"):

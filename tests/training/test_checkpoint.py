@@ -3,12 +3,14 @@
 import hashlib
 import json
 import os
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
+from torch import nn
 
 from transformer_lessons.config import ModelConfig, RopeScaling
 from transformer_lessons.errors import LessonsError
@@ -83,6 +85,60 @@ def test_a_shared_tensor_is_saved_once_and_shared_again(tmp_path):  # SPEC E2, E
     assert "head.weight" not in load_file(path / "model.safetensors")
     model = load_checkpoint(path).model
     assert model.head.weight is model.embedding.weight
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """The config of a model that is not of this package."""
+
+    width: int = 4
+    names: tuple[str, ...] = ("a", "b")
+    dtype: object = None
+
+
+class OwnModel(nn.Module):
+    """A model of a reader: two layers with one matrix, a mask, and a table made anew each time."""
+
+    def __init__(self, config):
+        super().__init__()
+        self.first = nn.Linear(4, 4)
+        self.second = nn.Linear(4, 4)
+        self.second.weight = self.first.weight
+        self.register_buffer("mask", torch.ones(4, 4, dtype=torch.bool).tril())
+        self.register_buffer("table", torch.arange(4.0), persistent=False)
+        self.config = config
+
+
+def test_any_module_with_a_config_is_saved(tmp_path):
+    model = OwnModel(Sizes())
+    path = save_checkpoint(tmp_path, 3, model)
+    tensors = load_file(path / "model.safetensors")
+    assert sorted(tensors) == ["first.bias", "first.weight", "mask", "second.bias"]
+    assert all(torch.equal(model.state_dict()[name], tensors[name]) for name in tensors)
+    about = json.loads((path / "checkpoint.json").read_text(encoding="utf-8"))
+    assert about["model"] == {"width": 4, "names": ["a", "b"], "dtype": None}
+    with pytest.raises(LessonsError, match="unknown key 'width'"):  # a Decoder it is not
+        load_checkpoint(path)
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        (None, r"^this model has no config \(OwnModel\)\. Give the model an attribute `config`"),
+        ({"width": 4}, r"^this model has no config"),
+        (Sizes(dtype=torch.float32), r"^can't save the checkpoint: .*dtype is not JSON"),
+    ],
+)
+def test_a_module_without_a_config_leaves_nothing_behind(tmp_path, config, message):
+    with pytest.raises(LessonsError, match=message):
+        save_checkpoint(tmp_path, 3, OwnModel(config))
+    assert not any(tmp_path.iterdir())
+
+
+def test_no_checkpoint_is_removed_by_saving_others(tmp_path):
+    for step in range(6):
+        save_checkpoint(tmp_path, step, make_model())
+    assert sorted(checkpoints(tmp_path)) == list(range(6))
 
 
 def test_tensors_that_are_not_contiguous_are_saved_too(tmp_path):  # SPEC E9

@@ -228,6 +228,15 @@ class LargestTensor(TorchDispatchMode):
         return result
 
 
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.uint16, torch.int16, torch.int32])
+def test_targets_may_have_the_type_of_a_token_file(dtype):
+    logits, targets = random_case(2, 5)
+    assert torch.equal(cross_entropy(logits, targets.to(dtype)), cross_entropy(logits, targets))
+    given = torch.ones(2, 5, 3).double(), torch.ones(11, 3).double(), None
+    in_chunks = linear_cross_entropy(*given, targets.to(dtype), 4)
+    assert torch.equal(in_chunks, linear_cross_entropy(*given, targets, 4))
+
+
 def test_there_are_never_all_logits_at_once():  # SPEC E10
     config = ModelConfig(400, context_length=32, d_model=4, n_layers=1, n_heads=1, d_ff=4)
     torch.manual_seed(0)

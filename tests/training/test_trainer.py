@@ -60,7 +60,7 @@ def train_by_hand(model, config, batches):
     losses = []
     for step in range(config.steps):
         done = (step - config.warmup_steps) / (config.steps - config.warmup_steps - 1)
-        rate = config.learning_rate * (step + 1) / config.warmup_steps
+        rate = config.learning_rate * (step + 1) / (config.warmup_steps + 1)
         if step >= config.warmup_steps:
             low, high = config.min_learning_rate, config.learning_rate
             rate = low + (high - low) * (1 + math.cos(math.pi * done)) / 2
@@ -414,6 +414,7 @@ def test_a_step_whose_scaled_gradients_overflow_is_left_out():  # SPEC S5
     before = copies(make_model())
     trainer, (report,) = fp16_step(2.0**40)
     assert not math.isfinite(report.grad_norm)
+    assert report.skipped
     assert math.isfinite(report.loss)
     assert same(trainer.model, before)
     assert not optimizer_copies(trainer)
@@ -422,6 +423,49 @@ def test_a_step_whose_scaled_gradients_overflow_is_left_out():  # SPEC S5
     trainer, reports = fp16_step(2.0**26, n_steps=30)
     assert math.isfinite(reports[-1].grad_norm)  # until the scale fits
     assert not same(trainer.model, before)
+    skipped = [report.skipped for report in reports]
+    assert skipped == [not math.isfinite(report.grad_norm) for report in reports]
+    assert 0 < sum(skipped) < 30
+
+
+class Spike(torch.autograd.Function):
+    """Changes nothing on the way forward; on the way back, every gradient becomes infinite."""
+
+    @staticmethod
+    def forward(ctx, x):
+        return x.clone()
+
+    @staticmethod
+    def backward(ctx, upstream):
+        return upstream * math.inf
+
+
+def test_gradients_that_are_never_finite_are_told_and_then_the_end():  # SPEC S5
+    model, reports = make_model(), []
+    before = copies(model)
+    model.final_norm.register_forward_hook(lambda module, inputs, output: Spike.apply(output))
+    config = TrainConfig(steps=50, precision="fp16")
+    trainer = Trainer(model, config, make_batches(), on_step=reports.append)
+    with pytest.raises(LessonsError, match=r"^no loss scale makes the gradients finite\. Lower"):
+        trainer.fit()
+    assert [report.skipped for report in reports] == [True] * 16  # 65,536 halved down to 1
+    assert same(model, before)
+
+
+@pytest.mark.parametrize("chunk_size", [None, 16])
+def test_batches_may_have_the_type_of_a_token_file(chunk_size):
+    def small(batches):
+        return ([part.to(torch.uint16) for part in batch] for batch in batches)
+
+    config = TrainConfig(steps=3, loss_chunk_size=chunk_size)
+    models, losses = (make_model(), make_model()), []
+    for model, feed in zip(models, (make_batches(), small(make_batches())), strict=True):
+        losses.append([report.loss for report in Trainer(model, config, feed).fit()])
+    assert losses[0] == losses[1]
+    batch = next(make_batches())
+    lengths = torch.ones(20, dtype=torch.long)
+    expected = evaluate(models[0], [batch], lengths)
+    assert evaluate(models[0], small([batch]), lengths) == expected
 
 
 def test_a_compiled_run_equals_an_eager_one(monkeypatch):  # SPEC S5

@@ -24,7 +24,7 @@ from transformer_lessons.support.gguf_config import gguf_config
 from transformer_lessons.support.gguf_file import BLOCK_SIZES, read_gguf
 from transformer_lessons.weights import name_maps, pretrained
 from transformer_lessons.weights.gguf_blocks import gguf_tensor
-from transformer_lessons.weights.pretrained import gguf_decoder, load_gguf
+from transformer_lessons.weights.pretrained import gguf_decoder, load_gguf, load_pretrained
 
 from .gguf_writing import permute, write_model
 
@@ -267,6 +267,18 @@ def test_a_tensor_that_is_missing(tmp_path, name):  # SPEC S9
     write_model(tmp_path / "a.gguf", randomized(llama()), skip=[name])
     with pytest.raises(LessonsError, match=f"tensor '{name}' is missing"):
         gguf_decoder(read_gguf(tmp_path / "a.gguf"))
+
+
+def test_a_qwen3_without_its_norms_is_refused(tmp_path):  # SPEC S9, G5
+    skip = [f"blk.{number}.attn_{letter}_norm.weight" for number in range(2) for letter in "qk"]
+    write_model(tmp_path / "a.gguf", randomized(qwen3()), skip=skip)
+    with pytest.raises(LessonsError, match=r"tensor 'blk.0.attn_q_norm.weight' is missing"):
+        gguf_decoder(read_gguf(tmp_path / "a.gguf"))
+
+
+def test_a_file_may_be_named_in_capitals(tmp_path):  # SPEC S9
+    write_model(tmp_path / "A.GGUF", randomized(llama()))
+    assert load_pretrained(tmp_path / "A.GGUF")[0].config.d_model == 64
 
 
 def test_a_tensor_that_is_left_over(tmp_path):  # SPEC S9

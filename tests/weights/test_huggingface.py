@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 import torch
 import transformers
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save_file, save_model
 
 from transformer_lessons.config import ModelConfig
 from transformer_lessons.errors import LessonsError
@@ -16,6 +16,7 @@ from transformer_lessons.model.decoder import Decoder
 from transformer_lessons.support.huggingface_config import plainest
 from transformer_lessons.tokenizers.bpe import BPETokenizer
 from transformer_lessons.weights.pretrained import load_pretrained
+from transformer_lessons.weights.save_pretrained import save_pretrained
 
 from ..model.test_decoder_against_transformers import BASE, MODELS, llama
 
@@ -161,7 +162,104 @@ def test_a_tied_head_that_is_stored_too_must_be_the_embedding(tmp_path):  # SPEC
     rewrite(tmp_path, lambda t: t.update({"lm_head.weight": torch.ones(3)}))
     assert "tie_word_embeddings is true, but 'lm_head.weight' is not" in refused(tmp_path)
     rewrite(tmp_path, lambda t: t.pop(embedding))
-    assert "tie_word_embeddings is true, but 'lm_head.weight' is not" in refused(tmp_path)
+    assert "the configuration means" in refused(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["qwen2", "gpt2"])
+def test_tied_weights_may_be_kept_under_the_heads_name_alone(name, tmp_path):  # SPEC G5
+    """So does `safetensors.torch.save_model`."""
+    theirs = save(MODELS[name][1], tmp_path)
+    save_model(theirs, str(tmp_path / "model.safetensors"))
+    names = load_file(tmp_path / "model.safetensors").keys()
+    assert "lm_head.weight" in names
+    assert not names & {"model.embed_tokens.weight", "transformer.wte.weight"}
+    model, _ = load_pretrained(tmp_path)
+    assert difference(model, theirs) < 5e-5
+    assert model.head.weight is model.embedding.weight
+
+
+def test_a_head_that_is_missing_is_explained(tmp_path):  # SPEC S9
+    save(MODELS["llama, grouped heads"][1], tmp_path)
+    rewrite(tmp_path, lambda t: t.pop("lm_head.weight"))
+    assert "'lm_head.weight' is missing, and tie_word_embeddings is false" in refused(tmp_path)
+    edit(tmp_path / "config.json", tie_word_embeddings=True)
+    assert load_pretrained(tmp_path)[0].config.tie_embeddings
+
+
+@pytest.mark.parametrize(
+    ("prefix", "maker"), [("_orig_mod.", "torch.compile"), ("module.", "DistributedDataParallel")]
+)
+def test_a_model_saved_inside_its_wrapper_is_explained(prefix, maker, tmp_path):  # SPEC S9
+    save(MODELS["llama, grouped heads"][1], tmp_path)
+    rewrite(tmp_path, lambda t: [t.update({prefix + n: t.pop(n)}) for n in list(t)])
+    message = refused(tmp_path)
+    assert f"names begin with {prefix!r}: what {maker} returned was saved" in message
+    assert f"Save the model inside of it, model.{prefix[:-1]}." in message
+
+
+def test_weights_that_could_run_code_are_not_opened(tmp_path):  # SPEC S2
+    torch.save({}, tmp_path / "pytorch_model.bin")
+    save(MODELS["gpt2"][1], tmp_path)
+    (tmp_path / "model.safetensors").unlink()
+    message = refused(tmp_path)
+    assert "the weights are in pytorch_model.bin, which could run code" in message
+    assert "Convert it once: AutoModelForCausalLM.from_pretrained" in message
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "tokenizer.json", "config.json", "a.gguf"])
+def test_a_git_lfs_pointer_is_said_to_be_one(name, tmp_path):  # SPEC S9
+    save(MODELS["gpt2"][1], tmp_path)
+    (tmp_path / name).write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\n")
+    message = refused(tmp_path / name if name == "a.gguf" else tmp_path)
+    assert "a Git LFS pointer, not the file itself" in message
+    assert f"{name}). Run `git lfs pull`" in message
+
+
+def test_a_name_is_not_downloaded_and_it_is_said_what_does(tmp_path):  # SPEC S9, G9
+    message = refused("gpt2")
+    assert "not a folder, nor a .gguf file (gpt2)" in message
+    assert "`hf download NAME --local-dir FOLDER`" in message
+    assert "hf download" not in refused(__file__)
+
+
+def test_dtypes_may_be_named_and_devices_must_be_here(tmp_path):  # SPEC S9
+    save(MODELS["gpt2"][1], tmp_path)
+    for name in ("float16", "torch.float16", torch.float16):
+        assert load_pretrained(tmp_path, dtype=name)[0].embedding.weight.dtype == torch.float16
+    for wrong in ("float17", "int8", torch.int8, "nn", 16, torch.float8_e4m3fn, None):
+        message = refused(tmp_path, dtype=wrong)
+        assert f"{wrong!r} is no dtype for weights (dtype). Use torch.float32" in message
+    for wrong in ("cuda:77", "tpu", "cpu:", 3.5):
+        message = refused(tmp_path, device=wrong)
+        assert f"can't use '{wrong}': " in message
+        assert "the fastest that is here" in message
+
+
+def test_the_ids_that_end_a_text_come_from_both_files(tmp_path):  # SPEC G5
+    save(MODELS["llama, grouped heads"][1], tmp_path)
+    edit(tmp_path / "config.json", vocab_size=300, eos_token_id=2)
+    rewrite(
+        tmp_path,
+        lambda t: t.update(
+            {n: torch.ones(300, 48) for n in ("lm_head.weight", "model.embed_tokens.weight")}
+        ),
+    )
+    (tmp_path / "generation_config.json").unlink()
+    BPETokenizer({b: bytes([b]) for b in range(256)}, []).to_huggingface(
+        tmp_path / "tokenizer.json"
+    )
+    path = tmp_path / "generation_config.json"
+    assert load_pretrained(tmp_path)[1].eos_ids == (2,)
+    path.write_text('{"eos_token_id": [7, 2, 290, 300, 128001, -1]}')
+    assert load_pretrained(tmp_path)[1].eos_ids == (2, 7, 290)  # the rest is not in this model
+    edit(tmp_path / "config.json", eos_token_id=None)
+    path.write_text('{"eos_token_id": 9}')
+    model, tokenizer = load_pretrained(tmp_path)
+    assert tokenizer.eos_ids == (9,)
+    save_pretrained(model, tokenizer, tmp_path / "again")
+    assert load_pretrained(tmp_path / "again")[1].eos_ids == (9,)
+    path.write_text('{"eos_token_id": "</s>"}')
+    assert "eos_token_id is '</s>', not of the type int | list[int] | None" in refused(tmp_path)
 
 
 def transposed(name):
@@ -256,6 +354,7 @@ def test_a_model_is_trainable_after_loading(tmp_path):
 PEAK = """
 import sys, torch
 from transformer_lessons.weights.pretrained import load_pretrained
+from transformer_lessons.weights.save_pretrained import save_pretrained
 
 def kilobytes(name):  # of this process alone; what getrusage says goes back to its parent
     lines = open("/proc/self/status").read().splitlines()

@@ -14,9 +14,14 @@ from transformer_lessons.cli import models
 from transformer_lessons.cli.display import bar, sanitize, visible
 from transformer_lessons.config import Count
 from transformer_lessons.errors import LessonsError
-from transformer_lessons.generation.generate import generate, stream_batch
+from transformer_lessons.generation.generate import (
+    eos_token_ids,
+    generate,
+    known_tokens,
+    stream_batch,
+)
 from transformer_lessons.generation.sampling import Sampler
-from transformer_lessons.generation.text_stream import TextStreamer, eos_token_ids
+from transformer_lessons.generation.text_stream import TextStreamer
 from transformer_lessons.tokenizers.byte_tokenizer import ByteTokenizer
 from transformer_lessons.tokenizers.tokenizer import Tokenizer
 
@@ -92,9 +97,10 @@ def write_one(
     loaded: models.LoadedModel, prompt: str, tokens: Sequence[int], options: Generate
 ) -> None:
     """Write one text as it comes."""
-    tokenizer, eos = loaded.tokenizer, eos_token_ids(loaded.tokenizer).values()
-    choices = options.max_new_tokens, options.sampler, options.seed, eos
-    steps = stream_batch(loaded.model, [tokens], *choices, forward_fn=loaded.forward_fn)
+    tokenizer, eos = loaded.tokenizer, eos_token_ids(loaded.tokenizer)
+    known = known_tokens(tokenizer, loaded.model.config.vocab_size)
+    choices = options.max_new_tokens, options.sampler, options.seed, eos, 1, loaded.forward_fn
+    steps = stream_batch(loaded.model, [tokens], *choices, allowed=known)
     if options.probabilities:
         for _, token, logits in steps:
             probability, columns = logits.softmax(-1)[token].item(), shutil.get_terminal_size()[0]
@@ -110,13 +116,14 @@ def write_many(
     loaded: models.LoadedModel, prompts: Sequence[tuple[str, list[int]]], options: Generate
 ) -> None:
     """Write all texts, those of one batch together: JSON lines, or each below a heading."""
-    eos = eos_token_ids(loaded.tokenizer).values()
+    eos = eos_token_ids(loaded.tokenizer)
+    known = known_tokens(loaded.tokenizer, loaded.model.config.vocab_size)
     n, n_samples, sampler = options.max_new_tokens, options.n_samples, options.sampler
     rows = [prompt for prompt in prompts for _ in range(n_samples)]
     for first in range(0, len(rows), BATCH_SIZE):
         batch = rows[first : first + BATCH_SIZE]
-        choices = [tokens for _, tokens in batch], n, sampler, options.seed + first, eos
-        made = generate(loaded.model, *choices, forward_fn=loaded.forward_fn)
+        choices = n, sampler, options.seed + first, eos, 1, loaded.forward_fn
+        made = generate(loaded.model, [ids for _, ids in batch], *choices, allowed=known)
         for number, ((prompt, _), tokens) in enumerate(zip(batch, made, strict=True), start=first):
             streamer = TextStreamer(loaded.tokenizer, tokens, eos, options.stop)
             text = "".join(streamer)

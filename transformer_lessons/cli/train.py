@@ -22,7 +22,7 @@ from transformer_lessons.cli.evaluate import evaluate_ids
 from transformer_lessons.cli.interrupts import stop_on_signal
 from transformer_lessons.config import ModelConfig, config_from_dict
 from transformer_lessons.errors import LessonsError
-from transformer_lessons.generation.generate import stream
+from transformer_lessons.generation.generate import known_tokens, stream
 from transformer_lessons.generation.sampling import Sampler
 from transformer_lessons.model.accounting import count_parameters
 from transformer_lessons.model.decoder import Decoder
@@ -187,8 +187,13 @@ def fit(
 
 def write_sample(model: Decoder, source: DataSource) -> str:
     """What the model writes after the beginning of the held-out text."""
-    both = source.prompt, list(stream(model, source.prompt, 48, Sampler(0.3)))
-    return " -> ".join(visible(source.tokenizer.decode_bytes(ids)) for ids in both)
+    known = known_tokens(source.tokenizer, model.config.vocab_size)
+    try:
+        written = list(stream(model, source.prompt, 48, Sampler(0.3), allowed=known))
+    except LessonsError as error:  # training goes on as long as it can
+        return f"no sample: {error.what}"
+    decode = source.tokenizer.decode_bytes
+    return f"{visible(decode(source.prompt))} -> {visible(decode(written))}"
 
 
 def summary(trainer: Trainer, source: DataSource, folder: Path) -> dict[str, str]:
@@ -209,6 +214,8 @@ def summary(trainer: Trainer, source: DataSource, folder: Path) -> dict[str, str
         rows["stopped early"] = f"no new best in {trainer.bad_evals} evaluations"
     seconds, n_targets = (sum(line[name] for line in log) for name in ("seconds", "n_targets"))
     rows["time"] = f"{seconds:.1f} s, {n_targets / seconds:,.0f} tokens/s"
+    if n_skipped := sum(line.get("skipped", False) for line in log):
+        rows["left out"] = f"{n_skipped:,} steps, whose gradient was not finite (fp16)"
     with suppress(ImportError):  # Windows doesn't have it
         from resource import RUSAGE_SELF, getrusage
 

@@ -65,7 +65,7 @@ ONE_HOT_LOOKUP = Exercise(
 
 
 def _table_gradient(n_rows: int, ids: Tensor, upstream: Tensor) -> Tensor:
-    """(V, D): the slopes of a table whose looked-up rows `ids` have the slopes `upstream`."""
+    """(V, D): the gradient of a table whose looked-up rows `ids` have the gradients `upstream`."""
     return torch.zeros(n_rows, upstream.shape[1]).index_add(0, ids, upstream)
 
 
@@ -96,15 +96,15 @@ TABLE_GRADIENT = Exercise(
     wrong_answers=(
         WrongAnswer(
             _last_one_wins,
-            "A token that occurs twice keeps only its last slope: slopes of one row add up.",
+            "A token that occurs twice keeps only its last gradient: those of one row add up.",
         ),
         WrongAnswer(
             _mean_per_row,
-            "A token that occurs twice gets the mean of its slopes, not their sum.",
+            "A token that occurs twice gets the mean of its gradients, not their sum.",
         ),
         WrongAnswer(
             lambda n_rows, ids, upstream: upstream.sum(dim=0).expand(n_rows, -1),
-            "Every row gets the slopes of all tokens: only a row that was looked up gets any.",
+            "Every row gets the gradients of all tokens: only a row that was looked up gets any.",
         ),
         WrongAnswer(
             lambda n_rows, ids, upstream: upstream,
@@ -112,12 +112,12 @@ TABLE_GRADIENT = Exercise(
         ),
         WrongAnswer(
             _presence_only,
-            "This counts how often each row was used: the slopes that came back are missing.",
+            "This counts how often each row was used: the gradients are missing.",
         ),
     ),
     hints=(
         "Begin with zeros, one row for each row of the table. Which of them can have changed?",
-        "Go through ids and slopes together. What if an id comes a second time?",
+        "Go through ids and gradients together. What if an id comes a second time?",
     ),
 )
 

@@ -302,10 +302,10 @@ LEAKS = Exercise(
 )
 
 
-def _score_gradient(weights: Tensor, weight_slopes: Tensor) -> Tensor:
-    """The slopes (T, S) at the scores, from softmax's `weights` and the slopes at them."""
-    row_means = (weights * weight_slopes).sum(dim=1, keepdim=True)
-    return weights * (weight_slopes - row_means)
+def _score_gradient(weights: Tensor, weight_gradient: Tensor) -> Tensor:
+    """The gradient (T, S) of the scores, from softmax's `weights` and their gradient."""
+    row_means = (weights * weight_gradient).sum(dim=1, keepdim=True)
+    return weights * (weight_gradient - row_means)
 
 
 SCORE_GRADIENT = Exercise(
@@ -320,33 +320,33 @@ SCORE_GRADIENT = Exercise(
     reference=_score_gradient,
     wrong_answers=(
         WrongAnswer(
-            lambda weights, weight_slopes: weights * weight_slopes,
+            lambda weights, weight_gradient: weights * weight_gradient,
             "The sum is missing: raising one score lowers all other weights of the row.",
         ),
         WrongAnswer(
-            lambda weights, weight_slopes: weights * (1 - weights) * weight_slopes,
-            "This is each weight's slope at its own score only: it also acts on the others.",
+            lambda weights, weight_gradient: weights * (1 - weights) * weight_gradient,
+            "This counts only how a score acts on its own weight: it also acts on the others.",
         ),
         WrongAnswer(
-            lambda weights, weight_slopes: (
-                weights * (weight_slopes - (weights * weight_slopes).sum(dim=0, keepdim=True))
+            lambda weights, weight_gradient: (
+                weights * (weight_gradient - (weights * weight_gradient).sum(dim=0, keepdim=True))
             ),
             "The sum runs down the columns: weights compete within a row.",
         ),
         WrongAnswer(
-            lambda weights, weight_slopes: (
-                weights * (weight_slopes - weight_slopes.mean(dim=1, keepdim=True))
+            lambda weights, weight_gradient: (
+                weights * (weight_gradient - weight_gradient.mean(dim=1, keepdim=True))
             ),
-            "The mean of the slopes has to be weighted by the weights.",
+            "The mean of the gradient over a row has to be weighted by the weights.",
         ),
         WrongAnswer(
-            lambda weights, weight_slopes: -_score_gradient(weights, weight_slopes),
-            "The sign is turned: a weight with a large slope wants a larger score.",
+            lambda weights, weight_gradient: -_score_gradient(weights, weight_gradient),
+            "The sign is wrong: a weight with a large gradient gives its score a large gradient.",
         ),
     ),
     hints=(
         "Each row of the answer sums to 0: adding a constant to all scores changes nothing.",
-        "Compare every slope with the row's mean slope, taken in the shares of the weights.",
+        "Compare each weight's gradient with the row's average, weighted by the weights.",
     ),
 )
 

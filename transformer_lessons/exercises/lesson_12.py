@@ -318,8 +318,9 @@ CLIP = Exercise(
 def _cosine(step: int, max_lr: float, min_lr: float, warmup_steps: int, total_steps: int) -> float:
     """The learning rate of `step`, counted from 0: straight up, then half a cosine down."""
     if step < warmup_steps:
-        return max_lr * (step + 1) / warmup_steps
-    return _fall((step - warmup_steps) / (total_steps - 1 - warmup_steps), max_lr, min_lr)
+        return max_lr * (step + 1) / (warmup_steps + 1)
+    progress = (step - warmup_steps) / (total_steps - 1 - warmup_steps)
+    return _fall(min(progress, 1.0), max_lr, min_lr)
 
 
 def _fall(progress: float, max_lr: float, min_lr: float) -> float:
@@ -347,6 +348,15 @@ COSINE = Exercise(
                 else _cosine(step, max_lr, min_lr, warmup_steps, total_steps)
             ),
             "The climb starts at 0, and the first batch is for nothing: take (step + 1).",
+        ),
+        WrongAnswer(
+            lambda step, max_lr, min_lr, warmup_steps, total_steps: (
+                max_lr * (step + 1) / warmup_steps
+                if step < warmup_steps
+                else _cosine(step, max_lr, min_lr, warmup_steps, total_steps)
+            ),
+            "The peak is there twice, at steps warmup_steps - 1 and warmup_steps: climb by "
+            "max_lr / (warmup_steps + 1) a step.",
         ),
         WrongAnswer(
             lambda step, max_lr, min_lr, warmup_steps, total_steps: _after_climb(

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from transformer_lessons.errors import LessonsError
 from transformer_lessons.generation.decoding import Decoding
-from transformer_lessons.generation.generate import _check_prompt
+from transformer_lessons.generation.generate import _check_count, _check_prompts, _only
 from transformer_lessons.generation.sampling import _check_scores
 from transformer_lessons.model.decoder import Decoder
 
@@ -21,29 +21,35 @@ def beam_search(
     max_new_tokens: int,
     stop: Collection[int] = (),
     length_penalty: float = 0.0,
+    allowed: Tensor | None = None,
 ) -> list[Beam]:
     """At most `n_beams` likely continuations of `prompt`, and ln p of each, the best first.
 
     The score of n new tokens is ln p / n ** length_penalty. At 0 the sum decides, which only falls
     as a text grows, so short texts win; at 1 it is the mean. A text that has made a token of `stop`
-    is finished, and is kept apart while the others go on.
+    is finished, and is kept apart while the others go on. `allowed` (V,) is as in `generate`.
 
     Sources: Lowerre 1976, "The HARPY Speech Recognition System"; for lengths, Wu et al. 2016,
     "Google's Neural Machine Translation System", section 7, in the simpler form of `transformers`.
     """
-    _check_prompt(model, prompt, max_new_tokens)
-    _check_beams(n_beams, length_penalty)
+    prompts = _check_prompts(model, [prompt])
+    _check_count("max_new_tokens", max_new_tokens, 0)
+    _check_count("n_beams", n_beams, 1)
+    if not 0 <= length_penalty < math.inf:
+        what = f"length_penalty = {length_penalty} is not from 0 (the sum) on, and finite"
+        raise LessonsError(what, where="beam_search", remedy="Use 0 to 2.")
 
     def score(beam: Beam) -> float:
         tokens, total = beam
         return total / max(len(tokens), 1) ** length_penalty
 
-    decoding = Decoding(model, [prompt], max_new_tokens)
+    decoding = Decoding(model, prompts, max_new_tokens)
     alive: list[Beam] = [([], 0.0)]
     finished: list[Beam] = []
     for n_left in reversed(range(max_new_tokens)):
         # So many that `n_beams` of them go on, whatever ends.
-        best = best_extensions(alive, decoding.logits, n_beams * (1 + len(set(stop))))
+        logits = _only(decoding.logits, allowed)
+        best = best_extensions(alive, logits, n_beams * (1 + len(set(stop))))
         finished += [beam for _, beam in best if beam[0][-1] in stop]
         finished = sorted(finished, key=score, reverse=True)[:n_beams]
         going_on = [(row, beam) for row, beam in best if beam[0][-1] not in stop][:n_beams]
@@ -74,14 +80,5 @@ def best_extensions(beams: Sequence[Beam], logits: Tensor, n: int) -> list[tuple
     sums += sums.new_tensor([total for _, total in beams])[:, None]
     best = sums.flatten().topk(min(n, sums.numel()))
     ways = zip(best.values.tolist(), best.indices.tolist(), strict=True)
-    pairs = [(total, *divmod(index, logits.shape[-1])) for total, index in ways]
+    pairs = [(total, *divmod(i, logits.shape[-1])) for total, i in ways if total > -math.inf]
     return [(row, ([*beams[row][0], token], total)) for total, row, token in pairs]
-
-
-def _check_beams(n_beams: int, length_penalty: float) -> None:
-    """Raise `LessonsError` for a search that makes no sense."""
-    if n_beams < 1:
-        raise LessonsError(f"n_beams = {n_beams} is below 1", where="beam_search")
-    if not 0 <= length_penalty < math.inf:
-        what = f"length_penalty = {length_penalty} is not from 0 (the sum) on, and finite"
-        raise LessonsError(what, where="beam_search", remedy="Use 0 to 2.")

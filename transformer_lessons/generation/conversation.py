@@ -5,9 +5,9 @@ from dataclasses import dataclass, field
 
 from transformer_lessons.errors import LessonsError
 from transformer_lessons.generation.decoding import ForwardFn, last_logits
-from transformer_lessons.generation.generate import stream
+from transformer_lessons.generation.generate import eos_token_ids, known_tokens, stream
 from transformer_lessons.generation.sampling import Sampler
-from transformer_lessons.generation.text_stream import TextStreamer, eos_token_ids
+from transformer_lessons.generation.text_stream import TextStreamer
 from transformer_lessons.model.decoder import Decoder
 from transformer_lessons.tokenizers.tokenizer import Tokenizer
 
@@ -49,6 +49,7 @@ class Conversation:
         self._check(self.system or "", "the system prompt")
         self.prompt: list[int] = []
         self.n_left_out, self.answer = 0, TextStreamer(self.tokenizer, ())
+        self.known = known_tokens(self.tokenizer, self.model.config.vocab_size)
 
     def say(self, text: str) -> str:
         """The model's answer to `text`; both are kept. Without `text`, the model goes on."""
@@ -64,17 +65,19 @@ class Conversation:
         self.prompt, self.n_left_out = self._fit(messages)
         eos = eos_token_ids(self.tokenizer)
         # Where a template is used, an answer must not spell out what ends one, either.
-        stop = (*self.stop, *(eos if self.template is not None else ()))
+        names = [name for name, id in self.tokenizer.special_tokens.items() if id in eos]
+        stop = (*self.stop, *(names if self.template is not None else ()))
         tokens = stream(
             self.model,
             self.prompt,
             self.max_new_tokens,
             self.sampler,
             self.seed,
-            eos.values(),
+            eos,
             self.forward_fn,
+            self.known,
         )
-        self.answer = TextStreamer(self.tokenizer, tokens, eos.values(), stop)
+        self.answer = TextStreamer(self.tokenizer, tokens, eos, stop)
         self.seed = (self.seed + 1) % 2**63
         try:
             yield from self.answer

@@ -5,8 +5,9 @@ the probability exp(-inf) = 0, and the softmax shares its part out among those t
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from operator import index
 from typing import Annotated
 
 import torch
@@ -112,7 +113,8 @@ def penalize_frequency(logits: Tensor, history: Sequence[int], penalty: float) -
 
 def _count_tokens(history: Sequence[int], vocab_size: int) -> Tensor:
     """How often each token occurs: (V,)."""
-    return torch.bincount(torch.tensor(list(history), dtype=torch.int64), minlength=vocab_size)
+    ids = torch.tensor(_check_ids(history, vocab_size, "history"), dtype=torch.int64)
+    return torch.bincount(ids, minlength=vocab_size)
 
 
 @dataclass(frozen=True)
@@ -163,6 +165,20 @@ class Sampler:
         if self.temperature == 0:  # 1 and zeros: no random number is needed
             return int(probabilities.argmax())
         return int(torch.multinomial(probabilities, 1, generator=generator))
+
+
+def _check_ids(ids: Iterable[int], vocab_size: int, where: str) -> list[int]:
+    """`ids` as a list of integers; anything else, or an id outside the vocabulary, raises."""
+    try:
+        tokens = [index(token) for token in ids]  # also the integers of NumPy and PyTorch
+    except TypeError:
+        remedy = "Text becomes ids by `tokenizer.encode(text)`, one prompt becomes many by `[ids]`."
+        raise LessonsError(f"not token ids: {ids!r:.60}", where=where, remedy=remedy) from None
+    for position, token in enumerate(tokens):
+        if not 0 <= token < vocab_size:
+            what = f"token {token} is not in the vocabulary of {vocab_size}"
+            raise LessonsError(what, where=f"{where}, position {position}")
+    return tokens
 
 
 def _check_scores(logits: Tensor) -> None:

@@ -7,21 +7,13 @@ from transformer_lessons.errors import LessonsError
 from transformer_lessons.tokenizers.byte_tokenizer import decode_stream
 from transformer_lessons.tokenizers.tokenizer import Tokenizer
 
-# Special tokens with which models end a text, or begin the next message of a conversation.
-_ENDS = {"<|endoftext|>", "<|end_of_text|>", "</s>", "<|im_end|>", "<|im_start|>"}
-_ENDS |= {"<|eot_id|>", "<|eom_id|>", "<|start_header_id|>"}
-
-
-def eos_token_ids(tokenizer: Tokenizer) -> dict[str, int]:
-    """The special tokens of `tokenizer` that end a text ("end of sequence"), and their ids."""
-    return {name: id for name, id in tokenizer.special_tokens.items() if name in _ENDS}
-
 
 @dataclass
 class TextStreamer:
     """Iterate over it once for the text of `tokens`, in pieces, as soon as characters are complete.
 
-    The text ends before a token of `eos`, and before any of the strings `stop`.
+    The text ends before a token of `eos`, and before any of the strings `stop`. An id that the
+    tokenizer lacks becomes the replacement character U+FFFD.
 
     >>> from transformer_lessons.tokenizers.byte_tokenizer import ByteTokenizer
     >>> streamer = TextStreamer(ByteTokenizer(), tokens=b"one END two", stop=["END"])
@@ -49,7 +41,10 @@ class TextStreamer:
             if token in self.eos:
                 self.finish_reason = "end_of_text"
                 return
-            yield self.tokenizer.decode_bytes([token])
+            try:
+                yield self.tokenizer.decode_bytes([token])
+            except LessonsError:
+                yield "\ufffd".encode()
         self.finish_reason = "length"
 
 

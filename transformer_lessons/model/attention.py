@@ -47,6 +47,7 @@ def attention_weights(q: Tensor, k: Tensor, mask: Tensor) -> Tensor:
     tensor([[1.0000, 0.0000],
             [0.3302, 0.6698]])
     """
+    _check_mask(mask)
     scores = q @ k.transpose(-2, -1) / math.sqrt(q.shape[-1])  # (..., T, S)
     return scores.masked_fill(~mask, -math.inf).softmax(dim=-1)
 
@@ -70,6 +71,7 @@ def fused_attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor) -> Tensor:
     `is_causal` lines up the first query with the first key, which is wrong with more keys than
     queries. (A query that may look at nothing gets zeros here, nan from `attend`.)
     """
+    _check_mask(mask)
     return functional.scaled_dot_product_attention(q, k, v, attn_mask=mask)
 
 
@@ -86,6 +88,7 @@ def blocked_attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor, block_size: in
     >>> blocked_attend(torch.zeros(2, 1), torch.zeros(2, 1), v, mask, block_size=1).tolist()
     [[2.0], [3.0]]
     """
+    _check_mask(mask)
     if block_size < 1:
         raise LessonsError(f"block_size = {block_size} is not at least 1", where="block_size")
     largest = torch.full_like(q[..., :1], -math.inf)  # (..., T, 1)
@@ -103,6 +106,12 @@ def blocked_attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor, block_size: in
         mixed = mixed * shrink + weights @ v[..., keys, :]
         largest = new_largest
     return mixed / total
+
+
+def _check_mask(mask: Tensor) -> None:
+    """Raise `LessonsError` for a mask of numbers, which SDPA would add to the scores."""
+    if not isinstance(mask, Tensor) or mask.dtype != torch.bool:
+        raise LessonsError("the mask isn't booleans, True where looking is allowed", where="mask")
 
 
 def split_heads(x: Tensor, n_heads: int) -> Tensor:

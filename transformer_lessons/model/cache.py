@@ -40,9 +40,7 @@ class KVCache:
         self.capacity = longest_cached(config) if capacity is None else capacity
         _check_capacity(config, batch_size, self.capacity, chunk)
         self.window, self.chunk, self.static = config.sliding_window, chunk, static
-        self.n_slots = self.capacity
-        if self.window is not None:
-            self.n_slots = min(self.capacity, self.window - 1 + chunk)
+        self.n_slots = min(self.capacity, (self.window or self.capacity) - 1 + chunk)
         shape = (batch_size, config.heads.n_kv_heads, self.n_slots, config.heads.head_dim)
         self.keys = [torch.zeros(shape, device=device, dtype=dtype) for _ in range(config.n_layers)]
         self.values = [torch.zeros_like(keys) for keys in self.keys]
@@ -115,10 +113,10 @@ class KVCache:
 
     def crop(self, length: int) -> None:
         """Keep the first `length` tokens, padding counted, as if no more had ever been read."""
-        self.longest, shortest = max(self.longest, len(self)), 0
+        self.longest = max(self.longest, len(self))
         n_lost = max(self.longest - self.n_slots, 0)  # positions that others were written over
-        if self.window is not None and n_lost > 0:
-            shortest = n_lost + self.window - 1  # the next token looks back to length - (W - 1)
+        # The next token looks back to length - (W - 1); without a window, nothing is lost.
+        shortest = n_lost + (self.window or 1) - 1 if n_lost else 0
         if not shortest <= length <= len(self):
             what = f"can't crop a cache of {len(self)} tokens to {length}"
             remedy = f"It can keep {shortest} or more: the rest was partly overwritten."

@@ -118,7 +118,7 @@ def attention_inputs(
     n_tokens = tokens.shape[1]
     if positions is None:
         positions = torch.arange(n_tokens, device=tokens.device)
-    elif config.position == "learned":
+    elif config.position == "learned" or not isinstance(positions, Tensor):
         _check_ids(positions, config.context_length, "position", "context_length")
     if mask is None:
         mask = causal_mask(n_tokens, config.sliding_window, tokens.device)
@@ -131,25 +131,23 @@ def attention_inputs(
 
 def _check_tokens(config: ModelConfig, tokens: Tensor) -> None:
     """Raise `LessonsError` for tokens (B, T) that a model of `config` can't look at."""
+    _check_ids(tokens, config.vocab_size, "token", "vocab_size")
     if tokens.ndim != 2:
         what = f"tokens have the shape {tuple(tokens.shape)}, not (batch, tokens)"
         raise LessonsError(what, where="tokens", remedy="One sequence is tokens[None].")
-    n_tokens = tokens.shape[1]
-    if not 1 <= n_tokens <= config.context_length:
+    if not 1 <= (n_tokens := tokens.shape[1]) <= config.context_length:
         what = f"{n_tokens} tokens, but this model looks at 1 to {config.context_length}"
-        remedy = "Give it fewer tokens, or make a model with a longer context_length."
-        raise LessonsError(what, where="context_length", remedy=remedy)
-    _check_ids(tokens, config.vocab_size, "token", "vocab_size")
+        raise LessonsError(what, where="context_length", remedy="Give it fewer tokens.")
 
 
 def _check_ids(ids: Tensor, size: int, kind: str, field: str) -> None:
-    """Raise `LessonsError` unless all `ids` are integers from 0 to size - 1."""
-    if ids.is_floating_point() or ids.is_complex() or ids.dtype == torch.bool:
-        raise LessonsError(f"{kind}s are {ids.dtype}, not integers", where=f"{kind}s")
+    """Raise `LessonsError` unless all `ids` are integers from 0 to size - 1, in a tensor."""
+    if not isinstance(ids, Tensor) or "int" not in str(ids.dtype):
+        raise LessonsError(f"not a tensor of integers, but {ids!r:.50}", where=f"{kind}s")
     # A compiled model can't stop to look at values; whoever compiles checks the data once.
     if torch.compiler.is_compiling() or ids.is_meta or ids.numel() == 0:
         return
-    low, high = int(ids.min()), int(ids.max())
+    low, high = map(int, ids.long().aminmax())
     if low < 0 or high >= size:
         what = f"{kind} {low if low < 0 else high} is not from 0 to {size - 1}"
         remedy = "Is it the tokenizer that this model was made for?" if kind == "token" else ""

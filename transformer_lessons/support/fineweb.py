@@ -21,30 +21,26 @@ def open_fineweb() -> Any:
 
     Without a network, or without the library `datasets`, raises `LessonsError`.
     """
-    with named_errors(FINEWEB):
-        # A row group, not a whole file of 2 GB, is what has to be read again to go on inside it.
-        options = {"name": SAMPLE, "split": "train", "streaming": True}
-        return _import_datasets().load_dataset(FINEWEB, **options).reshard()
+    return _open_stream(FINEWEB, FINEWEB, name=SAMPLE)
 
 
 def open_parquet(paths: Iterable[Path | str]) -> Any:
     """The rows of parquet files on this disk, read as if they were far away."""
-    paths = list(paths)
-    with named_errors(", ".join(name_of(Path(path)) for path in paths)):
-        # One split, whatever a file's name says; and no brackets in it are a pattern.
-        files = {"train": [escape(str(path)) for path in paths]}
-        options = {"data_files": files, "split": "train", "streaming": True}
-        return _import_datasets().load_dataset("parquet", **options).reshard()
+    found = [Path(path) for path in paths]
+    # One split, whatever a file's name says; and no brackets in it are a pattern.
+    files = {"train": [escape(str(path)) for path in found]}
+    return _open_stream(", ".join(map(name_of, found)), "parquet", data_files=files)
 
 
-def _import_datasets() -> Any:
-    """The library `datasets`; if it is missing, `LessonsError` says how to get it."""
+def _open_stream(source: str, kind: str, **options: Any) -> Any:
     try:
         import datasets
     except ImportError:
         remedy = "Install it: pip install datasets."
         raise LessonsError("streaming needs the library datasets", remedy=remedy) from None
-    return datasets
+    with named_errors(source):
+        # A row group, not a whole file of 2 GB, is what has to be read again to go on inside it.
+        return datasets.load_dataset(kind, split="train", streaming=True, **options).reshard()
 
 
 def texts_of(stream: Any, name: str) -> Iterator[str]:

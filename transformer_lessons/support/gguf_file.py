@@ -5,15 +5,14 @@
     tensors     name, sizes, type, offset; one after the other
     data        the numbers of the tensors, each beginning at a multiple of the alignment
 
-A file can claim anything: 2**60 strings, an array in an array in an array. So every count is held
-against the bytes that are left before anything is made for it.
+A file can claim anything: 2**60 strings, say. So every count is held against the bytes that are
+left before anything is made for it.
 Source: ggml's docs/gguf.md. Lesson 20 reads the format by hand.
 """
 
 import math
-import mmap
 import struct
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +21,7 @@ import torch
 from torch import Tensor
 
 from transformer_lessons.errors import LessonsError
+from transformer_lessons.support.files import check_start
 
 # Type numbers of ggml.h, for the types that are read and for those that an error can name.
 # fmt: off
@@ -38,14 +38,13 @@ BLOCK_SIZES = {
     "Q4_1": (32, 20),
 }
 # Values that are numbers: their type in the file, and the letter that stands for them in `struct`.
-NUMBERS = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 10: "Q", 11: "q", 12: "d"}
+NUMBERS = {
+    0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q", 11: "q", 12: "d",
+}
 # fmt: on
-BOOL, STRING, ARRAY = 7, 8, 9
-FEWEST = {BOOL: 1, STRING: 8, ARRAY: 12} | {n: struct.calcsize(c) for n, c in NUMBERS.items()}
+STRING, ARRAY = 8, 9
 LARGEST_METADATA = 2**25  # bytes before the data; a vocabulary of 150,000 tokens takes 6 million
-DEEPEST = 2  # arrays of arrays, and no more
 MOST_DIMENSIONS = 4  # ggml has no larger tensors
-ENTRY = 8 + 4 + 8 + 4 + 8  # the fewest bytes in which a tensor can be described
 
 
 @dataclass(frozen=True)
@@ -85,13 +84,11 @@ class GGUFFile:
 def read_gguf(path: Path | str) -> GGUFFile:
     """Metadata and tensors' places of the GGUF file `path`; what doesn't fit raises, by name."""
     path = Path(path)
+    if not path.is_file():  # reading a pipe might never end
+        raise LessonsError("no such file", where=str(path), remedy="Name a .gguf file.")
     try:
-        if not path.is_file():  # reading a pipe might never end
-            raise LessonsError("no such file", where=str(path), remedy="Name a .gguf file.")
-        if path.stat().st_size == 0:
-            raise LessonsError("the file is empty", where=str(path))
-        with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-            return _read_contents(_Reader(data, str(path)), path)
+        with path.open("rb") as file:
+            return _read_contents(_Reader(file.read(LARGEST_METADATA), str(path)), path)
     except OSError as error:
         raise LessonsError(f"can't read it: {error.strerror}", where=str(path)) from None
 
@@ -99,20 +96,17 @@ def read_gguf(path: Path | str) -> GGUFFile:
 class _Reader:
     """Takes values from the beginning of `data` on, and never behind the end."""
 
-    def __init__(self, data: mmap.mmap, where: str) -> None:
+    def __init__(self, data: bytes, where: str) -> None:
         self.data, self.where, self.place = data, where, 0
-        self.size = len(data)
-        self.end = min(self.size, LARGEST_METADATA)
 
     def fail(self, what: str, field: str, remedy: str = "") -> LessonsError:
         return LessonsError(what, where=f"{self.where}, {field}", remedy=remedy)
 
     def need(self, n_bytes: int, field: str) -> None:
-        left = self.end - self.place
-        if n_bytes > left:
+        if n_bytes > (left := len(self.data) - self.place):
             what = f"{n_bytes:,} bytes are announced, but {left:,} are left"
-            if self.end < self.size:
-                what += f" of the {self.end:,} that metadata may take"
+            if len(self.data) == LARGEST_METADATA:
+                what += f" of the {LARGEST_METADATA:,} that metadata may take"
             raise self.fail(what, field, "Is the file complete, and is it a GGUF file?")
 
     def take(self, n_bytes: int, field: str) -> bytes:
@@ -131,62 +125,54 @@ class _Reader:
         except UnicodeDecodeError:
             raise self.fail("not UTF-8 text", field) from None
 
-    def values(self, kind: int, n_values: int, field: str, depth: int = 0) -> list:
-        """`n_values` values of the type `kind`, inside of `depth` arrays; an array is a list."""
-        if kind not in FEWEST:
-            raise self.fail(f"value type {kind} does not exist", field)
-        self.need(n_values * FEWEST[kind], field)
+    def values(self, kind: int, n_values: int, field: str) -> list:
+        """`n_values` numbers or strings."""
         if kind in NUMBERS:
-            data = self.take(n_values * FEWEST[kind], field)
-            return np.frombuffer(data, f"<{NUMBERS[kind]}").tolist()
-        if kind == BOOL:
-            data = self.take(n_values, field)
-            if data and max(data) > 1:
-                raise self.fail(f"{max(data)} is neither true nor false", field)
-            return [value == 1 for value in data]
-        if kind == STRING:
-            return [self.string(field) for _ in range(n_values)]
-        if depth == DEEPEST:
-            raise self.fail(f"arrays are nested deeper than {DEEPEST}", field)
-        arrays = []
-        for _ in range(n_values):
-            inner, n_inner = self.numbers("IQ", field)
-            arrays.append(self.values(inner, n_inner, field, depth + 1))
-        return arrays
+            n_bytes = n_values * struct.calcsize(NUMBERS[kind])
+            return np.frombuffer(self.take(n_bytes, field), f"<{NUMBERS[kind]}").tolist()
+        if kind != STRING:
+            raise self.fail(f"value type {kind} is not one that can be read", field)
+        self.need(8 * n_values, field)  # each has its length in front
+        return [self.string(field) for _ in range(n_values)]
 
 
 def _read_contents(reader: _Reader, path: Path) -> GGUFFile:
+    check_start(reader.data[:64], reader.where)
     if reader.take(4, "header") != b"GGUF":
         raise reader.fail("not a GGUF file: it doesn't begin with GGUF", "header")
     (version,) = reader.numbers("I", "version")
-    if version not in (2, 3):
-        what = f"version {version} is not 2 or 3"
-        if version in (0x02000000, 0x03000000):
-            what = "the file is big endian, and only little endian is read"
-        raise reader.fail(what, "version")
+    if version not in (2, 3):  # a file that is big endian has 3 * 2**24
+        raise reader.fail(f"version {version} is not 2 or 3", "version")
     n_tensors, n_entries = reader.numbers("QQ", "header")
-    reader.need(n_tensors * ENTRY + n_entries * (8 + 4 + 1), "header, number of entries")
+    reader.need(n_tensors * 32 + n_entries * 13, "header, number of entries")  # the fewest
     metadata: dict[str, Any] = {}
     for number in range(n_entries):
-        key = _new_name(reader, metadata, f"metadata entry {number}")
+        key = reader.string(f"metadata entry {number}")
         (kind,) = reader.numbers("I", key)
-        [metadata[key]] = reader.values(kind, 1, key)
-    tensors: dict[str, GGUFTensor] = {}
-    for number in range(n_tensors):
-        name = _new_name(reader, tensors, f"tensor {number}")
-        tensors[name] = _read_description(reader, f"tensor {name!r}")
-    return GGUFFile(path, version, metadata, _place_tensors(reader, tensors, metadata))
+        inner, n_values = reader.numbers("IQ", key) if kind == ARRAY else (kind, 1)
+        values = reader.values(inner, n_values, key)
+        metadata[key] = values if kind == ARRAY else values[0]
+    described = [_read_description(reader, number) for number in range(n_tensors)]
+    alignment = metadata.get("general.alignment", 32)
+    if type(alignment) is not int or alignment not in [2**power for power in range(21)]:
+        what = f"{str(alignment)[:40]} is not a power of two up to 2**20"
+        raise reader.fail(what, "general.alignment")
+    start = -(-reader.place // alignment) * alignment  # where the data begins: rounded up
+    tensors, size = {}, path.stat().st_size
+    for name, shape, kind, offset, n_bytes in described:
+        if (end := start + offset + n_bytes) > size:
+            what = f"it ends at byte {end:,} of a file of {size:,} bytes"
+            raise reader.fail(what, f"tensor {name!r}", "Is the download complete?")
+        tensors[name] = GGUFTensor(shape, kind, start + offset, n_bytes)
+    if len(tensors) != n_tensors:
+        raise reader.fail("a tensor is there twice", "tensors")
+    return GGUFFile(path, version, metadata, tensors)
 
 
-def _new_name(reader: _Reader, known: dict[str, Any], field: str) -> str:
-    name = reader.string(field)
-    if name in known:
-        raise reader.fail(f"{name!r} is there twice", field)
-    return name
-
-
-def _read_description(reader: _Reader, field: str) -> GGUFTensor:
-    """The description of one tensor, whose offset is still counted from where the data begins."""
+def _read_description(reader: _Reader, number: int) -> tuple[str, tuple[int, ...], str, int, int]:
+    """A tensor's name, shape, type, offset from where the data begins, and bytes."""
+    name = reader.string(f"tensor {number}")
+    field = f"tensor {name!r}"
     (n_dimensions,) = reader.numbers("I", field)
     if not 1 <= n_dimensions <= MOST_DIMENSIONS:
         raise reader.fail(f"{n_dimensions} dimensions, not 1 to {MOST_DIMENSIONS}", field)
@@ -197,34 +183,5 @@ def _read_description(reader: _Reader, field: str) -> GGUFTensor:
         raise reader.fail(what, field, f"Known: {', '.join(BLOCK_SIZES)}. Convert it to Q8_0, say.")
     n_values, block_bytes = BLOCK_SIZES[TYPES[kind]]
     if min(sizes) < 1 or sizes[0] % n_values != 0:
-        what = f"rows of {sizes[0]} numbers are not whole blocks of {n_values}"
-        raise reader.fail(what if min(sizes) else "a size is 0", field)
-    n_bytes = math.prod(sizes) // n_values * block_bytes
-    if n_bytes > reader.size:
-        what = f"the sizes {sizes} mean {n_bytes:,} bytes, but the file has {reader.size:,}"
-        raise reader.fail(what, field)
-    return GGUFTensor(sizes[::-1], TYPES[kind], offset, n_bytes)
-
-
-def _place_tensors(
-    reader: _Reader, tensors: dict[str, GGUFTensor], metadata: dict[str, Any]
-) -> dict[str, GGUFTensor]:
-    """The tensors with offsets from the file's beginning: aligned, inside it, none overlapping."""
-    alignment = metadata.get("general.alignment", 32)
-    if type(alignment) is not int or not 1 <= alignment <= 2**20 or alignment.bit_count() != 1:
-        what = f"{str(alignment)[:40]} is not a power of two up to 2**20"
-        raise reader.fail(what, "general.alignment")
-    start = -(-reader.place // alignment) * alignment  # rounded up
-    placed, end, before = {}, start, "the metadata"
-    for name, tensor in sorted(tensors.items(), key=lambda item: item[1].offset):
-        field, offset = f"tensor {name!r}", start + tensor.offset
-        if tensor.offset % alignment != 0:
-            raise reader.fail(f"offset {tensor.offset} is no multiple of {alignment}", field)
-        if offset + tensor.n_bytes > reader.size:
-            what = f"it ends at byte {offset + tensor.n_bytes:,} of a file of {reader.size:,} bytes"
-            raise reader.fail(what, field, "Is the download complete?")
-        if offset < end:
-            raise reader.fail(f"it overlaps with {before}", field)
-        placed[name] = replace(tensor, offset=offset)
-        end, before = offset + tensor.n_bytes, repr(name)
-    return {name: placed[name] for name in tensors}
+        raise reader.fail(f"sizes {sizes} are not whole blocks of {n_values}", field)
+    return name, sizes[::-1], TYPES[kind], offset, math.prod(sizes) // n_values * block_bytes

@@ -5,6 +5,7 @@
     tokenizer.ggml.tokens       the tokens by id, spelled with GPT-2's characters: "Ġthe"
     tokenizer.ggml.token_type   1 ordinary, 3 control (special), 4 defined by users, 5 unused
     tokenizer.ggml.merges       "Ġ t", "Ġ a", ...: two tokens and a space between
+    tokenizer.ggml.eos_token_id, eot_token_id, eom_token_id     ids with which a text ends
 
 Other models of tokenizers, SentencePiece's say, raise `LessonsError`.
 Source: llama.cpp's src/llama-vocab.cpp, where the names of `tokenizer.ggml.pre` are defined.
@@ -14,6 +15,7 @@ from typing import Any
 
 from transformer_lessons.errors import LessonsError
 from transformer_lessons.support.bpe_files import BPEParts, lacking_bytes
+from transformer_lessons.support.files import field
 from transformer_lessons.support.tokenizer_json import spelled_merges, unspell
 
 PATTERN_NAMES = {
@@ -39,23 +41,25 @@ def read_gguf_tokenizer(metadata: dict[str, Any]) -> BPEParts | None:
         what = f"{str(model)[:40]!r} is not gpt2, byte-pair encoding on bytes"
         remedy = "The model alone can be read: gguf_decoder(read_gguf(path))."
         raise LessonsError(what, where="tokenizer.ggml.model", remedy=remedy)
-    pre = metadata.get("tokenizer.ggml.pre")
-    if not isinstance(pre, str) or pre not in PATTERN_NAMES:
-        what = f"{str(pre)[:40]!r} is no way of splitting text that can be read"
-        remedy = f"Known: {', '.join(PATTERN_NAMES)}."
-        raise LessonsError(what, where="tokenizer.ggml.pre", remedy=remedy)
-    vocab, special = read_tokens(metadata)
-    lines = strings(metadata, "tokenizer.ggml.merges")
+    pre = str(metadata.get("tokenizer.ggml.pre"))
+    if pre not in PATTERN_NAMES:
+        what, remedy = f"cutting text like {pre[:40]!r}", f"Known: {', '.join(PATTERN_NAMES)}."
+        raise LessonsError(f"{what} is not known", where="tokenizer.ggml.pre", remedy=remedy)
+    vocab, special = _read_tokens(metadata)
+    lines = field(metadata, "tokenizer.ggml.merges", list[str], "metadata")
     merges = spelled_merges(lines, vocab, "tokenizer.ggml.merges")
     normal_form = "NFC" if pre == "qwen2" else None  # as its tokenizer.json says; GGUF doesn't
-    return BPEParts(vocab, merges, special, PATTERN_NAMES[pre], lacking_bytes(vocab), normal_form)
+    ids = [metadata.get(f"tokenizer.ggml.{name}_token_id") for name in ("eos", "eot", "eom")]
+    eos_ids = [id for id in ids if type(id) is int and id in vocab]
+    rest = lacking_bytes(vocab), normal_form, eos_ids
+    return BPEParts(vocab, merges, special, PATTERN_NAMES[pre], *rest)
 
 
-def read_tokens(metadata: dict[str, Any]) -> tuple[dict[int, bytes], list[str]]:
+def _read_tokens(metadata: dict[str, Any]) -> tuple[dict[int, bytes], list[str]]:
     """The bytes of each token by id, and those that are special."""
-    spelled = strings(metadata, "tokenizer.ggml.tokens")
-    types = metadata.get("tokenizer.ggml.token_type")
-    if not isinstance(types, list) or len(types) != len(spelled):
+    spelled = field(metadata, "tokenizer.ggml.tokens", list[str], "metadata")
+    types = field(metadata, "tokenizer.ggml.token_type", list[int], "metadata")
+    if len(types) != len(spelled):
         raise LessonsError("not a type for each token", where="tokenizer.ggml.token_type")
     vocab, special = {}, []
     for id, (text, kind) in enumerate(zip(spelled, types, strict=True)):
@@ -66,14 +70,6 @@ def read_tokens(metadata: dict[str, Any]) -> tuple[dict[int, bytes], list[str]]:
             vocab[id] = text.encode("utf-8")
             special.append(text)
         elif kind != UNUSED:
-            what = f"{text[:40]!r} has the type {str(kind)[:40]}, which is not 1, 3, 4 or 5"
+            what = f"{text[:40]!r} has the type {kind}, which is not 1, 3, 4 or 5"
             raise LessonsError(what, where=at)
     return vocab, special
-
-
-def strings(metadata: dict[str, Any], key: str) -> list[str]:
-    """A list of strings in the metadata."""
-    values = metadata.get(key)
-    if not isinstance(values, list) or not all(isinstance(value, str) for value in values):
-        raise LessonsError("not a list of strings", where=key)
-    return values

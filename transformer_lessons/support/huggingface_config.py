@@ -10,6 +10,7 @@ from typing import Any
 
 from transformer_lessons.config import ModelConfig, config_from_dict
 from transformer_lessons.errors import LessonsError
+from transformer_lessons.support.files import field
 from transformer_lessons.support.huggingface_rope import read_rope
 from transformer_lessons.support.safetensors_files import read_json_file
 
@@ -44,15 +45,34 @@ READ = {  # words that are read by name below
     "sliding_window", "use_sliding_window", "max_window_layers", "attention_bias", "mlp_bias",
     "activation_function",
 }
-# Words that say nothing about the numbers a model computes, or only how it is trained or saved.
-HARMLESS = {
-    "architectures", "auto_map", "dtype", "torch_dtype", "transformers_version", "use_cache",
-    "_name_or_path", "bos_token_id", "eos_token_id", "pad_token_id", "initializer_range",
-    "attention_dropout", "attn_pdrop", "embd_pdrop", "resid_pdrop", "summary_activation",
-    "summary_first_dropout", "summary_proj_to_labels", "summary_type", "summary_use_proj",
-    "reorder_and_upcast_attn", "task_specific_params", "n_ctx", "pretraining_tp", "return_dict",
-    "is_llama_config", "transformers.js_config", "_attn_implementation", "id2label", "label2id",
-    "unsloth_version", "unsloth_fixed", "is_decoder", "chunk_size_feed_forward",
+# Words that say nothing about the numbers a model computes: about training, saving, generating.
+HARMLESS = """
+    architectures auto_map dtype torch_dtype transformers_version use_cache _name_or_path
+    bos_token_id eos_token_id pad_token_id sep_token_id unk_token_id decoder_start_token_id
+    forced_bos_token_id forced_eos_token_id initializer_range attention_dropout attn_pdrop
+    embd_pdrop resid_pdrop hidden_dropout classifier_dropout summary_activation
+    summary_first_dropout summary_proj_to_labels summary_type summary_use_proj
+    reorder_and_upcast_attn
+    task_specific_params n_ctx n_special predict_special_tokens output_past max_sequence_length
+    pretraining_tp return_dict return_dict_in_generate is_llama_config transformers.js_config
+    _attn_implementation _attn_implementation_autoset attn_implementation _commit_hash id2label
+    label2id num_labels _num_labels finetuning_task problem_type unsloth_version unsloth_fixed
+    is_decoder chunk_size_feed_forward gradient_checkpointing tokenizer_class model_max_length
+    activation output_attentions output_hidden_states output_scores torchscript use_bfloat16
+    tf_legacy_loss remove_invalid_values prefix suppress_tokens begin_suppress_tokens bad_words_ids
+    do_sample temperature top_k top_p typical_p max_length min_length max_new_tokens num_beams
+    num_beam_groups diversity_penalty early_stopping length_penalty repetition_penalty
+    no_repeat_ngram_size encoder_no_repeat_ngram_size num_return_sequences
+    exponential_decay_length_penalty keys_to_ignore_at_inference tie_encoder_decoder
+"""
+# Features that the decoder doesn't have, by a part of the words that ask for them.
+FEATURES = {
+    "expert": "a mixture of experts", "moe": "a mixture of experts", "softcap": "capped logits",
+    "quantization": "quantized weights (those of GGUF files can be read)",
+    "cross": "cross-attention", "encoder": "an encoder", "partial_rotary": "RoPE on half a head",
+    "interleaved": "RoPE that turns neighbours", "scale_attn": "another scale of the scores",
+    "multiplier": "scaled activations", "alibi": "ALiBi", "vision": "images", "mrope": "images",
+    "lora": "low-rank queries and keys",
 }
 # fmt: on
 
@@ -61,6 +81,17 @@ def read_config(folder: Path) -> tuple[str, ModelConfig]:
     """The family ("llama", say) and the config in the `config.json` of `folder`."""
     document = read_json_file(folder, "config.json", LARGEST_CONFIG)
     return config_from_huggingface(document, str(folder / "config.json"))
+
+
+def read_eos_ids(folder: Path, vocab_size: int) -> list[int]:
+    """The ids with which a text ends, as `config.json` and `generation_config.json` say."""
+    found: list[int] = []
+    for name in ("config.json", "generation_config.json"):
+        if (folder / name).exists():
+            document = read_json_file(folder, name, LARGEST_CONFIG)
+            ids = field(document, "eos_token_id", int | list[int] | None, str(folder / name))
+            found += ids if isinstance(ids, list) else [-1 if ids is None else ids]
+    return [id for id in found if 0 <= id < vocab_size]  # others are no tokens of this model
 
 
 def config_from_huggingface(
@@ -108,16 +139,21 @@ def plainest(config: ModelConfig) -> ModelConfig:
 
 
 def _check_words(document: dict[str, Any], words: dict[str, str], where: str) -> None:
-    """Raise `LessonsError` for the first word that may change the model; null or false can't."""
+    """Raise `LessonsError` for all words that may change the model; null or false can't."""
+    harmless, refused = HARMLESS.split(), []
     for word, value in document.items():
-        is_known = word in words or word in READ or word in HARMLESS
+        is_known = word in words or word in READ or word in harmless
         is_off = value in (None, False, [], {})
-        if word in ("partial_rotary_factor", "scale_attn_weights"):  # RoPE on a part of each head
+        if word in ("partial_rotary_factor", "scale_attn_weights"):  # what is off is 1 here
             is_known, is_off = False, value in (None, True, 1)
         if not is_known and not is_off:
-            what = f"{word[:40]!r} = {str(value)[:40]}: the book's decoder may not have that"
-            remedy = "If it doesn't change what the model computes, remove it from the file."
-            raise LessonsError(what, where=where, remedy=remedy)
+            features = (feature for part, feature in FEATURES.items() if part in word)
+            feature = next(features, "it is not known what this means")
+            refused.append(f"{word[:40]!r} = {str(value)[:40]}: {feature}")
+    if refused:
+        what = f"the book's decoder may not have that: {'; '.join(refused[:20])}"
+        remedy = "What doesn't change the numbers that the model computes, remove from the file."
+        raise LessonsError(what, where=where, remedy=remedy)
 
 
 def _activation(document: dict[str, Any], word: str, known: dict[str, str], where: str) -> str:

@@ -36,6 +36,7 @@ def read_rope(document: dict[str, Any], where: str) -> dict[str, Any]:
     base = parameters.pop("rope_theta", document.get("rope_theta", 10_000.0))
     kind = parameters.pop("rope_type", parameters.get("type", "default"))
     parameters.pop("type", None)
+    parameters.pop("finetuned", None)  # whether it was trained so: nothing follows
     if parameters.pop("partial_rotary_factor", 1) != 1:
         raise LessonsError("RoPE on a part of each head only is not in this decoder", where=where)
     if kind == "default":

@@ -17,52 +17,42 @@ def read_rows(file: BinaryIO, source: str, start: int = 0) -> Iterator[tuple[int
     import pyarrow  # here, because only this function needs it, and it takes a while
     import pyarrow.parquet
 
-    first, row = 0, start  # `first` is the number of a row group's first row
+    first, last = 0, start  # of a row group; and the last row that was read
     # Read as the rows are asked for, not a whole row group ahead.
     options = {"buffer_size": 2**16, "pre_buffer": False, "page_checksum_verification": True}
     try:
         table = pyarrow.parquet.ParquetFile(file, **options)
         _check_text_column(table, source)
         for group in range(table.metadata.num_row_groups):
-            n_rows = table.metadata.row_group(group).num_rows
-            if start < first + n_rows:
-                for row, data in enumerate(_read_group(table, group), first):
-                    if row >= start:
-                        yield row, data
-            first += n_rows
+            behind = first + table.metadata.row_group(group).num_rows
+            if start < behind:
+                n_rows = 0
+                for batch in table.iter_batches(16, [group], ["text"], use_threads=False):
+                    # As bytes, because a file can claim that anything is a string.
+                    for value in batch.column(0).cast(pyarrow.large_binary()):
+                        last, n_rows = first + n_rows, n_rows + 1
+                        if last >= start:
+                            yield last, value.as_py()
+                if (
+                    first + n_rows != behind
+                ):  # damage between the pages, which have checksums, can hide some
+                    raise ValueError(f"row group {group} has {n_rows} rows")
+            first = behind
     except LessonsError:
         raise
     except (pyarrow.ArrowException, OSError, ValueError) as error:
-        what = f"not a whole parquet file, can't read it beyond row {row + 1}: "
+        what = f"not a whole parquet file, can't read it beyond row {last + 1}: "
         what += str(error).splitlines()[0]
         raise LessonsError(what, where=source, remedy="Get the file again.") from None
 
 
-def _read_group(table: Any, group: int) -> Iterator[bytes | None]:
-    """The values of the column "text" in one row group of an open parquet file."""
-    import pyarrow
-
-    n_rows, options = 0, {"columns": ["text"], "use_threads": False}
-    for batch in table.iter_batches(16, row_groups=[group], **options):
-        # As bytes, because a file can claim that anything is a string.
-        for value in batch.column(0).cast(pyarrow.large_binary()):
-            n_rows += 1
-            yield value.as_py()
-    expected = table.metadata.row_group(group).num_rows
-    if n_rows != expected:  # damage between the pages, which have checksums, can hide some
-        raise ValueError(f"row group {group} has {n_rows} rows, not {expected}")
-
-
 def _check_text_column(table: Any, source: str) -> None:
     """Raise `LessonsError` unless a parquet file has a column "text" that can be read."""
-    import pyarrow
-
     names, metadata = table.schema_arrow.names, table.metadata
     if names.count("text") != 1:
         what = f'{names.count("text")} columns "text"; columns: {", ".join(names)[:200]}'
         raise LessonsError(what, where=source, remedy='Name the column with the texts "text".')
-    kind = table.schema_arrow.field("text").type
-    if kind not in (pyarrow.string(), pyarrow.large_string()):
+    if (kind := str(table.schema_arrow.field("text").type)) not in ("string", "large_string"):
         raise LessonsError(f'the column "text" holds {kind}, not strings', where=source)
     for group in range(metadata.num_row_groups):
         # Of the group, not of its column: pyarrow ends the process when a column's facts are bad.

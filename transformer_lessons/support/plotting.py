@@ -48,10 +48,23 @@ def byte_label(byte: int) -> str:
     return chr(byte) if 32 < byte < 127 else str(byte)
 
 
+def drawable(text: str) -> str:
+    """`text` with what the book's font doesn't have spelled as an escape.
+
+    >>> drawable("é日")
+    'é\\\\u65e5'
+    """
+    from matplotlib import font_manager
+
+    font = font_manager.get_font(font_manager.findfont("DejaVu Sans"))
+    return "".join(c if font.get_char_index(ord(c)) else ascii(c)[1:-1] for c in text)
+
+
 def draw_weights(axes, weights, labels=None) -> None:
     """Draw attention weights (T, T) as a grid of blues with the numbers in it.
 
-    Row t, top to bottom, is the query at t; columns are keys. `labels` names the tokens.
+    Row t, top to bottom, is the query at t; columns are keys. `labels` names the tokens, as plain
+    text: a $ is no formula, and what the font doesn't have is shown as \\u and a number.
     """
     n_tokens = len(weights)
     axes.imshow(weights, cmap=ONE_HUE, vmin=0, vmax=1)
@@ -60,7 +73,10 @@ def draw_weights(axes, weights, labels=None) -> None:
             colour = "white" if weights[t][s] > 0.6 else INK
             text = f"{float(weights[t][s]):.2f}"
             axes.text(s, t, text, ha="center", va="center", fontsize=8, color=colour)
-    axes.set_xticks(range(n_tokens), labels)
-    axes.set_yticks(range(n_tokens), labels)
+    for set_ticks in (axes.set_xticks, axes.set_yticks):
+        if labels is None:
+            set_ticks(range(n_tokens))
+        else:
+            set_ticks(range(n_tokens), map(drawable, labels), parse_math=False)
     axes.spines[["left", "bottom"]].set_visible(False)
     axes.tick_params(length=0)

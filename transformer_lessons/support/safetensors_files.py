@@ -13,18 +13,20 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from transformer_lessons.errors import LessonsError
-from transformer_lessons.support.files import read_json
+from transformer_lessons.support.files import check_start, field, read_json
 
 SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
+CONVERT = "Convert it once: AutoModelForCausalLM.from_pretrained(…), then save_pretrained(…)."
 LARGEST_HEADER = LARGEST_INDEX = 16 * 2**20  # bytes; that is room for 100,000 tensors
 FLOATS = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2}  # the dtypes that are read, and their bytes
 BLOCK = 2**22  # bytes of a tensor that are read at a time
 
 
 class StoredTensor(NamedTuple):
-    """Where a tensor is, and its shape."""
+    """Where a tensor is, its name there, and its shape."""
 
     path: Path
+    name: str
     shape: list[int]
 
 
@@ -53,23 +55,22 @@ def file_in_folder(folder: Path, name: str) -> Path:
 
 def read_json_file(folder: Path, name: str, largest: int) -> dict[str, Any]:
     """The JSON object in the file `name` of `folder`, which may have `largest` bytes."""
-    path = file_in_folder(folder, name)
-    if path.stat().st_size > largest:
-        raise LessonsError(f"over {largest:,} bytes", where=str(path))
-    document = read_json(path)
+    document = read_json(file_in_folder(folder, name), largest)
     if not isinstance(document, dict):
-        raise LessonsError("not a JSON object", where=str(path))
+        raise LessonsError("not a JSON object", where=str(folder / name))
     return document
 
 
 def find_tensors(folder: Path) -> dict[str, StoredTensor]:
     """The tensors in the files of `folder`, by name; what index and files disagree on raises."""
     if (folder / SINGLE).exists() or not (folder / INDEX).exists():
+        if not (folder / SINGLE).exists() and (found := sorted(folder.glob("*.bin*"))):
+            what = f"the weights are in {found[0].name}, which could run code when it is opened"
+            raise LessonsError(what, where=str(folder), remedy=CONVERT)
         return _stored_tensors(file_in_folder(folder, SINGLE))
-    files = read_json_file(folder, INDEX, LARGEST_INDEX).get("weight_map")
     where = str(folder / INDEX)
-    if not isinstance(files, dict) or not all(isinstance(name, str) for name in files.values()):
-        raise LessonsError("no weight_map that gives each tensor a file", where=where)
+    document = read_json_file(folder, INDEX, LARGEST_INDEX)
+    files = field(document, "weight_map", dict[str, str], where)
     tensors: dict[str, StoredTensor] = {}
     for name in sorted(set(files.values())):
         for tensor, stored in _stored_tensors(file_in_folder(folder, name)).items():
@@ -86,15 +87,18 @@ def find_tensors(folder: Path) -> dict[str, StoredTensor]:
 def _stored_tensors(path: Path) -> dict[str, StoredTensor]:
     """The tensors of one safetensors file, by name; no numbers are read."""
     with path.open("rb") as file:
-        length = int.from_bytes(file.read(8), "little")
+        start = file.read(64)
+    check_start(start, str(path))
+    length = int.from_bytes(start[:8], "little")
     if not 2 <= length <= min(path.stat().st_size - 8, LARGEST_HEADER):
         raise _unreadable(path, f"its header would have {length:,} bytes")
     try:
         with safe_open(path, "pt") as file:
             names = file.keys()
-            return {name: StoredTensor(path, file.get_slice(name).get_shape()) for name in names}
+            shapes = {name: file.get_slice(name).get_shape() for name in names}
     except (OSError, SafetensorError) as error:
         raise _unreadable(path, error) from None
+    return {name: StoredTensor(path, name, shape) for name, shape in shapes.items()}
 
 
 def read_tensor(path: Path, name: str, dtype: torch.dtype = torch.float32) -> Tensor:

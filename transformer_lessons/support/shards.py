@@ -6,7 +6,6 @@ again is the same or refused.
 """
 
 import hashlib
-import json
 import os
 import re
 import time
@@ -19,7 +18,7 @@ from typing import Any, BinaryIO
 
 from transformer_lessons.errors import LessonsError
 from transformer_lessons.support.documents import name_of
-from transformer_lessons.support.files import new_file, read_json, replace_file
+from transformer_lessons.support.files import decode_utf8, field, new_file, read_json, write_json
 from transformer_lessons.support.fineweb import named_errors, texts_of
 from transformer_lessons.support.parquet import read_rows
 
@@ -78,12 +77,11 @@ class ShardFolder:
         path = self.path(number).with_suffix(".json")
         if not path.exists():
             return None
-        values = read_json(path)
-        kinds = {"n_documents": int, "n_bytes": int, "sha256": str, "behind": dict}
-        if not isinstance(values, dict) or {k: type(v) for k, v in values.items()} != kinds:
-            remedy = "Delete it, and the shard is fetched again."
-            raise LessonsError("not the facts of a shard", where=str(path), remedy=remedy)
-        return ShardFacts(**values)
+        kinds, values = (
+            {"n_documents": int, "n_bytes": int, "sha256": str, "behind": dict},
+            read_json(path),
+        )
+        return ShardFacts(*(field(values, name, kind, str(path)) for name, kind in kinds.items()))
 
     def read(self, start: int) -> Iterator[str]:
         """The texts of the documents from number `start` on."""
@@ -104,9 +102,8 @@ class ShardFolder:
         if (size := path.stat().st_size) != facts.n_bytes:
             what, remedy = f"{size:,} bytes instead of {facts.n_bytes:,}", "Delete it."
             raise LessonsError(what, where=str(path), remedy=remedy)
-        now = time.time_ns()
         with suppress(OSError):  # in a folder that is not ours to write, nothing is deleted
-            os.utime(path, ns=(now, now))
+            os.utime(path, ns=(time.time_ns(),) * 2)
         return path
 
     def fetch(self, number: int) -> ShardFacts:
@@ -124,7 +121,7 @@ class ShardFolder:
                 remedy = "The source has changed; begin with a new folder."
                 raise LessonsError(what, where=str(path), remedy=remedy)
             self.make_room(facts.n_bytes)
-        replace_file(path.with_suffix(".json"), json.dumps(asdict(facts)) + "\n")
+        write_json(path.with_suffix(".json"), asdict(facts))
         self.next_shard = number + 1
         return facts
 
@@ -161,7 +158,7 @@ class ShardFolder:
 
 def open_folder(folder: Path | str) -> ShardFolder:
     """The shards that are in `folder`, without the source that they came from."""
-    claim = _claim(Path(folder))
+    claim = _read_claim(Path(folder))
     return ShardFolder(folder, claim["name"], None, claim["shard_size"])
 
 
@@ -172,10 +169,7 @@ def read_shard(path: Path, start: int = 0) -> Iterator[str]:
             where = f"{name_of(path)}, row {row + 1}"
             if data is None:
                 raise LessonsError("no text", where=where)
-            try:
-                yield data.decode("utf-8")
-            except UnicodeDecodeError as error:
-                raise LessonsError(f"not UTF-8: byte {error.start}", where=where) from None
+            yield decode_utf8(data, where)
 
 
 def write_shard(texts: Iterator[str], file: BinaryIO) -> tuple[int, str]:
@@ -195,29 +189,28 @@ def write_shard(texts: Iterator[str], file: BinaryIO) -> tuple[int, str]:
     return n_documents, sha256.hexdigest()
 
 
-def _claim(folder: Path, claim: dict[str, Any] | None = None) -> dict[str, Any]:
-    """Say in `folder`, if it is empty, whose shards it holds; whose it holds, if it is not.
-
-    A folder of something else, or of other shards than `claim`, raises `LessonsError`.
-    """
+def _claim(folder: Path, claim: dict[str, Any]) -> None:
+    """Say in `folder`, if it is empty, whose shards it holds; another's raises `LessonsError`."""
     try:
-        if claim is not None:
-            folder.mkdir(parents=True, exist_ok=True)
-            if not any(folder.iterdir()):
-                replace_file(folder / CLAIM, json.dumps(claim) + "\n")
+        folder.mkdir(parents=True, exist_ok=True)
+        if not any(folder.iterdir()):
+            write_json(folder / CLAIM, claim)
     except OSError as error:
         what = f"can't make the folder: {error.strerror}"
         raise LessonsError(what, where=str(folder), remedy="Choose another folder.") from None
-    remedy = "Choose a new or empty folder, or one with shards."
-    if not (folder / CLAIM).is_file():
-        raise LessonsError("not a folder of shards", where=str(folder), remedy=remedy)
-    there, kinds = read_json(folder / CLAIM), {"format": str, "name": str, "shard_size": int}
-    fits = isinstance(there, dict) and {k: type(v) for k, v in there.items()} == kinds
-    if not fits or there["format"] != FORMAT or there["shard_size"] < 1:
-        what = f"not the facts of a folder of shards, {FORMAT}"
-        raise LessonsError(what, where=str(folder / CLAIM), remedy=remedy)
-    if claim not in (None, there):
+    if (there := _read_claim(folder)) != claim:
         what = f"it holds shards of {there['shard_size']} documents from {there['name']}, "
         what += f"not of {claim['shard_size']} from {claim['name']}"
         raise LessonsError(what, where=str(folder), remedy="Choose another folder.")
-    return there
+
+
+def _read_claim(folder: Path) -> dict[str, Any]:
+    """Whose shards `folder` holds; a folder of something else raises `LessonsError`."""
+    where, remedy = str(folder / CLAIM), "Choose a new or empty folder, or one with shards."
+    if not (folder / CLAIM).is_file():
+        raise LessonsError("not a folder of shards", where=str(folder), remedy=remedy)
+    there, kinds = read_json(folder / CLAIM), {"format": str, "name": str, "shard_size": int}
+    claim = {name: field(there, name, kind, where) for name, kind in kinds.items()}
+    if claim["format"] != FORMAT or claim["shard_size"] < 1:
+        raise LessonsError(f"not a folder of shards of {FORMAT}", where=where, remedy=remedy)
+    return claim

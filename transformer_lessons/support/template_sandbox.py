@@ -9,9 +9,9 @@ everything has a price, and a template may spend `MOST_WORK`:
     a value that is made or looked at       32, and 1 for each character; so each value in a list
     a method of a text, a filter, a * b     the product of its two largest arguments
 
-The product bounds what `replace`, `join`, `find`, `indent` and the like can take, and is charged
-before they run; methods and filters that could take more (`format`, `sum`) are left out. All of it
-is spent in some seconds and less than 500 MB. A conversation of 200 turns takes some hundredths.
+The product bounds what `replace`, `join`, `find` and the like can take, and is charged before they
+run; what could take more (`format`, `sum`, powers) is left out. All of it is spent
+in some seconds and less than 500 MB. A conversation of 200 turns takes some hundredths.
 """
 
 import functools
@@ -25,7 +25,7 @@ from typing import Any
 import jinja2
 from jinja2 import nodes
 from jinja2.ext import Extension, loopcontrols
-from jinja2.runtime import BlockReference, LoopContext, Macro
+from jinja2.runtime import LoopContext
 from jinja2.sandbox import ImmutableSandboxedEnvironment, SecurityError
 from jinja2.utils import Namespace
 from jinja2.visitor import NodeTransformer
@@ -33,18 +33,12 @@ from jinja2.visitor import NodeTransformer
 MOST_WORK, PER_PART, PER_VALUE = 10**8, 30, 32
 LARGEST = 2**20  # the most that one value, or the text at the end, may weigh
 LARGEST_INTEGER = 2**12  # bits
-FILTERS = """abs capitalize count d default dictsort e escape first float groupby indent int items
-    join last length list lower map max min reject rejectattr replace reverse safe select selectattr
-    sort string trim unique upper"""
-METHODS = {
-    str: """capitalize count endswith find index isalnum isalpha isdigit isspace join lower lstrip
-    partition removeprefix removesuffix replace rfind rpartition rsplit rstrip split splitlines
-    startswith strip title upper""",
-    dict: "get items keys values",
-    list | tuple: "count index",
-    LoopContext: """cycle changed depth depth0 first index index0 last length nextitem previtem
-    revindex revindex0""",
-}
+FILTERS = """abs capitalize count d default dictsort e escape first float int items join last length
+    list lower map max min reject rejectattr replace reverse safe select selectattr sort string trim
+    unique upper"""
+METHODS = """capitalize count endswith find get index isalnum isalpha isdigit isspace items join
+    keys lower lstrip partition removeprefix removesuffix replace rfind rpartition rsplit rstrip
+    split splitlines startswith strip title upper values"""
 
 
 def render_template(template: str, variables: dict[str, Any]) -> str:
@@ -57,11 +51,7 @@ def render_template(template: str, variables: dict[str, Any]) -> str:
     '<user>Hello'
     """
     sandbox = _Sandbox()
-    tree = _Pricing().visit(sandbox.parse(template))
-    tree.set_environment(sandbox)
-    repeated = tree.find_all((nodes.Macro, nodes.CallBlock, nodes.Block))
-    sandbox.call_price = max(map(_price, repeated), default=0)
-    return sandbox.weighed("".join(sandbox.from_string(tree).generate(**variables)))
+    return sandbox.weighed("".join(sandbox.from_string(template).generate(**variables)))
 
 
 class _Sandbox(ImmutableSandboxedEnvironment):
@@ -77,33 +67,37 @@ class _Sandbox(ImmutableSandboxedEnvironment):
             optimized=False,  # or constants would be computed before they have a price
             finalize=jinja2.pass_context(lambda context, value: self.weighed(value)),
         )
-        self.left, self.call_price = MOST_WORK, 0
+        self.left = MOST_WORK
         filters: dict[str, Any] = {name: self.filters[name] for name in FILTERS.split()}
-        filters |= {"tojson": _to_json, "weighed": lambda value: value}
-        filters |= {"concatenated": lambda values: "".join(map(str, values))}
+        filters["tojson"] = _to_json
         self.filters = {name: self.charged(function) for name, function in filters.items()}
-        self.filters["each"] = self.each
         self.tests = {name: self.charged(test) for name, test in self.tests.items()}
         self.globals = {"range": self.globals["range"], "dict": dict, "namespace": _Namespace}
         self.globals |= {"raise_exception": _raise_exception, "strftime_now": _strftime_now}
+
+    def _parse(self, *args: Any) -> nodes.Template:
+        return _Pricing().visit(super()._parse(*args)).set_environment(self)
 
     def pay(self, price: int) -> None:
         self.left -= price
         if self.left < 0:
             raise SecurityError("it takes too much work")
 
-    def each(self, values: Iterable, price: int = PER_PART) -> Iterator:
+    def each(self, values: Iterable, price: int) -> Iterator:
         """The values one by one, each paid for."""
         for value in values:
-            self.pay(max(price, PER_PART))
+            self.pay(price)
             yield value
 
     def weighed(self, value: Any) -> Any:
         """The value, paid for; where it makes others one by one, a list of them."""
         if isinstance(value, Iterator) and not isinstance(value, LoopContext):
-            value = list(self.each(value))
+            value = list(self.each(value, PER_PART))
         self.pay(_weight(value))
         return value
+
+    def joined(self, *values: Any) -> str:
+        return self.weighed("".join(map(str, self.weighed(values))))
 
     def charged(self, function: Any) -> Any:
         """The function, its arguments and its result paid for."""
@@ -116,77 +110,60 @@ class _Sandbox(ImmutableSandboxedEnvironment):
         return charging
 
     def call(self, context: Any, function: Any, /, *args: Any, **kwargs: Any) -> Any:
-        given = [*args, *(v for k, v in kwargs.items() if k not in ("_loop_vars", "_block_vars"))]
         owner = getattr(function, "__self__", None)  # of a method
+        if owner is self:  # put there by `_Pricing`
+            return function(*args)
+        given = [*args, *(v for k, v in kwargs.items() if k not in ("_loop_vars", "_block_vars"))]
         is_method = isinstance(owner, str | dict | list | tuple)
         self.pay(_product([owner, *given]) if is_method else _weight(given))
-        self.pay(self.call_price if isinstance(function, Macro | BlockReference) else 0)
         return self.weighed(super().call(context, function, *args, **kwargs))
 
     def call_binop(self, context: Any, operator: str, left: Any, right: Any) -> Any:
         numbers = isinstance(left, int | float) and isinstance(right, int | float)
-        if operator == "%" and not numbers:
-            raise SecurityError("% formats a text; use + or ~")
-        if operator == "**" and not (numbers and _bits(left) * abs(right) <= LARGEST_INTEGER):
-            raise SecurityError("a power that is too large")
-        is_product = operator == "*" and not numbers
-        self.pay(_product([left, right]) if is_product else _weight([left, right]))
+        if operator == "**" or (operator == "%" and not numbers):  # which formats a text
+            raise SecurityError(f"{operator} is not for a template")
+        product = operator == "*" and not numbers
+        self.pay(_product([left, right]) if product else _weight([left, right]))
         return self.weighed(super().call_binop(context, operator, left, right))
 
     def wrap_str_format(self, value: Any) -> None:
         """Let `is_safe_attribute` decide on `str.format` too."""
 
     def is_safe_attribute(self, owner: Any, name: str, value: Any) -> bool:
-        allowed = (names for kind, names in METHODS.items() if isinstance(owner, kind))
-        is_allowed = isinstance(owner, Namespace) or name in next(allowed, "").split()
-        return is_allowed and super().is_safe_attribute(owner, name, value)
+        is_known = isinstance(owner, LoopContext | Namespace) or name in METHODS.split()
+        return is_known and super().is_safe_attribute(owner, name, value)
 
 
 class _Pricing(NodeTransformer):
-    """Puts filters that charge into a program, where Jinja has no hook."""
+    """Puts calls that charge into a program, where Jinja has no hook."""
 
-    def visit_For(self, node: nodes.For) -> nodes.Node:
-        if node.recursive:
-            raise SecurityError("recursive loops are not run")
-        price = nodes.Const(_price(node))
-        self.generic_visit(node)
-        node.iter = _filtered(node.iter, "each", price)
+    def generic_visit(self, node: Any, *args: Any, **kwargs: Any) -> Any:
+        price = nodes.Const(PER_PART * sum(1 for _ in node.find_all(nodes.Node)))
+        super().generic_visit(node)
+        match node:
+            case nodes.For(recursive=True):
+                raise SecurityError("recursive loops are not run")
+            case nodes.For():
+                node.iter = _call("each", node.iter, price)
+            case nodes.Macro() | nodes.CallBlock() | nodes.Block():
+                node.body.insert(0, nodes.ExprStmt(_call("pay", price)))
+            case nodes.TemplateData():
+                return nodes.Const(node.data)  # which is handed to `finalize`
+            case nodes.Concat():
+                return _call("joined", *node.nodes)
+            case nodes.Compare() | nodes.Operand():
+                node.expr = _call("weighed", node.expr)
+            case nodes.Getitem(arg=nodes.Slice()):
+                return _call("weighed", node)
+            case nodes.Getitem():
+                node.arg = _call("weighed", node.arg)
+            case nodes.Dict() | nodes.List() | nodes.Tuple(ctx="load"):
+                return _call("weighed", node)
         return node
 
-    def visit_TemplateData(self, node: nodes.TemplateData) -> nodes.Node:
-        return nodes.Const(node.data)  # which is handed to `finalize`
 
-    def visit_Concat(self, node: nodes.Concat) -> nodes.Node:
-        self.generic_visit(node)
-        return _filtered(nodes.List(node.nodes), "concatenated")
-
-    def visit_Compare(self, node: nodes.Compare | nodes.Operand) -> nodes.Node:
-        self.generic_visit(node)
-        node.expr = _filtered(node.expr, "weighed")
-        return node
-
-    def visit_Getitem(self, node: nodes.Getitem) -> nodes.Node:
-        self.generic_visit(node)
-        if isinstance(node.arg, nodes.Slice):
-            return _filtered(node, "weighed")
-        node.arg = _filtered(node.arg, "weighed")
-        return node
-
-    def visit_List(self, node: nodes.Expr) -> nodes.Node:
-        self.generic_visit(node)
-        return node if getattr(node, "ctx", "load") == "store" else _filtered(node, "weighed")
-
-    visit_Dict = visit_Tuple = visit_List
-    visit_Operand = visit_Compare
-
-
-def _filtered(node: Any, name: str, *args: nodes.Expr) -> nodes.Filter:
-    return nodes.Filter(node, name, list(args), [], None, None)
-
-
-def _price(node: nodes.Node) -> int:
-    """What it costs to run a part of a program once."""
-    return PER_PART * sum(1 for _ in node.find_all(nodes.Node))
+def _call(name: str, *args: Any) -> nodes.Call:
+    return nodes.Call(nodes.EnvironmentAttribute(name), list(args), [], None, None)
 
 
 def _weight(value: Any) -> int:
@@ -203,13 +180,10 @@ def _weight(value: Any) -> int:
             waiting += value
         elif isinstance(value, range):
             weight += PER_VALUE * len(value)
-        if weight > LARGEST or _bits(value) > LARGEST_INTEGER:
+        is_large = isinstance(value, int) and value.bit_length() > LARGEST_INTEGER
+        if weight > LARGEST or is_large:
             raise SecurityError("a value is too large")
     return weight
-
-
-def _bits(value: Any) -> int:
-    return value.bit_length() if isinstance(value, int) else 1
 
 
 def _product(values: list) -> int:

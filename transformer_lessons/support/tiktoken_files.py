@@ -10,16 +10,15 @@ from transformer_lessons.support.assets import ASSETS, fetch
 from transformer_lessons.support.bpe_files import BPEParts
 
 # tiktoken_ext/openai_public.py
+# fmt: off
 SPECIAL_TOKENS = {
     "cl100k_base": {
-        "<|endoftext|>": 100257,
-        "<|fim_prefix|>": 100258,
-        "<|fim_middle|>": 100259,
-        "<|fim_suffix|>": 100260,
-        "<|endofprompt|>": 100276,
+        "<|endoftext|>": 100257, "<|fim_prefix|>": 100258, "<|fim_middle|>": 100259,
+        "<|fim_suffix|>": 100260, "<|endofprompt|>": 100276,
     },
     "gpt2": {"<|endoftext|>": 50256},
 }
+# fmt: on
 
 
 def published_encoding(name: str, patterns: Mapping[str, str]) -> tiktoken.Encoding:
@@ -28,19 +27,14 @@ def published_encoding(name: str, patterns: Mapping[str, str]) -> tiktoken.Encod
         remedy = f"Known: {', '.join(SPECIAL_TOKENS)}."
         raise LessonsError(f"unknown encoding {name!r}", remedy=remedy)
     files = ["gpt2_merges", "gpt2_ids"] if name == "gpt2" else [name]
-    paths = [str(fetch(file)) for file in files]
     # tiktoken keeps copies in a folder that all users share: the hashes are for them.
-    hashes = [ASSETS[file].sha256 for file in files]
+    paths, hashes = [str(fetch(file)) for file in files], [ASSETS[file].sha256 for file in files]
+    pattern, special = patterns["gpt2" if name == "gpt2" else "gpt4"], SPECIAL_TOKENS[name]
     if name == "gpt2":
         ranks = data_gym_to_mergeable_bpe_ranks(paths[0], paths[1], hashes[0], hashes[1])
     else:
         ranks = load_tiktoken_bpe(paths[0], hashes[0])
-    return tiktoken.Encoding(
-        name,
-        pat_str=patterns["gpt2" if name == "gpt2" else "gpt4"],
-        mergeable_ranks=ranks,
-        special_tokens=SPECIAL_TOKENS[name],
-    )
+    return tiktoken.Encoding(name, pat_str=pattern, mergeable_ranks=ranks, special_tokens=special)
 
 
 def read_encoding(encoding: tiktoken.Encoding, patterns: Mapping[str, str]) -> BPEParts:
@@ -63,20 +57,18 @@ def make_encoding(parts: BPEParts, pattern: str) -> tiktoken.Encoding:
     needs all 256 bytes, and where one special token begins another, it takes either. What doesn't
     fit raises `LessonsError`.
     """
-    if parts.normal_form is not None:
-        raise LessonsError(f"tiktoken does not bring text into the form {parts.normal_form}")
-    special = parts.special_ids
-    for longer in special:
-        if shorter := [text for text in special if text != longer and longer.startswith(text)]:
-            what = f"the special token {shorter[0]!r} is the beginning of {longer!r}"
-            remedy = "tiktoken can't tell them apart."
-            raise LessonsError(what, where="special_tokens", remedy=remedy)
-    if parts.missing_bytes:
-        what = f"the vocabulary lacks the byte {parts.missing_bytes[0]:#04x}, which tiktoken needs"
-        raise LessonsError(what, where="vocab")
-    ids = parts.ids
-    order = [max(ids[bytes([byte])] for byte in range(256))]
+    special, ids, what = parts.special_ids, parts.ids, ""
+    order = [max((ids.get(bytes([byte]), -1) for byte in range(256)), default=-1)]
     order += [ids[left + right] for left, right in parts.merges or ()]
+    begun = [(a, b) for a in special for b in special if a != b and b.startswith(a)]
+    if parts.normal_form is not None:
+        what = f"tiktoken does not bring text into the form {parts.normal_form}"
+    elif begun:
+        what = "the special token {!r} is the beginning of {!r}".format(*begun[0])
+    elif parts.missing_bytes:
+        what = f"the vocabulary lacks the byte {parts.missing_bytes[0]:#04x}, which tiktoken needs"
+    if what:
+        raise LessonsError(what, where="tiktoken", remedy="Use to_huggingface in its place.")
     if order != sorted(order):
         remedy = "Its ids must be bytes first, then merges in the order they were learned."
         what = "the ids are not in the order of the merges"

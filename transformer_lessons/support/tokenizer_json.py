@@ -9,33 +9,30 @@ Tokens are spelled with GPT-2's characters, one for each byte. How a file cuts t
 among a few known ways: a regular expression from a file could take for ever, so none is ever run.
 """
 
-import json
 from pathlib import Path
 from typing import Any
 
 from transformer_lessons.errors import LessonsError
-from transformer_lessons.support.bpe_files import BPEParts, is_id, lacking_bytes
-from transformer_lessons.support.files import read_json, replace_file
+from transformer_lessons.support.bpe_files import BPEParts, lacking_bytes
+from transformer_lessons.support.files import field, read_json, write_json
 
 # The patterns of `pretokenizer.PATTERNS` in the dialect of `tokenizers`, where possessive
-# quantifiers and $ mean something else. They match the same: a test compares.
+# quantifiers and $ mean something else. They match the same: a test compares. Those of llama3 and
+# qwen2 are written as in the published files.
 HUGGINGFACE_PATTERNS = {
     "gpt2": r"'(?:[sdmt]|ll|ve|re)| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+",
     "gpt4": r"'(?i:[sdmt]|ll|ve|re)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}|"
     r" ?[^\s\p{L}\p{N}]+[\r\n]*|\s+\z|\s*[\r\n]+|\s+(?!\S)|\s+",
     "smollm2": r"'(?:[sdmt]|ll|ve|re)| ?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+|"
     r"\s+(?=\p{N})|\s+(?!\S)|\s+",
-    "llama3": r"'(?i:[sdmt]|ll|ve|re)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}|"
+    "llama3": r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}|"
     r" ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+",
-    "qwen2": r"'(?i:[sdmt]|ll|ve|re)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}|"
+    "qwen2": r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}|"
     r" ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+",
 }
-# As the files of Llama 3 and Qwen2 have them; those above match the same.
-ENDINGS = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|"
-SIGNS = r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
-PUBLISHED = {"llama3": ENDINGS + r"\p{N}{1,3}" + SIGNS, "qwen2": ENDINGS + r"\p{N}" + SIGNS}
 PATTERN_NAMES = {text: name for name, text in HUGGINGFACE_PATTERNS.items()}
-PATTERN_NAMES |= {text: name for name, text in PUBLISHED.items()}
+PLAIN = {"type": "BPE", "dropout": None, "byte_fallback": False}  # what a model may say of itself
+PLAIN |= {"continuing_subword_prefix": "", "end_of_word_suffix": ""}
 DIGITS = {"type": "Digits", "individual_digits": True}
 LARGEST, LONGEST_TOKEN = 2**25, 512  # bytes; Llama 3.2's file has 17 million, its tokens 128
 OTHER_FILES = ("tokenizer.model", "vocab.json", "vocab.txt", "merges.txt")
@@ -110,7 +107,7 @@ def write_huggingface(path: Path, parts: BPEParts) -> None:
             "merges": [[spell(left), spell(right)] for left, right in parts.merges or ()],
         },
     }
-    replace_file(path, json.dumps(document, ensure_ascii=False) + "\n")
+    write_json(path, document)
 
 
 def find_huggingface(folder: Path) -> Path | None:
@@ -129,26 +126,19 @@ def read_huggingface(path: Path) -> BPEParts:
 
     Every added token is a special token of ours. Errors name a place; `errors_in` adds the file.
     """
-    if path.is_file() and path.stat().st_size > LARGEST:
-        raise LessonsError(f"over {LARGEST:,} bytes")
-    document = read_json(path)
-    model = document.get("model") if isinstance(document, dict) else None
-    if not isinstance(model, dict) or model.get("type", "BPE") != "BPE":
-        raise LessonsError("model is not BPE")
-    for name in ("dropout", "continuing_subword_prefix", "end_of_word_suffix", "byte_fallback"):
-        if model.get(name) not in (None, "", False):
-            raise LessonsError(f"{name} = {repr(model[name])[:40]} is not known")
+    document = read_json(path, LARGEST)
+    model = field(document, "model", dict, "")
+    for name, plain in PLAIN.items():
+        if model.get(name) not in (None, plain):
+            raise LessonsError(f"{name} = {repr(model[name])[:40]} is not known", where="model")
     if (normalizer := document.get("normalizer")) not in (None, {"type": "NFC"}):
-        raise LessonsError("a normalizer other than NFC is not known")
-    decoder = document.get("decoder")
-    if not isinstance(decoder, dict) or decoder.get("type") != "ByteLevel":
-        raise LessonsError("decoder is not ByteLevel")
+        raise LessonsError("a normalizer other than NFC is not known", where="normalizer")
+    if field(field(document, "decoder", dict, ""), "type", str, "decoder") != "ByteLevel":
+        raise LessonsError("it is not ByteLevel", where="decoder")
     pattern = pattern_of(document.get("pre_tokenizer"), "pre_tokenizer")
-    special = read_added_tokens(document.get("added_tokens"), "added_tokens")
-    vocab = read_vocab(model.get("vocab"), special, "vocab")
-    if not isinstance(entries := model.get("merges"), list):
-        raise LessonsError("not a list", where="merges")
-    merges = spelled_merges(entries, vocab, "merges")
+    special = _read_added_tokens(field(document, "added_tokens", list[dict], ""))
+    vocab = _read_vocab(field(model, "vocab", dict[str, int], "model"), special)
+    merges = spelled_merges(field(model, "merges", list, "model"), vocab, "merges")
     normal_form = normalizer and normalizer["type"]
     return BPEParts(vocab, merges, list(special), pattern, lacking_bytes(vocab), normal_form)
 
@@ -158,36 +148,31 @@ def pattern_of(pre_tokenizer: Any, where: str) -> str:
 
     Known are ByteLevel alone (GPT-2), Digits before it (SmolLM2), or a known Split.
     """
-    steps = pre_tokenizer
-    if isinstance(steps, dict) and steps.get("type") == "Sequence":
-        steps = steps.get("pretokenizers")
-    steps = steps if isinstance(steps, list) else [steps]
-    if all(isinstance(step, dict) for step in steps) and 1 <= len(steps) <= 2:
-        *first, last = steps
-        is_bytes = last.get("type") == "ByteLevel" and last.get("add_prefix_space") is False
-        splits = last.get("use_regex", True)
-        if is_bytes and splits is True and first in ([], [DIGITS]):
-            return "smollm2" if first else "gpt2"
-        if is_bytes and splits is False and first:
-            pattern = first[0].get("pattern")
-            found = pattern.get("Regex") if isinstance(pattern, dict) else None
-            kind = first[0].get("type"), first[0].get("behavior"), first[0].get("invert")
-            if kind == ("Split", "Isolated", False) and str(found) in PATTERN_NAMES:
-                return PATTERN_NAMES[str(found)]
+    match pre_tokenizer:
+        case {"type": "Sequence", "pretokenizers": [*steps]}:
+            pass
+        case step:
+            steps = [step]
+    match steps:
+        case [*first, {"type": "ByteLevel", "add_prefix_space": False, **rest}]:
+            splits = rest.get("use_regex", True)
+            if splits is True and first in ([], [DIGITS]):
+                return "smollm2" if first else "gpt2"
+            match first:
+                case [{"type": "Split", "pattern": {"Regex": str(text)}, **how}]:
+                    is_plain = (how.get("behavior"), how.get("invert")) == ("Isolated", False)
+                    if splits is False and is_plain and text in PATTERN_NAMES:
+                        return PATTERN_NAMES[text]
     remedy = "Known are those of GPT-2, GPT-4, Llama 3, Qwen2 and SmolLM2."
     raise LessonsError("an unknown way of cutting text", where=where, remedy=remedy)
 
 
-def read_added_tokens(entries: Any, where: str) -> dict[str, int]:
+def _read_added_tokens(entries: list[dict]) -> dict[str, int]:
     """The ids of the added tokens, by their text."""
     tokens: dict[str, int] = {}
-    for place, entry in enumerate(entries if isinstance(entries, list) else [entries]):
-        at = f"{where}[{place}]"
-        if not isinstance(entry, dict) or not isinstance(entry.get("content"), str):
-            raise LessonsError("not a token with a content", where=at)
-        if not is_id(entry.get("id")):
-            raise LessonsError("id is not 0, 1, 2, …", where=at)
-        text, id = entry["content"], entry["id"]
+    for place, entry in enumerate(entries):
+        at = f"added_tokens[{place}]"
+        text, id = field(entry, "content", str, at), field(entry, "id", int, at)
         for name in ("single_word", "lstrip", "rstrip"):
             if entry.get(name, False) is not False:
                 raise LessonsError(f"{name} of {text[:40]!r} is not known", where=at)
@@ -197,22 +182,18 @@ def read_added_tokens(entries: Any, where: str) -> dict[str, int]:
     return tokens
 
 
-def read_vocab(entries: Any, special: dict[str, int], where: str) -> dict[int, bytes]:
+def _read_vocab(entries: dict[str, int], special: dict[str, int]) -> dict[int, bytes]:
     """The bytes of each token by id, special tokens included."""
-    if not isinstance(entries, dict) or not all(is_id(id) for id in entries.values()):
-        raise LessonsError("not an object with an id for each token", where=where)
     vocab: dict[int, bytes] = {}
-    for text, id in [*entries.items(), *special.items()]:
-        if special.get(text, id) != id:
-            raise LessonsError(f"{text[:40]!r} has two ids", where=where)
-        try:
-            token = text.encode("utf-8") if text in special else unspell(text, where)
-        except UnicodeEncodeError:  # JSON can spell half a character
-            raise LessonsError(f"{text[:40]!r} is not text", where=where) from None
+    for text, id in (entries | special).items():
+        if entries.get(text, id) != id:
+            raise LessonsError(f"{text[:40]!r} has two ids", where="vocab")
+        # JSON can spell half a character; the constructor refuses what is left of it.
+        token = text.encode("utf-8", "ignore") if text in special else unspell(text, "vocab")
         if vocab.setdefault(id, token) != token:
-            raise LessonsError(f"the id {id} of {text[:40]!r} is there twice", where=where)
+            raise LessonsError(f"the id {id} of {text[:40]!r} is there twice", where="vocab")
         if len(token) > LONGEST_TOKEN:
-            raise LessonsError(f"token {id} has over {LONGEST_TOKEN} bytes", where=where)
+            raise LessonsError(f"token {id} has over {LONGEST_TOKEN} bytes", where="vocab")
     return vocab
 
 

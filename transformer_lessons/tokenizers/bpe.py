@@ -42,7 +42,8 @@ class BPETokenizer:
     in the order of merges), and `special_tokens` are strings that stand for themselves; those not
     yet in `vocab` get the next ids. `pattern` names how text is cut into pre-tokens. Some published
     vocabularies lack the `missing_bytes`: a text that needs one raises `LessonsError`.
-    `normal_form="NFC"` first joins accents to their letters, as some models were trained.
+    `normal_form="NFC"` first joins accents to their letters, as some models were trained. `eos_ids`
+    are the ids with which, as the files of its model say, a text ends.
 
     >>> tokenizer = BPETokenizer.train("low lower lowest", vocab_size=258)
     >>> [tokenizer.vocab[token] for token in tokenizer.encode("lower")]
@@ -59,10 +60,12 @@ class BPETokenizer:
         pattern: str = "gpt4",
         missing_bytes: Iterable[int] = (),
         normal_form: str | None = None,
+        eos_ids: Iterable[int] = (),
     ) -> None:
         self.vocab, self.pattern = dict(vocab), pattern
         self.special_tokens = add_special_tokens(self.vocab, special_tokens)
         self.missing_bytes, self.normal_form = sorted(missing_bytes), normal_form
+        self.eos_ids = tuple(sorted(set(eos_ids)))
         special = set(self.special_tokens.values())
         self.ids = {token: id for id, token in self.vocab.items() if id not in special}
         self.merges = merges_of_ranks(self.ids) if merges is None else list(merges)
@@ -84,7 +87,7 @@ class BPETokenizer:
     def parts(self) -> BPEParts:
         """The arguments that make the same tokenizer."""
         special_tokens = list(self.special_tokens)
-        rest = self.pattern, self.missing_bytes, self.normal_form
+        rest = self.pattern, self.missing_bytes, self.normal_form, self.eos_ids
         return BPEParts(self.vocab, self.merges, special_tokens, *rest)
 
     def __reduce__(self) -> tuple:
@@ -183,7 +186,8 @@ class BPETokenizer:
     @classmethod
     def load(cls, path: Path | str) -> "BPETokenizer":
         """The tokenizer that `save` wrote; what doesn't fit in the file raises `LessonsError`."""
-        return cls(*read_bpe(Path(path)))
+        with errors_in(path):
+            return cls(*read_bpe(Path(path)))
 
     def to_tiktoken(self) -> tiktoken.Encoding:
         """The same tokenizer as a `tiktoken.Encoding`, which is faster and gives the same ids."""

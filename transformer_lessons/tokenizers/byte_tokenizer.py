@@ -38,7 +38,7 @@ class ByteTokenizer:
     'aé'
     """
 
-    n_vocab = 256
+    n_vocab, eos_ids = 256, ()
 
     @property
     def special_tokens(self) -> dict[str, int]:

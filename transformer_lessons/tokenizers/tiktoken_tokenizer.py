@@ -20,6 +20,8 @@ class TiktokenTokenizer:
     The name is `cl100k_base`, GPT-4's: 100,277 ids; or `gpt2`, GPT-2's: 50,257 ids.
     """
 
+    eos_ids = ()
+
     def __init__(self, name: str) -> None:
         self.name, self.encoding = name, published_encoding(name, PATTERNS)
 

@@ -8,14 +8,14 @@ under its name only when it is complete and on the disk.
 import json
 import os
 import shutil
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, is_dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import save_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from transformer_lessons.config import ModelConfig
 from transformer_lessons.errors import LessonsError
@@ -48,13 +48,15 @@ class Checkpoint:
 
 
 def save_checkpoint(
-    directory: Path | str, step: int, model: Decoder, training: dict[str, Any] | None = None
+    directory: Path | str, step: int, model: nn.Module, training: dict[str, Any] | None = None
 ) -> Path:
     """Write `directory/step-…` and return its path; it is complete and on the disk, or not there.
 
     It is written under another name, flushed, and renamed. What a killed run left behind is
-    removed. A failure (a full disk, a step that is there already) raises `LessonsError`, and what
-    was there stays as it was. Only one process may save to a folder.
+    removed, but no checkpoint is. A failure (a full disk, a step that is there already) raises
+    `LessonsError`, and what was there stays as it was. Only one process may save to a folder.
+
+    Any module whose `config` is a dataclass can be saved; `load_checkpoint` makes a `Decoder`.
     """
     directory = Path(directory)
     final, unfinished = directory / f"step-{step:08d}", directory / f"{UNFINISHED}{step:08d}"
@@ -68,18 +70,25 @@ def save_checkpoint(
         write_checkpoint(unfinished, step, model, training)
         os.replace(unfinished, final)
         sync_folder(directory)
-    except (OSError, SafetensorError) as error:
+    except LessonsError:
+        shutil.rmtree(unfinished, ignore_errors=True)
+        raise
+    except (OSError, SafetensorError, TypeError) as error:  # TypeError: what JSON can't hold
         shutil.rmtree(unfinished, ignore_errors=True)
         what = f"can't save the checkpoint: {error}"
-        remedy = "Free space or choose another folder."
+        remedy = "" if isinstance(error, TypeError) else "Free space or choose another folder."
         raise LessonsError(what, where=str(directory), remedy=remedy) from None
     return final
 
 
 def write_checkpoint(
-    folder: Path, step: int, model: Decoder, training: dict[str, Any] | None
+    folder: Path, step: int, model: nn.Module, training: dict[str, Any] | None
 ) -> None:
     """Write the files of a checkpoint; `checkpoint.json` vouches for the others, and for itself."""
+    config = getattr(model, "config", None)
+    if not is_dataclass(config) or isinstance(config, type):
+        remedy = "Give the model an attribute `config`, a dataclass that says how it is made."
+        raise LessonsError("this model has no config", where=type(model).__name__, remedy=remedy)
     tensors: dict[str, Tensor] = {}
     plain = flatten(training, "training", tensors)
     weights = {name: tensor.contiguous() for name, tensor in own_tensors(model).items()}
@@ -90,7 +99,7 @@ def write_checkpoint(
     for path in sorted(folder.iterdir()):
         sync_file(path)
         files[path.name] = {"bytes": path.stat().st_size, "sha256": sha256(path)}
-    about = {"format": FORMAT, "step": step, "model": model.config.to_dict()}
+    about = {"format": FORMAT, "step": step, "model": asdict(config)}
     about |= {"training": plain, "files": files}
     about["sha256"] = contents_sha256(about)
     path = folder / "checkpoint.json"

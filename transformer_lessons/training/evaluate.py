@@ -62,7 +62,7 @@ def evaluate(
     total, n_targets, n_bytes = 0.0, 0, 0
     with inference(model):
         for inputs, targets in batches:
-            real = targets[targets != IGNORE]
+            real = targets[targets != IGNORE].long()
             logits, targets = model(inputs.to(device)), targets.to(device)
             total += cross_entropy(logits, targets, reduction="sum").item()
             n_targets += len(real)

@@ -28,6 +28,7 @@ def cross_entropy(logits: Tensor, targets: Tensor, reduction: str = "mean") -> T
     >>> round(cross_entropy(torch.zeros(3, 256), targets, reduction="sum").item(), 4)
     11.0904
     """
+    targets = targets.long()  # a token file has smaller integers
     is_real = targets != IGNORE
     chosen = logits.gather(-1, targets.where(is_real, 0)[..., None]).squeeze(-1)
     if logits.element_size() < 4:
@@ -56,7 +57,7 @@ def linear_cross_entropy(
     >>> torch.testing.assert_close(in_chunks, whole)
     """
     rows = hidden_states.flatten(0, -2)
-    return LinearCrossEntropy.apply(rows, weight, bias, targets.flatten(), chunk_size)
+    return LinearCrossEntropy.apply(rows, weight, bias, targets.flatten().long(), chunk_size)
 
 
 class LinearCrossEntropy(torch.autograd.Function):

@@ -39,6 +39,7 @@ class StepReport:
     seconds: float
     validation: float | None = None  # nats per target of the held-out text, after the step
     is_best: bool = False  # the lowest validation so far
+    skipped: bool = False  # float16: the gradient was not finite, and nothing was changed
 
 
 class Stateful(Protocol):
@@ -139,7 +140,7 @@ class Trainer:
         grad_norm = self.update(loss, rate)
         self.n_steps += 1
         did = self.n_steps, loss, rate, grad_norm, n_targets, time.perf_counter() - start
-        return StepReport(*did, *self.validate())
+        return StepReport(*did, *self.validate(), skipped=not math.isfinite(grad_norm))
 
     def take(self, batches: Iterator[Batch]) -> Batch:
         """The next batch, on the model's device."""

@@ -56,7 +56,7 @@ class ChatTemplate:
 def load_chat_template(path: Path | str) -> ChatTemplate | None:
     """The chat template of a Hugging Face folder or a GGUF file; None if the model has none."""
     path = Path(path)
-    return _gguf_template(path) if path.suffix == ".gguf" else _folder_template(path)
+    return _gguf_template(path) if path.suffix.lower() == ".gguf" else _folder_template(path)
 
 
 def _folder_template(folder: Path) -> ChatTemplate | None:

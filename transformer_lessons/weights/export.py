@@ -8,7 +8,6 @@ The config is `ModelConfig.to_dict()`, the names are those of the state dict, an
 numbers of a tensor row by row. JSON suits small models only: a number takes about 11 bytes.
 """
 
-import json
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +17,7 @@ from torch import Tensor
 from transformer_lessons.errors import LessonsError
 from transformer_lessons.model.decoder import Decoder
 from transformer_lessons.model.state_dict import own_tensors
-from transformer_lessons.support.files import replace_file
+from transformer_lessons.support.files import write_json
 
 FORMAT = "transformer_lessons/1"
 
@@ -29,7 +28,7 @@ def export_json(model: Decoder, path: Path | str) -> None:
     Every number can be read back bit for bit. Weights that are not float32, or not finite, and a
     path that can't be written raise `LessonsError`.
 
-    >>> import tempfile
+    >>> import json, tempfile
     >>> from transformer_lessons.presets import preset
     >>> model = Decoder(preset("fluctlight"))
     >>> with tempfile.TemporaryDirectory() as folder:
@@ -43,7 +42,7 @@ def export_json(model: Decoder, path: Path | str) -> None:
         for name, tensor in own_tensors(model).items()
     }
     document = {"format": FORMAT, "config": model.config.to_dict(), "weights": weights}
-    replace_file(Path(path), json.dumps(document, allow_nan=False) + "\n")
+    write_json(Path(path), document)
 
 
 def _numbers(name: str, tensor: Tensor) -> list[float]:

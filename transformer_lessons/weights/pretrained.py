@@ -1,6 +1,8 @@
 """Pretrained models from the files they are published in. Lesson 20."""
 
 import re
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -8,6 +10,7 @@ import torch
 from torch import Tensor
 
 from transformer_lessons.config import ModelConfig
+from transformer_lessons.device import best_device
 from transformer_lessons.errors import LessonsError
 from transformer_lessons.model.decoder import Decoder
 from transformer_lessons.model.rope import rope_frequencies
@@ -15,21 +18,20 @@ from transformer_lessons.support.bpe_files import errors_in
 from transformer_lessons.support.gguf_config import ROPE_FACTORS, gguf_config, rope_factors
 from transformer_lessons.support.gguf_file import GGUFFile, read_gguf
 from transformer_lessons.support.gguf_tokenizer import read_gguf_tokenizer
-from transformer_lessons.support.huggingface_config import read_config
+from transformer_lessons.support.huggingface_config import read_config, read_eos_ids
 from transformer_lessons.support.safetensors_files import (
     StoredTensor,
     file_in_folder,
     find_tensors,
     read_tensor,
 )
-from transformer_lessons.support.tokenizer_json import find_huggingface
+from transformer_lessons.support.tokenizer_json import find_huggingface, read_huggingface
 from transformer_lessons.tokenizers.bpe import BPETokenizer
 from transformer_lessons.weights.assemble import assemble
 from transformer_lessons.weights.gguf_blocks import gguf_tensor
 from transformer_lessons.weights.name_maps import LLAMA, gguf_names, gpt2_names, map_names
 
 HEAD = "lm_head.weight"
-EMBEDDINGS = ("model.embed_tokens.weight", "transformer.wte.weight", "wte.weight")
 # Tensors that hold no weights: GPT-2's causal masks, and the speeds of RoPE, which are computed.
 NO_WEIGHTS = re.compile(
     r"(transformer\.)?h\.\d+\.attn\.(masked_)?bias|model\.layers\.\d+\.self_attn\.rotary_emb\.inv_freq"
@@ -37,7 +39,7 @@ NO_WEIGHTS = re.compile(
 
 
 def load_pretrained(
-    path: Path | str, dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu"
+    path: Path | str, dtype: torch.dtype | str = torch.float32, device: torch.device | str = "cpu"
 ) -> tuple[Decoder, BPETokenizer | None]:
     """A published model in the book's own `Decoder`, and its tokenizer.
 
@@ -48,13 +50,36 @@ def load_pretrained(
     An architecture, a feature or a tensor that the decoder doesn't have, and a file that is damaged
     or leads out of its folder, raise `LessonsError` and are named. Nothing in the files is run.
     """
-    path = Path(path)
-    if path.suffix == ".gguf":
+    path, dtype, device = Path(path), _as_dtype(dtype), _as_device(device)
+    if path.suffix.lower() == ".gguf":
         return load_gguf(path, dtype, device)
     if not path.is_dir():
         remedy = "Give a folder with config.json and model.safetensors, or a .gguf file."
+        if not path.exists():
+            remedy += " Nothing is downloaded here. Models of Hugging Face's hub come into a folder"
+            remedy += " by `hf download NAME --local-dir FOLDER`, SmolLM2 by"
+            remedy += " `python -m transformer_lessons download smollm2-135m`."
         raise LessonsError("not a folder, nor a .gguf file", where=str(path), remedy=remedy)
     return load_huggingface(path, dtype, device)
+
+
+def _as_dtype(dtype: torch.dtype | str) -> torch.dtype:
+    """The dtype that a string like "float16" names; others than floats raise `LessonsError`."""
+    found = getattr(torch, dtype.removeprefix("torch."), None) if isinstance(dtype, str) else dtype
+    if not isinstance(found, torch.dtype) or not found.is_floating_point or found.itemsize < 2:
+        remedy = "Use torch.float32, torch.bfloat16, torch.float16 or torch.float64."
+        raise LessonsError(f"{dtype!r} is no dtype for weights", where="dtype", remedy=remedy)
+    return found
+
+
+def _as_device(device: torch.device | str) -> torch.device:
+    """The device that is named; one that isn't here raises `LessonsError`."""
+    try:
+        return torch.empty(0, device=device).device
+    except (RuntimeError, AssertionError, TypeError) as error:  # torch has one for each kind
+        what = f"can't use {str(device)!r}: {str(error).splitlines()[0]}"
+        remedy = f"Use {str(best_device())!r}, the fastest that is here."
+        raise LessonsError(what, where="device", remedy=remedy) from None
 
 
 def load_gguf(
@@ -92,42 +117,73 @@ def load_huggingface(
     """The model in a Hugging Face folder, in `dtype` on `device`, and its tokenizer, or None."""
     folder = Path(folder)
     family, config = read_config(folder)
-    tokenizer = _folder_tokenizer(folder)  # first: it takes a second, the weights a minute
+    # First: it takes a second, the weights a minute.
+    tokenizer = _folder_tokenizer(folder, read_eos_ids(folder, config.vocab_size))
     if tokenizer is not None and tokenizer.n_vocab > config.vocab_size:
         what = f"the tokenizer has ids up to {tokenizer.n_vocab - 1}"
         remedy = f"The model knows {config.vocab_size:,} tokens. Do the files belong together?"
         raise LessonsError(what, where=str(folder), remedy=remedy)
     stored = find_tensors(folder)
     tensors = {name: place for name, place in stored.items() if not NO_WEIGHTS.fullmatch(name)}
-    if config.tie_embeddings and HEAD in tensors:
-        _check_tied(tensors)
-        del tensors[HEAD]
+    _check_prefixes(tensors, str(folder))
+    prefix = "" if any(name.startswith("h.0.") for name in tensors) else "transformer."
     names = partial(map_names, modules=LLAMA)
     if family == "gpt2":
-        names = partial(gpt2_names, prefix="" if "wte.weight" in tensors else "transformer.")
+        names = partial(gpt2_names, prefix=prefix)
+    embedding = names(replace(config, n_layers=1))["embedding.weight"][0].name
+    _join_head(tensors, config.tie_embeddings, embedding, str(folder))
 
     def read(name: str) -> Tensor:
-        return read_tensor(tensors[name].path, name, dtype)
+        return read_tensor(tensors[name].path, tensors[name].name, dtype)
 
     shapes = {name: place.shape for name, place in tensors.items()}
     return assemble(config, names, shapes, read, dtype, device, where=str(folder)), tokenizer
 
 
-def _folder_tokenizer(folder: Path) -> BPETokenizer | None:
+def _folder_tokenizer(folder: Path, eos_ids: Sequence[int] = ()) -> BPETokenizer | None:
     """The tokenizer of a folder: None if there is no file, `LessonsError` for an unknown kind."""
     if (found := find_huggingface(folder)) is None:
         return None
-    return BPETokenizer.from_huggingface(file_in_folder(folder, found.name))
+    path = file_in_folder(folder, found.name)
+    with errors_in(path):
+        return BPETokenizer(*read_huggingface(path)._replace(eos_ids=eos_ids))
 
 
-def _check_tied(tensors: dict[str, StoredTensor]) -> None:
-    """Raise `LessonsError` unless a head that is stored all the same is the embedding."""
-    both = [(tensors[name], name) for name in (HEAD, *EMBEDDINGS) if name in tensors]
-    is_one = len(both) == 2 and both[0][0].shape == both[1][0].shape
-    if not is_one or not torch.equal(*(read_tensor(place.path, name) for place, name in both)):
-        what = f"tie_word_embeddings is true, but {HEAD!r} is not the embedding"
-        remedy = "Set it to false in config.json, if the model was trained so."
-        raise LessonsError(what, where=str(tensors[HEAD].path), remedy=remedy)
+def _check_prefixes(tensors: Mapping[str, StoredTensor], where: str) -> None:
+    """Raise `LessonsError` for names that begin as those of a model inside of a wrapper."""
+    for prefix, maker in {
+        "_orig_mod.": "torch.compile",
+        "module.": "DistributedDataParallel",
+    }.items():
+        if any(name.startswith(prefix) for name in tensors):
+            what = f"the tensors' names begin with {prefix!r}: what {maker} returned was saved"
+            remedy = f"Save the model inside of it, model.{prefix.removesuffix('.')}."
+            raise LessonsError(what, where=where, remedy=remedy)
+
+
+def _join_head(tensors: dict[str, StoredTensor], is_tied: bool, embedding: str, where: str) -> None:
+    """Leave one of head and embedding in `tensors` if they are tied; both must be there if not.
+
+    Of tied ones, files keep the embedding, the head (so `safetensors.torch.save_model`), or both.
+    """
+    if not is_tied:
+        if HEAD not in tensors:
+            what = f"{HEAD!r} is missing, and tie_word_embeddings is false"
+            remedy = "Set it to true in config.json, if the head is the embedding. A model without"
+            raise LessonsError(what, where=where, remedy=f"{remedy} any head can't write.")
+        return
+    both = [tensors[name] for name in (HEAD, embedding) if name in tensors]
+    if len(both) == 2:
+        head, other = both
+        if head.shape != other.shape or not torch.equal(
+            read_tensor(head.path, head.name), read_tensor(other.path, other.name)
+        ):
+            what = f"tie_word_embeddings is true, but {HEAD!r} is not the embedding"
+            remedy = "Set it to false in config.json, if the model was trained so."
+            raise LessonsError(what, where=str(head.path), remedy=remedy)
+    if both:
+        tensors[embedding] = both[-1]
+    tensors.pop(HEAD, None)
 
 
 def _check_factors(config: ModelConfig, factors: Tensor, path: str) -> None:

@@ -1,6 +1,5 @@
 """A model of the book as a Hugging Face folder, which `transformers` opens. Lesson 20."""
 
-import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,7 @@ from transformer_lessons.config import ModelConfig
 from transformer_lessons.errors import LessonsError
 from transformer_lessons.model.decoder import Decoder
 from transformer_lessons.model.state_dict import own_tensors
-from transformer_lessons.support.files import new_folder
+from transformer_lessons.support.files import new_folder, write_json
 from transformer_lessons.support.huggingface_config import (
     GPT2_WORDS,
     LLAMA_WORDS,
@@ -54,22 +53,20 @@ def save_pretrained(model: Decoder, tokenizer: Tokenizer | None, folder: Path | 
         raise LessonsError(what, where="tokenizer", remedy=remedy)
     tensors = huggingface_tensors(model, family)
     document["dtype"] = str(tensors[next(iter(tensors))].dtype).removeprefix("torch.")
+    eos_ids = [] if tokenizer is None else list(tokenizer.eos_ids)
+    document["eos_token_id"] = eos_ids[0] if len(eos_ids) == 1 else eos_ids or None
     with new_folder(Path(folder)) as unfinished:
         if tokenizer is not None:
             _as_bpe(tokenizer).to_huggingface(unfinished / "tokenizer.json")
             facts: dict[str, Any] = {"tokenizer_class": "PreTrainedTokenizerFast"}
             facts["model_max_length"] = model.config.context_length
             facts["clean_up_tokenization_spaces"] = False  # decode gives what was encoded
-            _write_json(unfinished / "tokenizer_config.json", facts)
+            write_json(unfinished / "tokenizer_config.json", facts, indent=2)
         try:
             save_file(tensors, unfinished / "model.safetensors", metadata={"format": "pt"})
         except SafetensorError as error:
             raise LessonsError(f"can't write the tensors: {error}", where=str(folder)) from None
-        _write_json(unfinished / "config.json", document)
-
-
-def _write_json(path: Path, document: dict[str, Any]) -> None:
-    path.write_text(json.dumps(document, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        write_json(unfinished / "config.json", document, indent=2)
 
 
 def config_to_huggingface(config: ModelConfig, family: str) -> dict[str, Any]:

@@ -5,20 +5,7 @@
 (function () {
   "use strict";
 
-  const { element } = window.TransformerLessons;
-
-  /* How a byte is written: its character if it has one, else its number (as in plotting.py). */
-  function byte_label(byte) {
-    if (byte === 32) return "␣";
-    return byte > 32 && byte < 127 ? String.fromCharCode(byte) : String(byte);
-  }
-
-  /* How a byte is read out: a screen reader would pass over "␣". */
-  function byte_name(byte) {
-    if (byte === 32) return "space";
-    if (byte === 10) return "line break";
-    return byte > 32 && byte < 127 ? String.fromCharCode(byte) : `byte ${byte}`;
-  }
+  const { element, byte_label, byte_name } = window.TransformerLessons;
 
   class AttentionGrid {
     constructor(title, id) {
@@ -120,5 +107,5 @@
     }
   }
 
-  Object.assign(window.TransformerLessons, { AttentionGrid, byte_label, byte_name });
+  Object.assign(window.TransformerLessons, { AttentionGrid });
 })();

@@ -113,6 +113,19 @@
 
   const grouped = (number) => number.toLocaleString("en");
 
+  /* How a byte is written: its character if it has one, else its number (as in plotting.py). */
+  function byte_label(byte) {
+    if (byte === 32) return "␣";
+    return byte > 32 && byte < 127 ? String.fromCharCode(byte) : String(byte);
+  }
+
+  /* How a byte is read out: a screen reader would pass over "␣". */
+  function byte_name(byte) {
+    if (byte === 32) return "space";
+    if (byte === 10) return "line break";
+    return byte > 32 && byte < 127 ? String.fromCharCode(byte) : `byte ${byte}`;
+  }
+
   /* Start a widget in every element that asks for it by name. The static picture before it gives
      way, except in print. */
   function mount(name, start) {
@@ -132,6 +145,6 @@
 
   Object.assign((window.TransformerLessons ??= {}), {
     element, svg_element, button, written, grouped, checked_number, slider,
-    value_slider, show_value, Dial, mount,
+    value_slider, show_value, Dial, byte_label, byte_name, mount,
   });
 })();

@@ -8,21 +8,23 @@
 
   /* A straight climb, then half a cosine that ends at `min_lr` in the last step. */
   function cosine_schedule(step, max_lr, min_lr, warmup_steps, total_steps) {
-    if (step < warmup_steps) return (max_lr * (step + 1)) / warmup_steps;
-    const progress = (step - warmup_steps) / Math.max(total_steps - 1 - warmup_steps, 1);
+    if (step < warmup_steps) return (max_lr * (step + 1)) / (warmup_steps + 1);
+    const n_falling = Math.max(total_steps - 1 - warmup_steps, 1);
+    const progress = Math.min((step - warmup_steps) / n_falling, 1);
     return min_lr + ((max_lr - min_lr) * (1 + Math.cos(Math.PI * progress))) / 2;
   }
 
   /* A straight climb, and `max_lr` from then on. */
   function constant_schedule(step, max_lr, min_lr, warmup_steps, total_steps) {
-    return max_lr * Math.min((step + 1) / Math.max(warmup_steps, 1), 1);
+    return max_lr * Math.min((step + 1) / (warmup_steps + 1), 1);
   }
 
   /* Warm-up, stable, decay: a straight climb, `max_lr`, and a fall in the last fifth. */
   function wsd_schedule(step, max_lr, min_lr, warmup_steps, total_steps) {
-    if (step < warmup_steps) return (max_lr * (step + 1)) / warmup_steps;
+    if (step < warmup_steps) return (max_lr * (step + 1)) / (warmup_steps + 1);
     const n_falling = Math.max(Math.round(total_steps / 5), 1);
-    const progress = Math.max((step - (total_steps - 1 - n_falling)) / n_falling, 0);
+    const fallen = (step - (total_steps - 1 - n_falling)) / n_falling;
+    const progress = Math.min(Math.max(fallen, 0), 1);
     return min_lr + (max_lr - min_lr) * (1 - Math.sqrt(progress));
   }
 

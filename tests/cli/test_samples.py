@@ -1,0 +1,54 @@
+"""What a model writes while it is trained: samples for display, which never end a run."""
+
+from io import StringIO
+from types import SimpleNamespace
+
+import torch
+from rich.console import Console
+from transformer_lessons.cli.training_run import fit
+
+from transformer_lessons.cli import training_run
+from transformer_lessons.config import ModelConfig
+from transformer_lessons.data.batches import random_windows
+from transformer_lessons.errors import LessonsError
+from transformer_lessons.model.decoder import Decoder
+from transformer_lessons.tokenizers.bpe import BPETokenizer
+from transformer_lessons.training.config import TrainConfig
+from transformer_lessons.training.trainer import Trainer
+
+
+def run(tmp_path, change):
+    """A run of 3 steps; the model has 64 ids more than its tokenizer, and `change` spoils it."""
+    torch.manual_seed(0)
+    model = Decoder(ModelConfig(320, 8, d_model=8, n_layers=1, n_heads=2, d_ff=8))
+    with torch.no_grad():
+        change(model)
+    config = TrainConfig(steps=3)
+    source = SimpleNamespace(
+        tokenizer=BPETokenizer.train("", 256), prompt=[97], unigram_loss=None, state=None
+    )
+    (tmp_path / "log.jsonl").write_text("")
+    options = SimpleNamespace(model=model.config, training=config, out=tmp_path)
+    trainer = Trainer(model, config, random_windows(torch.arange(200), 8, 2))
+    fit(trainer, source, options, Console(file=StringIO()))
+    return trainer
+
+
+def test_ids_without_a_token_do_not_end_a_run(tmp_path, capsys):
+    def like_the_unknown(model):
+        model.head.bias[256:] = 10.0
+
+    assert run(tmp_path, like_the_unknown).n_steps == 3
+    said = capsys.readouterr().out
+    assert said.count("a -> ") == 3
+    assert "no sample" not in said
+
+
+def test_a_sample_that_fails_is_told_and_the_run_goes_on(tmp_path, capsys, monkeypatch):
+    def broken(*arguments, **named):
+        raise LessonsError("the scores are not all finite")
+        yield
+
+    monkeypatch.setattr(training_run, "stream", broken)
+    assert run(tmp_path, lambda model: None).n_steps == 3
+    assert capsys.readouterr().out.count("no sample: the scores are not all finite") == 3
