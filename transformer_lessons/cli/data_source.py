@@ -104,19 +104,17 @@ def open_source(
 
 def _check_options(options: DataOptions) -> None:
     """Raise `LessonsError` for options that don't go together, before anything is read."""
-    is_stream = options.fineweb or options.from_parquet is not None
-    given = options.pairs is not None, options.text is not None, options.corpus, is_stream
-    if sum(given) != 1:
+    is_stream, is_pairs = options.fineweb or bool(options.from_parquet), bool(options.pairs)
+    if is_pairs + (options.text is not None) + options.corpus + is_stream != 1:
         what = "give one of --pairs FILE, --text FILE or FOLDER, --corpus, --fineweb"
         raise LessonsError(f"{what} and --from-parquet FILE")
-    if options.seed_pairs is not None and options.pairs is None:
-        raise LessonsError("--seed-pairs goes in front of --pairs FILE, which is not given")
-    wrong = {"--held-out": options.held_out, "--separator": options.separator}
-    wrong |= {"--tokenizer": options.tokenizer} if options.pairs else {}
-    for name, value in wrong.items():
-        if (options.pairs or is_stream) and value not in (None, "bytes"):
-            what = "a stream" if is_stream else "--pairs FILE, whose tokens are bytes"
-            raise LessonsError(f"{name} doesn't go with {what}")
+    wrong = {"--seed-pairs": None if is_pairs else options.seed_pairs}
+    if is_stream or is_pairs:
+        wrong |= {"--held-out": options.held_out, "--separator": options.separator}
+    if is_pairs and options.tokenizer != "bytes":
+        wrong["--tokenizer"] = options.tokenizer
+    for name in (name for name, value in wrong.items() if value is not None):
+        raise LessonsError(f"{name} doesn't go with {'a stream' if is_stream else 'this source'}")
 
 
 def sequence_length(model: ModelConfig, training: TrainConfig) -> int:
@@ -124,8 +122,7 @@ def sequence_length(model: ModelConfig, training: TrainConfig) -> int:
     length = training.sequence_length or model.context_length
     if length > model.context_length:
         what = f"sequence_length = {length} is above the model's context, {model.context_length}"
-        remedy = "Lower it, or raise --model.context-length."
-        raise LessonsError(what, where="TrainConfig.sequence_length", remedy=remedy)
+        raise LessonsError(what, where="--training.sequence-length", remedy="Lower it.")
     return length
 
 

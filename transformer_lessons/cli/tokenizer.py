@@ -1,6 +1,6 @@
 """`tokenizer`: learn a vocabulary, and turn text into token files."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -66,10 +66,8 @@ class Encode:
 
 def run(arguments: Sequence[str]) -> int:
     """Train or encode; returns the exit code."""
-    actions: dict[type, Callable] = {Train: train, Encode: encode}
-    kinds = {kind.__name__.lower(): kind for kind in actions}
-    options: Any = cli.parse(kinds, arguments, "tokenizer")
-    actions[type(options)](options, cli.PlainConsole())
+    options: Any = cli.parse({"train": Train, "encode": Encode}, arguments, "tokenizer")
+    (train if isinstance(options, Train) else encode)(options, cli.PlainConsole())
     return 0
 
 
@@ -92,22 +90,18 @@ def train(options: Train, console: cli.PlainConsole) -> None:
 def encode(options: Encode, console: cli.PlainConsole) -> None:
     """Write the token file, unless it is there."""
     tokenizer, source = load_tokenizer(options.tokenizer), options.text
-    out = options.out or source.with_suffix(".npy")
-    if facts := token_facts(out):
-        made_of = fingerprint(tokenizer), sha256(source), options.separator or ""
-        if made_of == tuple(facts[name] for name in MADE_OF):
-            console.print_rows("token file", facts)
-            console.print(f"There already, of the same text and tokenizer: {out}", soft_wrap=True)
-            return
-    check_start(out)
-    with progress_line(console) as show, told_warnings(show):
-
-        def report(n_bytes: int, n_tokens: int) -> None:
-            show(f"{n_bytes / 1e6:.1f} MB encoded, {n_tokens:,} tokens")
-
-        tokenize_corpus(source, tokenizer, out, options.separator, report)
-    console.print_rows("token file", token_facts(out) or {})
-    console.print(f"Saved: {out}", soft_wrap=True)
+    out, separator = options.out or source.with_suffix(".npy"), options.separator
+    facts, done = token_facts(out) or {}, "There already, of the same text and tokenizer"
+    made_of = [fingerprint(tokenizer), sha256(source), separator or ""] if facts else []
+    if not facts or made_of != [facts[name] for name in MADE_OF]:
+        check_start(out)
+        with progress_line(console) as show, told_warnings(show):
+            tokenize_corpus(
+                source, tokenizer, out, separator, lambda n, _: show(f"{n / 1e6:.1f} MB encoded")
+            )
+        facts, done = token_facts(out) or {}, "Saved"
+    console.print_rows("token file", facts)
+    console.print(f"{done}: {out}", soft_wrap=True)
 
 
 def token_facts(path: Path) -> dict[str, str] | None:

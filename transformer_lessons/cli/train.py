@@ -84,13 +84,11 @@ def with_config(default: Train, file: str) -> Train:
     for key, value in values.items():
         if not isinstance(value, dict):
             raise LessonsError(f'"{key}" is not a JSON object', where=file)
-    model, training, data = (parts[key] | values.get(key, {}) for key in parts)
-    return replace(
-        default,
-        model=ModelConfig.from_dict(model, where=file),
-        training=TrainConfig.from_dict(training, where=file),
-        data=config_from_dict(DataOptions, data.get("source", {}), file),
-    )
+        parts[key] |= value
+    model = ModelConfig.from_dict(parts["model"], where=file)
+    training = TrainConfig.from_dict(parts["training"], where=file)
+    data = config_from_dict(DataOptions, parts["data"].get("source", {}), file)
+    return replace(default, model=model, training=training, data=data)
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -125,19 +123,17 @@ def run(arguments: Sequence[str]) -> int:
         signals = fit(trainer, source, options, console)
         path = run_folder.save_run(options.out, trainer)
         save_curve(options.out / "loss.svg", run_folder.read_log(options.out))
-    where = shlex.quote(str(options.out))
+    where, again = shlex.quote(str(options.out)), "python -m transformer_lessons"
     if signals:
         console.print(f"Stopped after {trainer.n_steps} steps. Saved: {path}", soft_wrap=True)
-        command = f"python -m transformer_lessons train --resume --out {where}"
-        console.print(f"Go on: {command}", soft_wrap=True)
+        console.print(f"Go on: {again} train --resume --out {where}", soft_wrap=True)
         return 128 + signals[0]
     rows = summary(trainer, source, options.out)
     replace_file(options.out / "summary.json", json.dumps(rows, indent=2) + "\n")
     console.print_rows("after training", rows)
     console.print(f"Saved: {path}, and the curve of the loss: loss.svg", soft_wrap=True)
     prompt = shlex.quote(visible(source.tokenizer.decode_bytes(source.prompt)))
-    command = f"python -m transformer_lessons generate {where} --prompt {prompt}"
-    console.print(f"Let it write: {command}", soft_wrap=True)
+    console.print(f"Let it write: {again} generate {where} --prompt {prompt}", soft_wrap=True)
     return 0
 
 
