@@ -95,6 +95,16 @@ def test_the_pages_name_the_same_commands_as_the_readme():
         assert command in readme_commands()
 
 
+def test_the_page_on_the_four_systems_shows_commands_of_the_readme():  # SPEC G18
+    page = (ROOT / "book" / "four_systems.md").read_text(encoding="utf-8")
+    shown = re.findall(r"^python -m transformer_lessons (.*)$", page, flags=re.MULTILINE)
+    assert len(shown) == 4
+    assert {f"{OURS}{command}" for command in shown} <= set(readme_commands())
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    for parameters in re.findall(r"^\| parameters \| (.*) \|$", page, flags=re.MULTILINE):
+        assert f"| {parameters} |" in readme  # both were written from the same runs
+
+
 PAGES = [ROOT / "README.md", *sorted((ROOT / "book").glob("*.md"))]
 
 

@@ -12,8 +12,11 @@ from pathlib import Path
 
 from notebook_files import ROOT
 
+from transformer_lessons.cli.evaluate import evaluate_on
+from transformer_lessons.cli.models import load
 from transformer_lessons.support.files import read_json, replace_file
 
+TEXT = ROOT / "LICENSE"  # which none of them has seen: a text to compare all by
 PAGE, README = ROOT / "book" / "four_systems.md", ROOT / "README.md"
 BEGIN = "<!-- four systems: begin, written by tools/four_systems.py -->\n"
 END = "<!-- four systems: end -->"
@@ -27,7 +30,7 @@ class System:
     title: str
     about: str
     command: str
-    lessons: str
+    lessons: tuple[int, ...]
 
 
 SYSTEMS = (
@@ -37,7 +40,7 @@ SYSTEMS = (
         "Bytes, four numbers per token, two heads of width two, two layers. It learns pairs: what "
         "is given, and what should follow.",
         "train --preset fluctlight --pairs runs/pairs.tsv --out runs/fluctlight",
-        "1, 2 and 6",
+        (1, 2, 6),
     ),
     System(
         "gpt",
@@ -45,7 +48,7 @@ SYSTEMS = (
         "Learned positions, LayerNorm before each layer, GELU, a tied head, and the 100,277 tokens "
         "of `cl100k_base`, trained on windows of 128 tokens although it can see 5,000.",
         "train --preset gpt --corpus --out runs/gpt",
-        "5, 9, 10 and 12 to 14",
+        (5, 9, 10, 12, 13),
     ),
     System(
         "llama",
@@ -53,7 +56,7 @@ SYSTEMS = (
         "Rotary positions, heads that share keys and values, RMSNorm, SwiGLU, and byte-pair "
         "encoding that is learned from the training text first.",
         "train --preset llama --corpus --out runs/llama",
-        "3, 6, 8 and 9",
+        (3, 6, 8, 9),
     ),
     System(
         "secure",
@@ -62,17 +65,28 @@ SYSTEMS = (
         "that was dropped; then a small model is trained on it. No file that is read can run code.",
         "train --preset python-small --text runs/data/train.jsonl "
         "--held-out runs/data/validation.jsonl --out runs/secure",
-        "2, 4, 13 and 14",
+        (2, 4, 13, 14),
     ),
 )
 INTRO = """# Four systems
 
 Four kinds of language models, each trained by one command of this package. All four are the same
-class, `Decoder`, with other choices. What is shown was written by `tools/four_systems.py` from the
-folders of runs that were made far shorter than the presets ask for, to fit into a few minutes of a
-busy machine: the losses say how such a run begins, and not what the systems can do in the end.
+class, `Decoder`, with other choices in its configuration.
+
+The runs below are far shorter than the presets ask for: they took a few minutes each on two cores
+that other work was using at the same time. They show how training begins, and not what a system
+can do in the end. The loss per token depends on the tokenizer; bits per byte does not, and so
+compares the last three. The tables and samples were written by `tools/four_systems.py` from the
+folders of the runs.
 
 """
+
+
+def links(lessons: tuple[int, ...]) -> str:
+    """Links to lessons, by their numbers."""
+    paths = [next((ROOT / "notebooks").glob(f"{number:02}_*.ipynb")) for number in lessons]
+    made = [f"[{n}](../notebooks/{path.name})" for n, path in zip(lessons, paths, strict=True)]
+    return f"{', '.join(made[:-1])} and {made[-1]}"
 
 
 def section(system: System, runs: Path) -> str:
@@ -89,10 +103,16 @@ def section(system: System, runs: Path) -> str:
         "data": config["data"]["name"],
     }
     rows |= {name: text for name, text in found.items() if name != "it writes"}
+    if "held-out loss" in found:  # pairs of bytes have nothing to do with a text
+        loaded = load(folder)
+        result = evaluate_on(
+            loaded.model, loaded.tokenizer, [TEXT.read_text()], loaded.trained_length
+        )
+        rows["on the licence of this book"] = f"{result.bits_per_byte:.3f} bits per byte"
     table = "".join(f"| {name} | {text} |\n" for name, text in rows.items())
     written = found["it writes"].replace("```", "'''")
     return (
-        f"## {system.title}\n\n{system.about} Lessons {system.lessons} explain it.\n\n"
+        f"## {system.title}\n\n{system.about} Lessons {links(system.lessons)} explain it.\n\n"
         f"```text\npython -m transformer_lessons {system.command}\n```\n\n"
         f"| | |\n|---|---|\n{table}\nIt writes, after the arrow:\n\n```text\n{written}\n```\n\n"
     )
