@@ -16,7 +16,7 @@ from transformer_lessons.cli.evaluate import evaluate_on
 from transformer_lessons.cli.models import load
 from transformer_lessons.support.files import read_json, replace_file
 
-TEXT = ROOT / "LICENSE"  # which none of them has seen: a text to compare all by
+TEXT = ROOT / "CONTRIBUTING.md"  # which none of them has seen: a text to compare all by
 PAGE, README = ROOT / "book" / "four_systems.md", ROOT / "README.md"
 BEGIN = "<!-- four systems: begin, written by tools/four_systems.py -->\n"
 END = "<!-- four systems: end -->"
@@ -76,7 +76,7 @@ class, `Decoder`, with other choices in its configuration.
 The runs below are far shorter than the presets ask for: they took a few minutes each on two cores
 that other work was using at the same time. They show how training begins, and not what a system
 can do in the end. The loss per token depends on the tokenizer; bits per byte does not, and so
-compares the last three. The tables and samples were written by `tools/four_systems.py` from the
+compares the last three. The tables and samples were written from the
 folders of the runs.
 
 """
@@ -108,7 +108,7 @@ def section(system: System, runs: Path) -> str:
         result = evaluate_on(
             loaded.model, loaded.tokenizer, [TEXT.read_text()], loaded.trained_length
         )
-        rows["on the licence of this book"] = f"{result.bits_per_byte:.3f} bits per byte"
+        rows["on CONTRIBUTING.md"] = f"{result.bits_per_byte:.3f} bits per byte"
     table = "".join(f"| {name} | {text} |\n" for name, text in rows.items())
     written = found["it writes"].replace("```", "'''")
     return (

@@ -220,7 +220,11 @@ BAD_INPUT = {
     "an unknown preset": (("--prompt", "a", "--preset", "wild"), b"", "no preset 'wild'. Known"),
     "an unknown model": (("--prompt", "a", "--model", "gpt9"), b"", "no model 'gpt9' (--model)"),
     "two models": (("x", "--prompt", "a", "--model", "y"), b"", "either a checkpoint or --model"),
-    "no samples": (("--prompt", "a", "--n-samples", "0"), b"", "n_samples = 0 is below 1"),
+    "no samples": (
+        ("--prompt", "a", "--n-samples", "0"),
+        b"",
+        "n_samples = 0 is not an integer of at least 1 (--n-samples)",
+    ),
     "fewer than no tokens": (("--prompt", "a", "--max-new-tokens", "-1"), b"", "is not from 0"),
     "an empty stop string": (("--prompt", "a", "--stop", ""), b"", "stop string is empty (--stop)"),
     "bars of many": (("--prompts-file", "p", "--probabilities"), b"", "one text at a time"),
