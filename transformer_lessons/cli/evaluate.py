@@ -53,20 +53,17 @@ def run(arguments: Sequence[str]) -> int:
     from transformer_lessons.cli.models import load
     from transformer_lessons.cli.run_folder import best_checkpoint
 
-    documents = [document.text for document in read_source(options.text)]
-    if options.corpus:
-        splits = split_documents(read_source(None))
-        documents = [text for split, text in splits if split == "validation"]
     table = Table("model", "parameters", "loss", "perplexity", "bits per byte", box=None)
     with progress_line(console) as show:
+        source = read_source(options.text, show)
+        splits = split_documents(source) if options.corpus else ()
+        documents = [text for split, text in splits if split == "validation"]
+        documents += [document.text for document in source]
         for path in options.checkpoints:
             show(f"evaluating {path}")
             loaded = load(best_checkpoint(path) if options.best else path)
-            model, length = (
-                loaded.model.to(cli.choose_device(options.device)),
-                loaded.trained_length,
-            )
-            result = evaluate_on(model, loaded.tokenizer, documents, length)
+            model = loaded.model.to(cli.choose_device(options.device))
+            result = evaluate_on(model, loaded.tokenizer, documents, loaded.trained_length)
             row = loaded.name, f"{loaded.n_parameters:,}", f"{result.loss:.4f}"
             table.add_row(*row, f"{result.perplexity:.2f}", f"{result.bits_per_byte:.4f}")
     console.print(table)
