@@ -13,10 +13,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from transformer_lessons.cli.documents import DOCUMENTATION, Report, encode_source, silent
+from transformer_lessons.cli.documents import (
+    DOCUMENTATION,
+    DataOptions,
+    Report,
+    encode_source,
+    silent,
+)
 from transformer_lessons.cli.fineweb import ReadAhead, open_shards, shard_folder
 from transformer_lessons.cli.run_folder import check_tokenizer
-from transformer_lessons.config import ModelConfig, Positive, check_fields
+from transformer_lessons.config import ModelConfig
 from transformer_lessons.data.batches import CountedBatches, _check_long_enough
 from transformer_lessons.data.packing import TokenWindows
 from transformer_lessons.data.pairs import pair_batches, read_pairs
@@ -33,39 +39,6 @@ from transformer_lessons.training.trainer import Batch, Stateful
 PUBLISHED = {256: "bytes", 50_257: "gpt2", 100_277: "cl100k_base"}  # by size of vocabulary
 JUDGED = 32_768  # tokens that were held out on the way: so many are judged by, at most
 COUNTED = 10_000_000  # tokens that tell how often each occurs
-
-
-@dataclass(frozen=True)
-class DataOptions:
-    """Where the data is; exactly one of pairs, text, corpus and a stream is given."""
-
-    pairs: str | None = None
-    """Train on pairs: a file with base64(input) TAB base64(output) on each line."""
-    seed_pairs: str | None = None
-    """More pairs, put before those of --pairs."""
-    text: str | None = None
-    """Train on documents: a .txt, .md, .py, .jsonl or .parquet file, a folder of them, or a token
-    file (.npy) that `tokenizer encode` wrote."""
-    corpus: bool = False
-    """Train on the documentation that comes with Python."""
-    fineweb: bool = False
-    """Train on FineWeb's sample of ten billion tokens, streamed from afar."""
-    from_parquet: str | None = None
-    """Stream a parquet file with FineWeb's columns, or a folder of them, in place of FineWeb."""
-    separator: str | None = None
-    """What ends a document inside of a text, such as <|endoftext|>."""
-    held_out: str | None = None
-    """Judge by another source like --text; without it, a tenth of the documents is held out."""
-    tokenizer: str | None = None
-    """bytes, gpt2, cl100k_base, a tokenizer's file or folder, or bpe, which is learned from the
-    text. By default, the one whose vocabulary is the model's."""
-    cache: str = "runs/cache"
-    """The folder where encoded text and FineWeb's shards are kept, to be used again."""
-    cache_gb: Positive = 2.0
-    """How many billion bytes of shards are kept; the oldest make room for new ones."""
-
-    def __post_init__(self) -> None:
-        check_fields(self)
 
 
 @dataclass(frozen=True)
@@ -98,8 +71,7 @@ def open_source(
     tokenizer = choose_tokenizer(options.tokenizer, model)
     if options.fineweb or options.from_parquet:
         return _open_stream(options, tokenizer, length, training)
-    files, tokenizer = _token_files(options, tokenizer, report)
-    return _open_tokens(options, files, tokenizer, length, training, workers)
+    return _open_documents(options, tokenizer, length, training, workers, report)
 
 
 def _check_options(options: DataOptions) -> None:
@@ -146,34 +118,25 @@ def _open_pairs(path: str, seed_path: str | None, length: int, training: TrainCo
     return DataSource(batches, batches, prompt, name, digest.hexdigest(), ByteTokenizer())
 
 
-def _token_files(
-    options: DataOptions, tokenizer: Tokenizer | int, report: Report
-) -> tuple[list[Path], Tokenizer]:
-    """The token files to train on and to judge by, made if need be, and their tokenizer."""
-    given = [name for name in (options.text, options.held_out) if name is not None]
-    n_encoded = sum(name.endswith(".npy") for name in given)
-    if n_encoded == 0:
-        source = options.text, options.held_out, options.separator
-        folder = encode_source(*source, tokenizer, Path(options.cache), report)
-        files = [folder / f"{split}.npy" for split in ("train", "validation")]
-        return files, load_tokenizer(folder)
-    if n_encoded == 1:
-        raise LessonsError("a token file goes with another one: --text and --held-out")
-    if isinstance(tokenizer, int):
-        raise LessonsError("token files go with the --tokenizer that made them", where=given[0])
-    return [Path(name) for name in given], tokenizer
-
-
-def _open_tokens(
+def _open_documents(
     options: DataOptions,
-    files: list[Path],
-    tokenizer: Tokenizer,
+    tokenizer: Tokenizer | int,
     length: int,
     training: TrainConfig,
     workers: int,
+    report: Report,
 ) -> DataSource:
-    """Token files, cut into windows that are taken in random order."""
-    tokens, judged = (open_tokens(file, tokenizer) for file in files)
+    """Token files, made if need be, cut into windows that are taken in random order."""
+    names = [name for name in (options.text, options.held_out) if name is not None]
+    are_encoded = {name.endswith(".npy") for name in names}
+    if True not in are_encoded:
+        folder = encode_source(options, tokenizer, report)
+        tokenizer = load_tokenizer(folder)
+        names = [f"{folder}/{split}.npy" for split in ("train", "validation")]
+    elif isinstance(tokenizer, int) or len(names) != 2 or False in are_encoded:
+        what = "a token file goes with a second one, --held-out, and --tokenizer, which made both"
+        raise LessonsError(what, where=names[0])
+    tokens, judged = (open_tokens(name, tokenizer) for name in names)
     if len(tokens.ids) <= length:
         what, where = f"{len(tokens.ids)} tokens, but {length + 1} are needed", options.text or ""
         remedy = "Use a longer text, or a smaller --training.sequence-length."

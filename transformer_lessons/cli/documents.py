@@ -11,9 +11,11 @@ import warnings
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from itertools import chain, islice
 from pathlib import Path
 
+from transformer_lessons.config import Positive, check_fields
 from transformer_lessons.data.documents import END_OF_TEXT, separate_documents
 from transformer_lessons.data.split import split_of
 from transformer_lessons.data.token_files import tokenize_corpus
@@ -31,6 +33,39 @@ Report = Callable[..., None]  # is told how far the work is; with keep=True: wha
 
 def silent(*_: object, **__: object) -> None:
     """The report of those who don't ask."""
+
+
+@dataclass(frozen=True)
+class DataOptions:
+    """Where the data is; exactly one of pairs, text, corpus and a stream is given."""
+
+    pairs: str | None = None
+    """Train on pairs: a file with base64(input) TAB base64(output) on each line."""
+    seed_pairs: str | None = None
+    """More pairs, put before those of --pairs."""
+    text: str | None = None
+    """Train on documents: a .txt, .md, .py, .jsonl or .parquet file, a folder of them, or a token
+    file (.npy) that `tokenizer encode` wrote."""
+    corpus: bool = False
+    """Train on the documentation that comes with Python."""
+    fineweb: bool = False
+    """Train on FineWeb's sample of ten billion tokens, streamed from afar."""
+    from_parquet: str | None = None
+    """Stream a parquet file with FineWeb's columns, or a folder of them, in place of FineWeb."""
+    separator: str | None = None
+    """What ends a document inside of a text, such as <|endoftext|>."""
+    held_out: str | None = None
+    """Judge by another source like --text; without it, a tenth of the documents is held out."""
+    tokenizer: str | None = None
+    """bytes, gpt2, cl100k_base, a tokenizer's file or folder, or bpe, which is learned from the
+    text. By default, the one whose vocabulary is the model's."""
+    cache: str = "runs/cache"
+    """The folder where encoded text and FineWeb's shards are kept, to be used again."""
+    cache_gb: Positive = 2.0
+    """How many billion bytes of shards are kept; the oldest make room for new ones."""
+
+    def __post_init__(self) -> None:
+        check_fields(self)
 
 
 def read_source(
@@ -97,41 +132,34 @@ def learn_tokenizer(
     return BPETokenizer.train(told(), *sizes, report=on_merge)
 
 
-def read_splits(
-    path: str | None, held_out: str | None, separator: str | None, report: Report = silent
-) -> Iterator[tuple[str, str]]:
-    """Texts, each with its split; where `held_out` is given, it is for validation, and no other."""
-    if held_out is None:
-        yield from split_documents(read_source(path, report, separator))
+def read_splits(options: DataOptions, report: Report = silent) -> Iterator[tuple[str, str]]:
+    """Texts, each with its split; all of --held-out, where it is given, is for validation."""
+    if options.held_out is None:
+        source = read_source(options.text, report, options.separator)
+        yield from split_documents(source)
         return
-    for split, name in (("train", path), ("validation", held_out)):
-        for document in read_source(name, report, separator):
+    for split, path in (("train", options.text), ("validation", options.held_out)):
+        for document in read_source(path, report, options.separator):
             yield split, document.text
 
 
 def encode_source(
-    path: str | None,
-    held_out: str | None,
-    separator: str | None,
-    tokenizer: Tokenizer | int,
-    cache: Path,
-    report: Report = silent,
+    options: DataOptions, tokenizer: Tokenizer | int, report: Report = silent
 ) -> Path:
-    """The folder in `cache` with two splits of a source, encoded; it is made if need be.
+    """The folder in --cache with two splits of a source, encoded; it is made if need be.
 
     Where `tokenizer` is a number, byte-pair encoding with so many tokens is learned from the texts
     to train on. Splits that are empty raise `LessonsError`.
     """
-    source = path, held_out, separator
     by = f"bpe {tokenizer}" if isinstance(tokenizer, int) else fingerprint(tokenizer)
     made_of = hashlib.sha256(by.encode())
-    for split, text in read_splits(*source):
+    for split, text in read_splits(options):
         made_of.update(hashlib.sha256(f"{split} {text}".encode("utf-8", "surrogatepass")).digest())
-    folder = cache / made_of.hexdigest()[:16]
+    folder = Path(options.cache) / made_of.hexdigest()[:16]
     if folder.exists():
         return folder
     with new_folder(folder) as new, told_warnings(report):
-        write_splits(read_splits(*source, report), new, path or DOCUMENTATION)
+        write_splits(read_splits(options, report), new, options.text or DOCUMENTATION)
         if isinstance(tokenizer, int):
             documents = read_documents([new / "train.jsonl"])
             tokenizer = learn_tokenizer(documents, tokenizer, report)
