@@ -15,6 +15,7 @@ PYTHON = ROOT / ".venv" / "bin" / "python"
 OURS = ".venv/bin/python -m transformer_lessons "
 
 QUICK = " --training.steps 1 --training.batch-size 1 --training.grad-accum-steps 1"
+SET_UP = ("requirements.txt", "pyproject.toml")
 # What is run as something else than it is written, and why.
 SHORTER = {
     # Two minutes of training; a few steps run the same code.
@@ -40,7 +41,7 @@ def folder(tmp_path, monkeypatch):
     """Where the commands run: a folder of its own, with the repository's Makefile and package."""
     if not PYTHON.exists():
         pytest.fail("there is no .venv; run `make install`")
-    for name in (".venv", "Makefile", "transformer_lessons", "requirements.txt", "pyproject.toml"):
+    for name in (".venv", "Makefile", "README.md", "transformer_lessons", *SET_UP):
         (tmp_path / name).symlink_to(ROOT / name)
     monkeypatch.chdir(tmp_path)
     return tmp_path
