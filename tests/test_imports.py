@@ -31,7 +31,7 @@ STAGES = {
     "analysis": 7,
     "exercises": 8,
 }
-ROOMS = ("tokenizers", "data", "model", "training", "generation", "weights", "analysis")
+ROOMS = ("tokenizers", "data", "model", "autograd", "training", "generation", "weights", "analysis")
 LAST = 9  # cli, __main__: may import everything, nothing imports them
 
 

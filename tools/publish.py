@@ -4,7 +4,7 @@
 
 A figure of a cell tagged `figure:learning` becomes `book/_static/figures/learning.png`; the model
 that lesson 01 exported to `runs/first_model.json` becomes the script that its page loads, and the
-scores that lesson 17 samples from become another.
+scores that lesson 17 samples from and the losses of lesson 24 become two more.
 """
 
 import base64
@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from notebook_files import ROOT, notebook_paths, numbered_code_cells, read_notebook, tags
+from page_heads import heads_script
 from page_scores import scores_script
 
 from transformer_lessons.errors import LessonsError
@@ -24,6 +25,7 @@ TAG = "figure:"
 FIGURES = Path("book/_static/figures")
 PAGE_MODEL = Path("book/_static/widgets/first_model_weights.js")
 PAGE_SCORES = Path("book/_static/widgets/sampling_scores.js")
+PAGE_HEADS = Path("book/_static/widgets/head_losses.js")
 
 
 def tagged_figures(root: Path) -> Iterator[tuple[Path, bytes]]:
@@ -49,15 +51,16 @@ def export_page_script(json_path: Path | str, script_path: Path | str, name: str
 
 
 def main(root: Path = ROOT) -> int:
-    """Write the figures, and the model and the scores of the pages."""
+    """Write the figures, and the numbers of the pages."""
     for path, image in tagged_figures(root):
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(image)
         print(f"written: {path.relative_to(root)}")
     export_page_script(root / "runs" / "first_model.json", root / PAGE_MODEL, "first_model")
     print(f"written: {PAGE_MODEL}")
-    replace_file(root / PAGE_SCORES, scores_script())
-    print(f"written: {PAGE_SCORES}")
+    for script_path, script in ((PAGE_SCORES, scores_script()), (PAGE_HEADS, heads_script())):
+        replace_file(root / script_path, script)
+        print(f"written: {script_path}")
     return 0
 
 

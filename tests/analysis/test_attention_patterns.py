@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from transformer_lessons.analysis.attention_patterns import attention_patterns
+from transformer_lessons.analysis.attention_patterns import attention_patterns, induction_scores
 from transformer_lessons.config import ModelConfig
 from transformer_lessons.errors import LessonsError
 from transformer_lessons.model.decoder import Decoder
@@ -68,3 +68,41 @@ def test_looking_changes_nothing(random_model):
 def test_the_context_is_enforced():  # SPEC F5
     with pytest.raises(LessonsError, match="17 tokens, but this model looks at 1 to 16"):
         attention_patterns(Decoder(preset("fluctlight")), torch.zeros(1, 17, dtype=torch.long))
+
+
+# ---- Induction -----------------------------------------------------------------------------------
+
+
+def exact_pattern(n_tokens, target):
+    """A head whose token t looks at token target(t) only, or at the first one."""
+    pattern = torch.zeros(n_tokens, n_tokens)
+    for t in range(n_tokens):
+        pattern[t, target(t) if target(t) >= 0 else 0] = 1.0
+    return pattern
+
+
+@pytest.mark.parametrize("n_copies", [2, 3])
+def test_the_score_tells_induction_from_its_neighbours(n_copies):
+    period = 5
+    heads = [
+        exact_pattern(period * n_copies, lambda t: t - period + 1),  # induction
+        exact_pattern(period * n_copies, lambda t: t - period),  # the same token
+        exact_pattern(period * n_copies, lambda t: t - 1),  # the token before
+        torch.full((period * n_copies,) * 2, 0.25),
+    ]
+    patterns = torch.stack(heads)[None, None].expand(2, 3, -1, -1, -1)
+    assert induction_scores(patterns, period).tolist() == [[1.0, 0.0, 0.0, 0.25]] * 2
+
+
+def test_the_first_copy_does_not_count():
+    pattern = exact_pattern(8, lambda t: t - 3)  # period 4
+    pattern[:4] = 0
+    assert induction_scores(pattern[None, None, None], 4).item() == 1.0
+
+
+@pytest.mark.parametrize(
+    ("shape", "period"), [((1, 1, 1, 3, 8), 4), ((1, 1, 8, 8), 4), ((1, 1, 1, 8, 8), 8)]
+)
+def test_patterns_without_a_second_copy(shape, period):  # SPEC F5
+    with pytest.raises(LessonsError, match=f"hold no second copy of {period} tokens"):
+        induction_scores(torch.zeros(shape), period)

@@ -19,6 +19,7 @@ SCRIPTS = {
     "bpe-stepper": ("bpe.js", "bpe_pieces.js"),
     "rope-explorer": ("rope.js",),
     "attention-explorer": ("attention.js",),
+    "head-explorer": ("head_losses.js",),
     "schedule-explorer": (
         *("schedule.js", "ravine.js", "schedule_form.js", "schedule_pictures.js"),
         "schedule_table.js",

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from transformer_lessons.data.deduplication import (
+    FACTORS,
     N_BANDS,
     N_ROWS,
     SHUFFLES,
@@ -18,8 +19,11 @@ from transformer_lessons.data.deduplication import (
     comparable,
     shingles,
     signature,
-    similarity,
 )
+
+
+def similarity(a, b):
+    return (a == b).mean()
 
 
 def words(n, seed):
@@ -43,21 +47,19 @@ def exact_jaccard(a, b, n=20):
     return len(first & second) / len(first | second)
 
 
-@given(st.text(st.characters(exclude_categories=["Cs"])), st.integers(1, 12))
-def test_equal_pieces_have_equal_numbers_and_different_ones_different(text, n):
-    pieces = [text[i : i + n] for i in range(len(text) - n + 1)] or [text]
-    numbers = shingles(text, n).tolist()
+@given(st.text(st.characters(exclude_categories=["Cs"]), max_size=60))
+def test_equal_pieces_have_equal_numbers_and_different_ones_different(text):
+    pieces = [text[i : i + 20] for i in range(len(text) - 19)] or [text]
+    numbers = shingles(text).tolist()
     assert len(numbers) == len(pieces)
     assert len(set(zip(pieces, numbers, strict=True))) == len(set(pieces)) == len(set(numbers))
 
 
 def test_the_number_of_a_piece_by_hand():
-    base, number = 0x9E3779B1, 0
-    for character in "abü":
-        number = (number * base + ord(character)) % 2**32
-    for shift, factor in ((16, 0x85EBCA6B), (13, 0xC2B2AE35), (16, 1)):
-        number = (number ^ number >> shift) * factor % 2**32
-    assert shingles("abü", 3).tolist() == shingles("abü", 20).tolist() == [number]
+    piece = "The quick brown fox 😀"[-20:]
+    expected = sum(ord(c) * int(f) for c, f in zip(piece, FACTORS, strict=True)) % 2**32
+    assert shingles(piece).tolist() == [expected]
+    assert shingles("ab").tolist() == [(97 * int(FACTORS[0]) + 98 * int(FACTORS[1])) % 2**32]
 
 
 def test_each_shuffle_is_one():
@@ -165,7 +167,7 @@ def test_many_texts_with_one_band_in_common_cost_no_more():
     seen = NearDuplicates(0.8)
     for number in range(200):
         seen.add(" ".join(words(60, seed=0)[:45] + words(60, seed=number)[45:]), str(number))
-    assert all(type(first) is int for band in seen.bands for first in band.values())
+    assert all(type(first) is int for first in seen.first.values())
 
 
 def test_every_process_gives_the_same_signature():  # SPEC S1
@@ -185,4 +187,4 @@ def test_every_process_gives_the_same_signature():  # SPEC S1
     }
     own = signature(shingles("It was the best of times, it was the worst.")).tolist()
     assert printed == {f"{own}\n"}
-    assert own[:3] == [99352096, 174389540, 18019928]  # and every machine
+    assert own[:3] == [218030484, 559979551, 171927162]  # and every machine

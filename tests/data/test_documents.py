@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from transformer_lessons.data.batches import encode_and_hold_out
 from transformer_lessons.data.documents import (
     END_OF_TEXT,
-    encode_and_hold_out,
     encode_documents,
     separate_documents,
 )

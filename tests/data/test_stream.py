@@ -60,13 +60,13 @@ def rows_of(batches):
 @given(
     lengths=st.lists(st.integers(0, 9), max_size=12),
     context_length=st.integers(1, 7),
-    n_used=st.integers(0, 4),
+    n_used=st.integers(0, 3),
 )
 def test_windows_make_every_token_but_the_first_a_target_once(lengths, context_length, n_used):
     numbers = itertools.count()
     documents = [(3 * i, [next(numbers) for _ in range(n)]) for i, n in enumerate([4, *lengths])]
     row = [token for _, ids in documents for token in ids][n_used:]
-    windows = list(cut_windows(documents, context_length, n_used))
+    windows = list(cut_windows(documents, context_length, (0, n_used)))
     for index, (window, (number, used)) in enumerate(windows):
         start = index * context_length
         assert window == row[start : start + context_length + 1]
@@ -252,11 +252,11 @@ def state_after(n_batches):
         ({"rank": 0}, "^rank = 0 in the state, 1 here"),
         ({"n_ranks": 4}, "^n_ranks = 4 in the state, 2 here"),
         ({"tokenizer": "ab"}, "^tokenizer = 'ab' in the state"),
-        ({"document": -1}, "^document = -1 is not a count"),
-        ({"document": 1.0}, "^document = 1.0 is not a count"),
-        ({"document": True}, "^document = True is not a count"),
-        ({"document": 2**63}, "^document = 9223372036854775808 is not a count"),
-        ({"n_used": "1"}, "^n_used = '1' is not a count"),
+        ({"document": -1}, "^document = -1 in the state"),
+        ({"document": 1.0}, "^document = 1.0 in the state"),
+        ({"document": True}, "^document = True in the state"),
+        ({"document": 2**63}, "^document = 9223372036854775808 in the state"),
+        ({"n_used": "1"}, "^n_used = '1' in the state"),
         ({"more": 1}, "^a state has split, validation, rank"),
     ],
 )

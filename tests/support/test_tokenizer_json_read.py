@@ -117,7 +117,7 @@ def test_accents_are_joined_where_the_file_asks_for_it(tmp_path):  # SPEC A1
     with pytest.raises(LessonsError, match="a stream can't be normalized"):
         next(qwen2.encode_iterable(["cafe", "\u0301"]))
     with pytest.raises(LessonsError, match=r"'NFKC' is not NFC \(normal_form\)"):
-        BPETokenizer(qwen2.vocab, qwen2.merges, normal_form="NFKC")
+        BPETokenizer(qwen2.vocab, qwen2.merges, list(qwen2.special_tokens), normal_form="NFKC")
 
 
 def test_the_ways_of_cutting_differ():

@@ -17,7 +17,7 @@ from transformer_lessons.tokenizers.bpe import BPETokenizer
 from transformer_lessons.tokenizers.bpe_training import (
     count_pretokens,
 )
-from transformer_lessons.tokenizers.pretokenizer import pretokenize
+from transformer_lessons.tokenizers.pretokenizer import PATTERNS, pretokenize
 
 BYTES = {byte: bytes([byte]) for byte in range(256)}
 SPECIAL = ("<|end|>", "<|end|> of", "a<|", "\n\n", "é")
@@ -427,6 +427,26 @@ def test_two_tokenizers_share_nothing():  # SPEC A1
     assert first.encode("low") == [ord("l"), 256]
     assert second.encode("low") == [ord("l"), ord("o"), ord("w")]
     assert first.encode("low") == [ord("l"), 256]
+
+
+@pytest.mark.parametrize(
+    "mark", ["<|endoftext|>", "<s>", "</s>", "<pad>", "[MASK]", "<|im_start|>"]
+)
+@pytest.mark.parametrize("merges", [None, []])
+def test_a_special_token_in_the_vocabulary_must_be_named(mark, merges):  # SPEC A1
+    vocab = BYTES | {256: mark.encode()}
+    with pytest.raises(LessonsError, match=r"is in the vocabulary, but not among the special"):
+        BPETokenizer(vocab, merges)
+    assert BPETokenizer(vocab, merges, [mark]).encode(mark, "all") == [256]
+    parts = BYTES | {256: b"<s", 257: b"<s>"}  # even where merges could have made it
+    with pytest.raises(LessonsError, match=r"^b'<s>' is in the vocabulary"):
+        BPETokenizer(parts, None)
+
+
+@pytest.mark.parametrize("pattern", PATTERNS)
+@pytest.mark.parametrize("mark", ["<|endoftext|>", "<s>", "</s>", "[PAD]"])
+def test_no_merge_makes_such_a_token(pattern, mark):
+    assert len(pretokenize(mark, pattern)) > 1
 
 
 COPIES = {"copy": copy.copy, "deepcopy": copy.deepcopy}

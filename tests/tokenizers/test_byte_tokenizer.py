@@ -40,7 +40,9 @@ def test_bytes_that_are_not_utf8_are_marked():
 def test_a_token_that_is_no_byte_is_named(method, token):
     with pytest.raises(LessonsError) as caught:
         method([0, 255, token])
-    assert str(caught.value) == f"token {token} is not a byte (0 to 255) (position 2)"
+    assert str(caught.value) == (
+        f"token {token} is not in the vocabulary (position 2). Is it another tokenizer's?"
+    )
 
 
 def test_half_a_surrogate_pair_is_named():

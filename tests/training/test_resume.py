@@ -12,7 +12,7 @@ from transformer_lessons.config import ModelConfig
 from transformer_lessons.data.batches import CountedBatches, consecutive_windows, random_windows
 from transformer_lessons.data.packing import TokenWindows
 from transformer_lessons.data.pairs import pair_batches
-from transformer_lessons.data.sampler import WindowSampler, load_batches
+from transformer_lessons.data.sampler import WindowLoader
 from transformer_lessons.data.stream import TokenStream
 from transformer_lessons.data.token_files import open_tokens, tokenize_corpus
 from transformer_lessons.model.decoder import Decoder
@@ -36,8 +36,8 @@ def from_tokens(folder, workers):
         (folder / "text.txt").write_bytes(TEXT)
         tokenize_corpus(folder / "text.txt", ByteTokenizer(), path)
     windows = TokenWindows(open_tokens(path), 8)
-    sampler = WindowSampler(len(windows), batch_size=4, seed=1)
-    return load_batches(windows, sampler, workers), sampler
+    loader = WindowLoader(windows, batch_size=4, seed=1, n_workers=workers)
+    return loader, loader
 
 
 def from_random_windows(folder):

@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor
 
+from transformer_lessons.errors import LessonsError
 from transformer_lessons.model.attention import attend, attention_weights
 from transformer_lessons.model.decoder import Decoder
 from transformer_lessons.model.inference import inference
@@ -26,3 +27,17 @@ def attention_patterns(model: Decoder, tokens: Tensor) -> Tensor:
     with inference(watched):
         watched(tokens)
     return torch.stack(patterns)
+
+
+def induction_scores(patterns: Tensor, period: int) -> Tensor:
+    """How much each head looks at what followed its token one period ago: -> (n_layers, H).
+
+    `patterns` (n_layers, B, H, T, T) are `attention_patterns` of tokens that repeat every `period`.
+    The score is the mean weight from each position t of the later copies to t - period + 1. What is
+    no such pattern, as with a KV cache, or has no second copy raises `LessonsError`.
+    Source: Olsson et al. 2022, "In-context Learning and Induction Heads".
+    """
+    if patterns.ndim != 5 or not 1 <= period < patterns.shape[-2] == patterns.shape[-1]:
+        what = f"patterns {tuple(patterns.shape)} hold no second copy of {period} tokens"
+        raise LessonsError(what, where="patterns", remedy="Take those of `attention_patterns`.")
+    return patterns[..., period:, :].diagonal(1, -2, -1).mean((1, -1))  # [period + i, i + 1]

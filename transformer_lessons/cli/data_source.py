@@ -26,7 +26,7 @@ from transformer_lessons.config import ModelConfig
 from transformer_lessons.data.batches import CountedBatches, _check_long_enough
 from transformer_lessons.data.packing import TokenWindows
 from transformer_lessons.data.pairs import pair_batches, read_pairs
-from transformer_lessons.data.sampler import WindowSampler, load_batches
+from transformer_lessons.data.sampler import WindowLoader
 from transformer_lessons.data.stream import TokenStream
 from transformer_lessons.data.token_files import open_tokens
 from transformer_lessons.errors import LessonsError
@@ -110,7 +110,7 @@ def choose_tokenizer(name: str | None, model: ModelConfig) -> Tokenizer | int:
 
 def _open_pairs(path: str, seed_path: str | None, length: int, training: TrainConfig) -> DataSource:
     """Pairs, with their answers as targets."""
-    pairs = read_pairs(path, read_pairs(seed_path) if seed_path else [])
+    pairs = [*(read_pairs(seed_path) if seed_path else []), *read_pairs(path)]
     sizes = length, training.batch_size, training.seed
     batches = CountedBatches(partial(pair_batches, pairs, *sizes))
     prompt = list(pairs[0][0] or pairs[0][1][:1])
@@ -141,18 +141,17 @@ def _open_documents(
         what, where = f"{len(tokens.ids)} tokens, but {length + 1} are needed", options.text or ""
         remedy = "Use a longer text, or a smaller --training.sequence-length."
         raise LessonsError(what, where=where, remedy=remedy)
-    windows = TokenWindows(tokens, length)
-    sampler = WindowSampler(len(windows), training.batch_size, training.seed)
-    batches = load_batches(windows, sampler, workers)
+    windows, facts = TokenWindows(tokens, length), tokens.facts
+    batches = WindowLoader(windows, training.batch_size, training.seed, n_workers=workers)
     train, held = (torch.from_numpy(f.ids[:COUNTED].astype(np.int64)) for f in (tokens, judged))
     _check_long_enough(held, 2)
     held = held[:JUDGED] if options.held_out is None else held
-    name = f"{options.text or DOCUMENTATION}, tokens: {tokens.facts.n_tokens:,}"
-    made_of = tokens.facts.source_sha256 + tokens.facts.tokenizer_sha256
+    name = f"{options.text or DOCUMENTATION}, tokens: {facts['n_tokens']:,}"
+    made_of = facts["source_sha256"] + facts["tokenizer_sha256"] + facts["separator"]
     digest = hashlib.sha256(made_of.encode()).hexdigest()
     unigram = unigram_loss(train, held, tokenizer.n_vocab)
     prompt = held[:8].tolist()
-    return DataSource(batches, sampler, prompt, name, digest, tokenizer, held, unigram)
+    return DataSource(batches, batches, prompt, name, digest, tokenizer, held, unigram)
 
 
 def _open_stream(

@@ -183,13 +183,13 @@ def refine(
     exact, near = ExactDuplicates(), NearDuplicates(config.similarity)
     for document in documents:
         counts.characters += len(document.text)
-        text, changed = clean(document.text, config.cleaning)
+        text, changed = clean(document.text) if config.cleaning else (document.text, [])
         counts.changed.update(changed)
         if not text.strip():
             drop(Dropped(document.source, "empty"))
         elif re.search("[\ud800-\udfff]", text):  # half a character, which no file can hold
             drop(Dropped(document.source, "not UTF-8"))
-        elif bad := check_quality(text, config.quality):
+        elif bad := check_quality(text, config):
             drop(Dropped(document.source, *bad))
         elif config.duplicates != "keep" and (twin := exact.add(text, document.source)):
             drop(Dropped(document.source, "duplicate", f"of {twin}"))

@@ -1,7 +1,7 @@
 """`tokenizer`: learn a vocabulary, and turn text into token files."""
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -109,8 +109,8 @@ def token_facts(path: Path) -> dict[str, str] | None:
     if path.suffix != ".npy" or not path.is_file():
         return None
     facts = open_tokens(path).facts
-    rows = {name: str(value) for name, value in asdict(facts).items()}
-    return rows | {"bytes per token": f"{facts.n_bytes / max(facts.n_tokens, 1):.2f}"}
+    rows = {name: str(value) for name, value in facts.items()}
+    return rows | {"bytes per token": f"{facts['n_bytes'] / max(facts['n_tokens'], 1):.2f}"}
 
 
 def facts_of(tokenizer: Tokenizer) -> dict[str, str]:

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from transformer_lessons.data.documents import encode_and_hold_out
+from transformer_lessons.data.documents import encode_documents, separate_documents
 from transformer_lessons.errors import LessonsError
 from transformer_lessons.support.documents import Document, read_documents
 from transformer_lessons.tokenizers.tokenizer import Tokenizer
@@ -68,8 +68,30 @@ class CountedBatches:
         return {"n_taken": self.n_taken}
 
     def load_state_dict(self, state: dict[str, int]) -> None:
-        _check_state(state, self.state_dict(), ["n_taken"], where="CountedBatches")
-        self.n_taken = state["n_taken"]
+        _load_state(self, state, ["n_taken"])
+
+
+def encode_and_hold_out(
+    documents: Iterable[Document],
+    tokenizer: Tokenizer,
+    held_out: float = 0.1,
+    separator: str | None = None,
+) -> tuple[Tensor, Tensor]:
+    """All documents as one row of ids: those to train on, and the last share `held_out` of them.
+
+    With a `separator`, documents are split there too, and whole documents are held out.
+    """
+    if separator is not None:
+        documents = separate_documents(documents, separator)
+    rows, ends = [torch.empty(0, dtype=torch.long)], [0]
+    for _, ids in encode_documents(documents, tokenizer):
+        rows.append(torch.tensor(ids, dtype=torch.long))
+        ends.append(ends[-1] + len(ids))
+    n_train = ends[-1] - int(ends[-1] * held_out)
+    if separator and len(ends) > 2:  # to the nearest end of a document, but not of the last
+        n_train = min(ends[1:-1], key=lambda end: abs(end - n_train))
+    tokens = torch.cat(rows)
+    return tokens[:n_train], tokens[n_train:]
 
 
 def batches_from_text(
@@ -86,15 +108,11 @@ def batches_from_text(
     A string is the text itself; a `Path` is a file or folder of documents, read into memory. With a
     `separator`, such as <|endoftext|>, one text is many documents: see `encode_and_hold_out`.
     """
-    if isinstance(text_or_path, str):
-        documents: Iterable[Document] = [Document(text_or_path, "the text")]
-    else:
-        documents = read_documents([text_or_path])
-    tokens, last_tokens = encode_and_hold_out(documents, tokenizer, held_out, separator)
-    _check_long_enough(tokens, context_length + 1)  # now, not at the first batch
-    return CountedBatches(
-        partial(random_windows, tokens, context_length, batch_size, seed)
-    ), last_tokens
+    text = [Document(text_or_path, "the text")] if isinstance(text_or_path, str) else None
+    documents = read_documents([text_or_path]) if text is None else text
+    train, rest = encode_and_hold_out(documents, tokenizer, held_out, separator)
+    _check_long_enough(train, context_length + 1)  # now, not at the first batch
+    return CountedBatches(partial(random_windows, train, context_length, batch_size, seed)), rest
 
 
 def _check_long_enough(tokens: Tensor, needed: int) -> None:
@@ -108,14 +126,15 @@ def _check_rank(rank: int, n_ranks: int, where: str) -> None:
         raise LessonsError(f"rank = {rank} is not from 0 to {n_ranks - 1}", where=where)
 
 
-def _check_state(state: Any, here: dict[str, Any], moving: Collection[str], where: str) -> None:
-    """Raise `LessonsError` unless `state` is `here` but for the counts named in `moving`."""
+def _load_state(loader: Any, state: Any, moving: Collection[str]) -> None:
+    """Set the counts named in `moving`; raise `LessonsError` if anything else differs."""
+    here, where = loader.state_dict(), type(loader).__name__
     if not isinstance(state, dict) or set(state) != set(here):
         raise LessonsError(f"a state has {', '.join(here)}", where=where)
     for name, value in state.items():
-        if name not in moving and value != here[name]:
-            remedy = "Resume with the same data, choices, and number of processes."
+        is_count = type(value) is int and 0 <= value < 2**63
+        if not is_count if name in moving else value != here[name]:
             what = f"{name} = {value!r} in the state, {here[name]!r} here"
+            remedy = "Resume with the same data, choices, and number of processes."
             raise LessonsError(what, where=where, remedy=remedy)
-        if name in moving and (type(value) is not int or not 0 <= value < 2**63):
-            raise LessonsError(f"{name} = {value!r} is not a count", where=where)
+    vars(loader).update({name: state[name] for name in moving})

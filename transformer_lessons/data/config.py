@@ -1,24 +1,20 @@
 """How documents are prepared: every choice on the way from files to splits. Lesson 4."""
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from typing import Annotated, Any
 
 from transformer_lessons.config import (
     Allowed,
     BelowOne,
+    Count,
+    Fraction,
     Seed,
     check_fields,
     config_from_dict,
     one_of,
 )
-from transformer_lessons.data.cleaning import STEPS, _check_steps
-from transformer_lessons.data.quality import QualityLimits
 from transformer_lessons.errors import LessonsError
 
-Steps = Annotated[
-    tuple[str, ...], Allowed("a list of cleaning steps", lambda v: all(type(s) is str for s in v))
-]
-Duplicates = Annotated[str, one_of("near", "exact", "keep")]
 # Banding finds few pairs below 0.7; a lower threshold would promise what it can't keep.
 Similarity = Annotated[float, Allowed("from 0.7 to 1", lambda v: 0.7 <= v <= 1)]
 
@@ -27,9 +23,11 @@ Similarity = Annotated[float, Allowed("from 0.7 to 1", lambda v: 0.7 <= v <= 1)]
 class DataConfig:
     """The choices of `prepare`. Impossible values raise `LessonsError`, naming the field."""
 
-    cleaning: Steps = tuple(STEPS)  # the steps of `clean` that are taken
-    quality: QualityLimits = field(default_factory=QualityLimits)
-    duplicates: Duplicates = "near"  # near: near and exact ones go; exact: only those; keep
+    cleaning: bool = True  # whether `clean` comes first
+    min_characters: Count = 100  # a shorter text is dropped
+    min_letters: Fraction = 0.5  # least share of letters and digits in what is not white space
+    min_compressed: Fraction = 0.1  # least size after compression, as a share of the text's
+    duplicates: Annotated[str, one_of("near", "exact", "keep")] = "near"  # what is dropped
     similarity: Similarity = 0.8  # share of common shingles that makes texts near duplicates
     validation: BelowOne = 0.05  # share of the documents for validation
     test: BelowOne = 0.05  # share of the documents for testing; the rest is trained on
@@ -37,7 +35,6 @@ class DataConfig:
 
     def __post_init__(self) -> None:
         check_fields(self)
-        _check_steps(self.cleaning, where="DataConfig.cleaning")
         if self.validation + self.test >= 1:
             shares = f"validation = {self.validation} and test = {self.test}"
             what, remedy = f"{shares} leave nothing to train on", "Their sum is below 1."
@@ -45,14 +42,9 @@ class DataConfig:
 
     def to_dict(self) -> dict[str, Any]:
         """The fields as plain values; `DataConfig.from_dict` reads them back."""
-        return asdict(self) | {"cleaning": list(self.cleaning)}
+        return asdict(self)
 
     @classmethod
     def from_dict(cls, values: dict[str, Any], where: str = "DataConfig") -> "DataConfig":
         """The inverse of `to_dict`; unknown keys raise `LessonsError`."""
-        if isinstance(values, dict) and isinstance(values.get("cleaning"), list):
-            values = values | {"cleaning": tuple(values["cleaning"])}
-        if isinstance(values, dict) and isinstance(values.get("quality"), dict):
-            limits = config_from_dict(QualityLimits, values["quality"], f"{where}, quality")
-            values = values | {"quality": limits}
         return config_from_dict(cls, values, where)

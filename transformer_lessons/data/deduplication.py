@@ -1,18 +1,18 @@
 """Finding documents that are there already, exactly or nearly. Lesson 4.
 
-MinHash turns the set of a text's shingles, its pieces of n characters, into a short signature; two
-signatures agree in the same share of places as the sets have in common.
+Source: Broder, "On the resemblance and containment of documents", 1997.
 """
 
 import hashlib
 
 import numpy as np
 
-BASE = np.uint32(0x9E3779B1)  # odd, with bits that look random
 N_BANDS, N_ROWS = 16, 8  # bands of a signature, and numbers in a band
-_DIGESTS = (hashlib.blake2b(bytes([i]), digest_size=8).digest() for i in range(N_BANDS * N_ROWS))
+_random = np.random.RandomState(0)  # NumPy promises that its numbers stay the same
+FACTORS = _random.randint(2**32, size=20, dtype=np.uint32)
 # x → a x + b mod 2^32, a odd, shuffles all 32-bit numbers: 128 such a and b.
-SHUFFLES = np.frombuffer(b"".join(_DIGESTS), "<u4").astype(np.uint32).reshape(-1, 2) | [1, 0]
+SHUFFLES = _random.randint(2**32, size=(N_BANDS * N_ROWS, 2), dtype=np.uint32)
+SHUFFLES[:, 0] |= 1
 
 
 def comparable(text: str) -> str:
@@ -35,44 +35,28 @@ class ExactDuplicates:
 
 
 def shingles(text: str, n: int = 20) -> np.ndarray:
-    """A 32-bit number for each piece of `n` characters of `text`, in order: (len(text) - n + 1,).
+    """A number for each piece of `n` characters of `text`, in order: (len(text) - n + 1,), 32 bits.
 
-    The number of the piece c_1 ... c_n is Σ c_i BASE^(n-i) mod 2^32, with its bits mixed as in the
-    last step of MurmurHash3 (Austin Appleby). A text shorter than `n` is one piece. Sources:
-    Broder, "On the resemblance and containment of documents", 1997; Karp and Rabin, "Efficient
-    randomized pattern-matching algorithms", 1987.
+    The number of the piece c_1 ... c_n is Σ c_i f_i mod 2^32, with random factors f; n is at most
+    20. A shorter text is one piece.
 
     >>> len(shingles("hello hello", n=5)), len(set(shingles("hello hello", n=5).tolist()))
     (7, 6)
     """
     characters = np.frombuffer(text.encode("utf-32-le", errors="surrogatepass"), np.uint32)
-    n = min(n, len(characters))
-    numbers = np.zeros(len(characters) - n + 1, np.uint32)
-    for place in range(n):  # for all pieces at once: their first characters, their second, ...
-        numbers = numbers * BASE + characters[place : place + len(numbers)]
-    for shift, factor in ((16, 0x85EBCA6B), (13, 0xC2B2AE35), (16, 1)):
-        numbers = (numbers ^ (numbers >> np.uint32(shift))) * np.uint32(factor)
-    return numbers
+    n = min(len(characters), n)
+    return np.lib.stride_tricks.sliding_window_view(characters, n) @ FACTORS[:n]
 
 
 def signature(numbers: np.ndarray) -> np.ndarray:
     """The MinHash (128,) of a set of 32-bit numbers: for each shuffle, the member that comes first.
 
-    Which member comes first is chance, and each member of the union of two sets is as likely as any
-    other. It is in both sets, and then the same for both, with probability |A ∩ B| / |A ∪ B|, the
-    Jaccard similarity. Source: Broder 1997.
+    Each member of the union of two sets is as likely as any other to come first. It is the first of
+    both if both have it: with probability |A ∩ B| / |A ∪ B|, the Jaccard similarity.
     """
     last = 2**32 - 1  # the signature of nothing
     firsts = [(np.uint32(a) * numbers + np.uint32(b)).min(initial=last) for a, b in SHUFFLES]
     return np.array(firsts, np.uint32)
-
-
-def similarity(a: np.ndarray, b: np.ndarray) -> float:
-    """The share of places where two signatures agree: an estimate of the sets' Jaccard similarity.
-
-    Its standard error is √(s (1 - s) / n), at most 0.044 for n = 128.
-    """
-    return float((a == b).mean())
 
 
 class NearDuplicates:
@@ -83,26 +67,24 @@ class NearDuplicates:
     0.95 for 0.8. Source: Leskovec et al., "Mining of Massive Datasets", 2020, section 3.4.
 
     >>> seen, text = NearDuplicates(threshold=0.8), "It was the best of times. " * 9
-    >>> seen.add(text, "a.txt"), seen.add(text + "The end.", "b.txt")
+    >>> seen.add(text, "a.txt"), seen.add(text + "End.", "b.txt")
     (None, 'a.txt')
     """
 
     def __init__(self, threshold: float = 0.8) -> None:
         self.threshold = threshold
-        # Signatures are kept as their bands, whose bytes the dicts hold anyway.
-        self.seen: list[tuple[str, list[bytes]]] = []  # sources and signatures
-        self.bands: list[dict[bytes, int]] = [{} for _ in range(N_BANDS)]
+        self.seen: list[tuple[str, np.ndarray]] = []  # sources and signatures
+        self.first: dict[tuple[int, bytes], int] = {}  # the first text with a band stands for all
 
     def add(self, text: str, source: str) -> str | None:
         """The source of an earlier text much like this one; None, and remembered, if new."""
         own = signature(shingles(comparable(text)))
-        keys = [band.tobytes() for band in own.reshape(N_BANDS, N_ROWS)]
-        found = {band[key] for band, key in zip(self.bands, keys, strict=True) if key in band}
-        for name, signed in (self.seen[number] for number in sorted(found)):
-            if similarity(own, np.frombuffer(b"".join(signed), np.uint32)) >= self.threshold:
-                return name
-        for band, key in zip(self.bands, keys, strict=True):
-            # The first text with this band stands for all: no input can make one `add` slow.
-            band.setdefault(key, len(self.seen))
-        self.seen.append((source, keys))
+        bands = [(i, band.tobytes()) for i, band in enumerate(own.reshape(N_BANDS, N_ROWS))]
+        for number in sorted({self.first[band] for band in bands if band in self.first}):
+            earlier, other = self.seen[number]
+            if (own == other).mean() >= self.threshold:  # the similarity, as estimated
+                return earlier
+        for band in bands:
+            self.first.setdefault(band, len(self.seen))
+        self.seen.append((source, own))
         return None

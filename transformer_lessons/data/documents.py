@@ -1,11 +1,8 @@
-"""Documents as token ids, one after another, each with its end. Lesson 4."""
+"""Documents: one text cut into several, and written as token ids. Lesson 4."""
 
 import warnings
 from collections import Counter
 from collections.abc import Iterable, Iterator
-
-import torch
-from torch import Tensor
 
 from transformer_lessons.errors import LessonsError
 from transformer_lessons.support.documents import Document
@@ -57,27 +54,3 @@ def encode_documents(
     if counts := ", ".join(f"{token} ({n:,})" for token, n in sorted((+found).items())):
         what = f"special tokens stand in the text and were encoded as plain text: {counts}"
         warnings.warn(f"{what}. A separator splits documents there.", stacklevel=2)
-
-
-def encode_and_hold_out(
-    documents: Iterable[Document],
-    tokenizer: Tokenizer,
-    held_out: float = 0.1,
-    separator: str | None = None,
-) -> tuple[Tensor, Tensor]:
-    """All documents as one row of ids: those to train on, and the last share `held_out` of them.
-
-    With a `separator`, documents are split there too, and whole documents are held out.
-    """
-    if separator is not None:
-        documents = separate_documents(documents, separator)
-    rows, ends, n_ids = [torch.empty(0, dtype=torch.long)], [], 0
-    for document, ids in encode_documents(documents, tokenizer):
-        rows.append(torch.tensor(ids, dtype=torch.long))
-        n_ids += len(ids)
-        ends += [n_ids] if document.is_end else []
-    n_train = n_ids - int(n_ids * held_out)
-    if separator is not None and len(ends) > 1:  # move it to the nearest end of a document
-        n_train = min(ends[:-1], key=lambda end: abs(end - n_train))
-    tokens = torch.cat(rows)
-    return tokens[:n_train], tokens[n_train:]

@@ -1,10 +1,9 @@
-"""Training data as pairs: what the model is given, and what it should answer. Lesson 2.
+"""Pairs: an input, and what to answer. Lesson 2.
 
 A pair file has one pair a line, `base64(input) TAB base64(output)` (RFC 4648, section 4).
 """
 
 import base64
-import binascii
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
@@ -13,6 +12,7 @@ from torch import Tensor
 
 from transformer_lessons.data.batches import IGNORE
 from transformer_lessons.errors import LessonsError
+from transformer_lessons.support.files import decode_utf8, replace_file
 
 Pair = tuple[bytes, bytes]
 
@@ -20,42 +20,21 @@ Pair = tuple[bytes, bytes]
 def write_pairs(path: Path | str, pairs: Iterable[Pair]) -> None:
     """Write (input, output) pairs to `path`, one a line; `read_pairs` reads them back."""
     lines = [b"%b\t%b\n" % tuple(map(base64.b64encode, pair)) for pair in pairs]
-    Path(path).write_bytes(b"".join(lines))
+    replace_file(Path(path), b"".join(lines))
 
 
-def read_pairs(path: Path | str, seed_pairs: Sequence[Pair] = ()) -> list[Pair]:
-    """The pairs of a file, with `seed_pairs`, if any, put first.
-
-    A line that is not a pair, or has nothing to learn, raises `LessonsError` with file and line.
-    """
+def read_pairs(path: Path | str) -> list[Pair]:
+    """The pairs of a file; a line that is no pair raises `LessonsError` with file and line."""
     try:
-        lines = Path(path).read_bytes().splitlines()
+        lines = decode_utf8(Path(path).read_bytes(), where=str(path)).splitlines()
     except OSError as error:
         raise LessonsError(f"can't read the pairs: {error.strerror}", where=str(path)) from None
-    pairs = [parse_pair(line, where=f"{path}, line {i}") for i, line in enumerate(lines, start=1)]
-    if not pairs:
+    if not lines:
         raise LessonsError("no pairs in the file", where=str(path))
-    return [*seed_pairs, *pairs]
+    return [_parse_pair(line, where=f"{path}, line {i}") for i, line in enumerate(lines, start=1)]
 
 
-def parse_pair(line: bytes, where: str) -> Pair:
-    """One line of a pair file, decoded."""
-    fields, remedy = line.split(b"\t"), "A line is base64(input) TAB base64(output)."
-    if len(fields) != 2:
-        what = f"{len(fields)} tab-separated fields instead of 2"
-        raise LessonsError(what, where=where, remedy=remedy)
-    decoded = []
-    for name, field in zip(("input", "output"), fields, strict=True):
-        try:
-            decoded.append(base64.b64decode(field, validate=True))
-        except binascii.Error as error:
-            what = f"the {name} is not base64: {error}"
-            raise LessonsError(what, where=where, remedy=remedy) from None
-    _check_pair((decoded[0], decoded[1]), where)
-    return decoded[0], decoded[1]
-
-
-def pair_example(pair: Pair) -> tuple[Tensor, Tensor]:
+def pair_example(pair: Pair, where: str = "pair") -> tuple[Tensor, Tensor]:
     """A pair as model input and targets (T,), each one shorter than input + output together.
 
     Those targets that would ask the model to predict its own input are `IGNORE`.
@@ -64,7 +43,9 @@ def pair_example(pair: Pair) -> tuple[Tensor, Tensor]:
     (tensor([97, 98, 99]), tensor([-100,   99,  100]))
     """
     source, answer = pair
-    _check_pair(pair, where=f"input of {len(source)} bytes, output of {len(answer)}")
+    if not answer or len(source + answer) < 2:
+        remedy = "Give at least one byte of output, and one byte before it."
+        raise LessonsError("nothing to predict in this pair", where=where, remedy=remedy)
     tokens = torch.tensor(list(source + answer))
     inputs, targets = tokens[:-1], tokens[1:].clone()
     targets[: max(len(source) - 1, 0)] = IGNORE
@@ -75,12 +56,11 @@ def crop_example(
     inputs: Tensor, targets: Tensor, context_length: int, generator: torch.Generator
 ) -> tuple[Tensor, Tensor]:
     """A random window of at most `context_length` tokens with at least one real target in it."""
-    n_tokens = len(inputs)
-    if n_tokens <= context_length:
+    if len(inputs) <= context_length:
         return inputs, targets
     first_real = int((targets != IGNORE).nonzero()[0])
-    earliest = max(0, first_real - context_length + 1)
-    start = int(torch.randint(earliest, n_tokens - context_length + 1, (), generator=generator))
+    earliest, end = max(0, first_real - context_length + 1), len(inputs) - context_length + 1
+    start = int(torch.randint(earliest, end, (), generator=generator))
     return inputs[start : start + context_length], targets[start : start + context_length]
 
 
@@ -90,7 +70,7 @@ def collate(examples: Sequence[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
     Padding is never learned (its targets are `IGNORE`) and, with a causal mask, never seen.
     """
     pad = torch.nn.utils.rnn.pad_sequence
-    inputs, targets = ([example[i] for example in examples] for i in (0, 1))
+    inputs, targets = map(list, zip(*examples, strict=True))
     return pad(inputs, batch_first=True), pad(targets, batch_first=True, padding_value=IGNORE)
 
 
@@ -108,7 +88,14 @@ def pair_batches(
             yield collate([crop_example(x, y, context_length, generator) for x, y in some])
 
 
-def _check_pair(pair: Pair, where: str) -> None:
-    if not pair[1] or len(pair[0] + pair[1]) < 2:
-        remedy = "Give at least one byte of output, and one byte before it."
-        raise LessonsError("nothing to predict in this pair", where=where, remedy=remedy)
+def _parse_pair(line: str, where: str) -> Pair:
+    fields, remedy = line.split("\t"), "A line is base64(input) TAB base64(output)."
+    if len(fields) != 2:
+        what = f"{len(fields)} tab-separated fields instead of 2"
+        raise LessonsError(what, where=where, remedy=remedy)
+    try:
+        source, answer = (base64.b64decode(field, validate=True) for field in fields)
+    except ValueError as error:
+        raise LessonsError(f"not base64: {error}", where=where, remedy=remedy) from None
+    pair_example((source, answer), where)  # raises if there is nothing to learn from it
+    return source, answer

@@ -28,7 +28,6 @@ def beam_search(
     The score of n new tokens is ln p / n ** length_penalty. At 0 the sum decides, which only falls
     as a text grows, so short texts win; at 1 it is the mean. A text that has made a token of `stop`
     is finished, and is kept apart while the others go on. `allowed` (V,) is as in `generate`.
-
     Sources: Lowerre 1976, "The HARPY Speech Recognition System"; for lengths, Wu et al. 2016,
     "Google's Neural Machine Translation System", section 7, in the simpler form of `transformers`.
     """
@@ -40,18 +39,16 @@ def beam_search(
         raise LessonsError(what, where="beam_search", remedy="Use 0 to 2.")
 
     def score(beam: Beam) -> float:
-        tokens, total = beam
-        return total / max(len(tokens), 1) ** length_penalty
+        return beam[1] / max(len(beam[0]), 1) ** length_penalty
 
     decoding = Decoding(model, prompts, max_new_tokens)
     alive: list[Beam] = [([], 0.0)]
     finished: list[Beam] = []
     for n_left in reversed(range(max_new_tokens)):
-        # So many that `n_beams` of them go on, whatever ends.
-        logits = _only(decoding.logits, allowed)
-        best = best_extensions(alive, logits, n_beams * (1 + len(set(stop))))
-        finished += [beam for _, beam in best if beam[0][-1] in stop]
-        finished = sorted(finished, key=score, reverse=True)[:n_beams]
+        n_tried = n_beams * (1 + len(set(stop)))  # so that `n_beams` go on, whatever ends
+        best = best_extensions(alive, _only(decoding.logits, allowed), n_tried)
+        ended = [beam for _, beam in best if beam[0][-1] in stop]
+        finished = sorted(finished + ended, key=score, reverse=True)[:n_beams]
         going_on = [(row, beam) for row, beam in best if beam[0][-1] not in stop][:n_beams]
         alive = [beam for _, beam in going_on]
         if not alive or not n_left:

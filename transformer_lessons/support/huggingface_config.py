@@ -69,7 +69,8 @@ HARMLESS = """
 FEATURES = {
     "expert": "a mixture of experts", "moe": "a mixture of experts", "softcap": "capped logits",
     "quantization": "quantized weights (those of GGUF files can be read)",
-    "cross": "cross-attention", "encoder": "an encoder", "partial_rotary": "RoPE on half a head",
+    "cross": "cross-attention", "encoder": "an encoder",
+    "partial_rotary": "RoPE on a part of each head",
     "interleaved": "RoPE that turns neighbours", "scale_attn": "another scale of the scores",
     "multiplier": "scaled activations", "alibi": "ALiBi", "vision": "images", "mrope": "images",
     "lora": "low-rank queries and keys",

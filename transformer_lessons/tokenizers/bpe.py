@@ -1,5 +1,6 @@
 """The tokenizer of GPT and its kin: bytes, joined into longer ones by merges. Lesson 3."""
 
+import re
 import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import lru_cache
@@ -31,19 +32,18 @@ from transformer_lessons.tokenizers.pretokenizer import (
     split_special,
 )
 
-N_CACHED, LONGEST_CACHED = 100_000, 256  # pre-tokens remembered, of so many characters at most
-HELD = 1 << 16  # characters of a stream that are gathered before they are encoded
+N_CACHED, LONGEST_CACHED, HELD = 100_000, 256, 1 << 16  # pre-tokens, their size; of a stream
+# What no merge makes, because every pattern cuts it, and many vocabularies have for marks.
+MARK = re.compile(rb"<\|.+\|>|</?(s|pad|unk|bos|eos|mask)>|\[(PAD|UNK|CLS|SEP|MASK)\]")
 
 
 class BPETokenizer:
     """Byte-pair encoding on bytes: any text in, the same text out, whatever it was trained on.
 
     `vocab` maps ids to tokens, `merges` are pairs of tokens, the first learned first (None: ids are
-    in the order of merges), and `special_tokens` are strings that stand for themselves; those not
-    yet in `vocab` get the next ids. `pattern` names how text is cut into pre-tokens. Some published
-    vocabularies lack the `missing_bytes`: a text that needs one raises `LessonsError`.
-    `normal_form="NFC"` first joins accents to their letters, as some models were trained. `eos_ids`
-    are the ids with which, as the files of its model say, a text ends.
+    in their order), `special_tokens` stand for themselves (new ones get the next ids), `pattern`
+    names how text is cut into pre-tokens. Some published vocabularies lack the `missing_bytes`, or
+    want accents joined to their letters: `normal_form="NFC"`. With one of `eos_ids` a text ends.
 
     >>> tokenizer = BPETokenizer.train("low lower lowest", vocab_size=258)
     >>> [tokenizer.vocab[token] for token in tokenizer.encode("lower")]
@@ -68,12 +68,14 @@ class BPETokenizer:
         self.eos_ids = tuple(sorted(set(eos_ids)))
         special = set(self.special_tokens.values())
         self.ids = {token: id for id, token in self.vocab.items() if id not in special}
+        if unnamed := [token for token in self.ids if MARK.fullmatch(token)]:
+            what = f"{unnamed[0]!r} is in the vocabulary, but not among the special tokens"
+            raise LessonsError(what, where="special_tokens", remedy="Name it there as well.")
         self.merges = merges_of_ranks(self.ids) if merges is None else list(merges)
         check_parts(self.parts)
         self.ranks = {left + right: rank for rank, (left, right) in enumerate(self.merges)}
-        possible = set(merges_of_ranks(self.ranks))
-        if wrong := [pair for pair in map(tuple, self.merges) if pair not in possible]:
-            what = f"{wrong[0]} is a merge whose two parts never meet after the merges before"
+        if wrong := set(map(tuple, self.merges)).difference(merges_of_ranks(self.ranks)):
+            what = f"{min(wrong)} is a merge whose two parts never meet after the merges before"
             raise LessonsError(what, where="merges")
         split_pattern(pattern)  # an unknown one is refused here, not when it is first used
         self.encode_cached = lru_cache(N_CACHED)(self.encode_pretoken)
@@ -105,8 +107,8 @@ class BPETokenizer:
     ) -> "BPETokenizer":
         """Learn a vocabulary of `vocab_size`: 256 bytes, the special tokens, the rest merges.
 
-        `text` is a string or pieces of one, cut anywhere. Special tokens in it are boundaries. When
-        no pair is left to join, there are fewer merges. `n_workers` processes split and count.
+        `text` is a string or pieces of one, cut anywhere; special tokens in it are boundaries.
+        `n_workers` processes split and count. If no pair is left to join, there are fewer merges.
         """
         if isinstance(special_tokens, str):
             raise LessonsError("one string", where="special_tokens", remedy="Give a list of them.")
@@ -140,17 +142,14 @@ class BPETokenizer:
         pretokens = pretokenize(text, self.pattern)
         if max(map(len, pretokens), default=0) <= LONGEST_CACHED:
             return list(chain.from_iterable(map(self.encode_cached, pretokens)))
-        ids: list[int] = []
-        for pretoken in pretokens:  # those as long as a page would fill memory: not remembered
-            short = len(pretoken) <= LONGEST_CACHED
-            ids += self.encode_cached(pretoken) if short else self.encode_pretoken(pretoken)
-        return ids
+        # Those as long as a page would fill memory, and are not remembered.
+        encode = (self.encode_pretoken, self.encode_cached)
+        return [id for p in pretokens for id in encode[len(p) <= LONGEST_CACHED](p)]
 
     def encode(self, text: str, allowed_special: Iterable[str] | str = ()) -> list[int]:
-        """The ids of `text`; special tokens in it become their ids if they are allowed.
+        """The ids of `text`; special tokens in it become their ids if allowed ("all": all are).
 
-        One that isn't allowed raises `LessonsError`: text from outside must not be able to forge
-        the end of a document, say. "all" allows all; `encode_ordinary` takes them as plain text.
+        Others raise `LessonsError`: text from outside must not forge the end of a document, say.
         """
         ids: list[int] = []
         for part, is_special in split_special(text, self.special_tokens, allowed_special):
@@ -163,8 +162,7 @@ class BPETokenizer:
         """The ids of the joined `lines`, one by one; only a little of the text is held."""
         if self.normal_form is not None:  # an accent may be the first character of the next line
             raise LessonsError("a stream can't be normalized", remedy="Join it, and use encode.")
-        one = isinstance(allowed_special, str)
-        allowed = allowed_special if one else list(allowed_special)
+        allowed = allowed_special if isinstance(allowed_special, str) else list(allowed_special)
         n_before = 0
         for block in safe_blocks(lines, list(self.special_tokens), size=HELD):
             for part, is_special in split_special(block, self.special_tokens, allowed, n_before):

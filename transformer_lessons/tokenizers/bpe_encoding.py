@@ -1,7 +1,7 @@
 """Applying merges: a pre-token's bytes, joined pair by pair, the earliest learned first. Lesson 3.
 
-`ranks` says which merge made a token: rank 0 was learned first. As in tiktoken, two neighbours may
-be joined when the bytes of both together are a token.
+As in tiktoken, two neighbours may be joined when both together are a token; its rank is the number
+of the merge that made it.
 """
 
 import heapq
@@ -13,8 +13,7 @@ from transformer_lessons.errors import LessonsError
 def apply_merges(pretoken: bytes, ranks: Mapping[bytes, int]) -> list[bytes]:
     """The tokens of one pre-token: join the pair of the lowest rank, leftmost first, until none is.
 
-    In n log n steps for n bytes: all pairs wait in a heap by (rank, place). Parts are linked to
-    their neighbours, so that joining two takes a fixed number of steps; a pair that no longer
+    In n log n steps for n bytes: all pairs wait in a heap by (rank, place). A pair that no longer
     exists is dropped when it comes up.
 
     >>> apply_merges(b"lowest", {b"st": 0, b"est": 1, b"ow": 2, b"low": 3})
@@ -39,17 +38,11 @@ def apply_merges(pretoken: bytes, ranks: Mapping[bytes, int]) -> list[bytes]:
             second = after[first] if first >= 0 else end
             if second < end and (rank := ranks.get(pretoken[first : after[second]])) is not None:
                 heapq.heappush(heap, (rank, first, after[second]))
-    parts, start = [], 0
-    while start < end:
-        parts.append(pretoken[start : after[start]])
-        start = after[start]
-    return parts
+    return [pretoken[start : after[start]] for start in range(end) if after[start] > 0]
 
 
 def merges_of_ranks(ranks: Mapping[bytes, int]) -> list[tuple[bytes, bytes]]:
-    """The merges behind `ranks`, which keep only the tokens that merges make.
-
-    A token's two halves are what merging its bytes leaves when only earlier merges are allowed.
+    """The merges behind `ranks`: a token's two halves are what the merges before it leave of it.
 
     >>> merges_of_ranks({b"a": 0, b"b": 1, b"ab": 2, b"abab": 3})
     [(b'a', b'b'), (b'ab', b'ab')]

@@ -1,10 +1,7 @@
 """Learning merges for byte-pair encoding: join the most frequent pair, again and again. Lesson 3.
 
-A pre-token (a word, say) starts as its bytes. The pair of neighbours that is most frequent over all
-pre-tokens becomes a new token, everywhere; then the next. Of pairs that are equally frequent, the
-lexicographically greater is taken: compare the left tokens' bytes, then the right ones'.
-Sources: Gage 1994, "A New Algorithm for Data Compression"; Sennrich et al. 2016, "Neural Machine
-Translation of Rare Words with Subword Units".
+Of equally frequent pairs the lexicographically greater is taken, by the left tokens' bytes first.
+Gage 1994, "A New Algorithm for Data Compression"; Sennrich et al. 2016, arXiv:1508.07909.
 """
 
 import heapq
@@ -32,8 +29,6 @@ def count_pretokens(
 ) -> dict[bytes, int]:
     """How often each pre-token of the joined `pieces` occurs; special tokens are boundaries only.
 
-    The same wherever the text is cut, for any number of worker processes.
-
     >>> count_pretokens(["lo", "w low<|end|>low"], special_tokens=["<|end|>"])
     {b'low': 2, b' low': 1}
     """
@@ -49,9 +44,8 @@ def count_pretokens(
 
 def count_block(text: str, pattern: str, special_tokens: Sequence[str]) -> dict[bytes, int]:
     """How often each pre-token of `text` occurs, a block that no pre-token goes beyond."""
-    special = special_pattern(special_tokens)
     counts: Counter[str] = Counter()
-    for part in special.split(text) if special else [text]:
+    for part in special_pattern(special_tokens).split(text):
         counts.update(pretokenize(part, pattern))
     return {utf8_bytes(pretoken): n for pretoken, n in counts.items()}
 
@@ -63,11 +57,10 @@ def learn_merges(
 ) -> list[Pair]:
     """The first `n_merges` merges, fewer when no pair is left; `pretokens` counts each pre-token.
 
-    Counts and places are kept up to date: a merge changes only the pairs beside the places where it
-    joins, so all merges together take a number of steps in proportion to the text. A heap brings
-    up the most frequent pair. Every pair that a merge makes holds the new token; from then on it
-    can only become less frequent, so its entry in the heap is never too small, and is put right
-    when it comes up. `report` is called with the number of merges so far.
+    A merge changes only the pairs beside the places where it joins, so all merges together take a
+    number of steps in proportion to the text. A heap brings up the most frequent pair. A pair can
+    only become less frequent once its newer token is made, so its entry in the heap is never too
+    small, and is put right when it comes up. `report` gets the number of merges so far.
 
     >>> learn_merges({b"low": 5, b"lower": 2, b"newest": 6, b"widest": 3}, n_merges=3)
     [(b's', b't'), (b'e', b'st'), (b'o', b'w')]
@@ -132,9 +125,8 @@ def join_everywhere(
 ) -> list[tuple[IdPair, IdPair, list[int]]]:
     """Join `pair` into the newest token wherever it is still found at one of `starts`.
 
-    Tokens stay where their bytes were: `ids` has a token's id at its first and at its last byte,
-    so that both neighbours of a token are found beside it. Returns, for each neighbour, the pair
-    it was in, the pair it is in now, and where that one begins.
+    `ids` has a token's id at its first and at its last byte, so that both neighbours are found
+    beside it. Returns, for each neighbour, the pair it was in, the pair it is in now, and where.
 
     >>> ids, tokens = lay_out({b"xaby": 1})[0], [bytes([byte]) for byte in range(256)] + [b"ab"]
     >>> join_everywhere(ids, [2], (97, 98), tokens)

@@ -1,21 +1,18 @@
 """The simplest tokenizer: text is its UTF-8 bytes, and a token id is a byte, 0 to 255. Lesson 2."""
 
 import codecs
-import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 from transformer_lessons.errors import LessonsError
-from transformer_lessons.support.files import read_json, replace_file
+from transformer_lessons.support.bpe_files import join_tokens
+from transformer_lessons.support.files import read_json, write_json
 
 FORMAT = "transformer_lessons/bytes-1"
 
 
 def utf8_bytes(text: str) -> bytes:
-    """`text` written as UTF-8 (RFC 3629).
-
-    Half a surrogate pair, which is how Python hands over a command line that was not UTF-8, is no
-    character: it raises `LessonsError`.
+    """`text` written as UTF-8 (RFC 3629); half a surrogate pair, no character, raises.
 
     >>> utf8_bytes("é")
     b'\\xc3\\xa9'
@@ -38,29 +35,19 @@ class ByteTokenizer:
     'aé'
     """
 
-    n_vocab, eos_ids = 256, ()
-
-    @property
-    def special_tokens(self) -> dict[str, int]:
-        """None: every id is a byte."""
-        return {}
+    n_vocab = 256
+    eos_ids: tuple[int, ...] = ()  # no byte ends a text
+    special_tokens: Mapping[str, int] = {}  # none: every id is a byte
 
     def encode(self, text: str | bytes) -> list[int]:
         """The bytes of `text`; a string is first written as UTF-8 (see `utf8_bytes`)."""
         return list(utf8_bytes(text) if isinstance(text, str) else text)
 
-    def encode_ordinary(self, text: str | bytes) -> list[int]:
-        """The same as `encode`: there are no special tokens that could be meant."""
-        return self.encode(text)
+    encode_ordinary = encode  # there are no special tokens that could be meant
 
     def decode_bytes(self, ids: Iterable[int]) -> bytes:
         """The inverse of `encode`, exact for any bytes; an id outside 0-255 raises."""
-        ids = list(ids)
-        for place, token in enumerate(ids):
-            if not 0 <= token <= 255:
-                where = f"position {place}"
-                raise LessonsError(f"token {token} is not a byte (0 to 255)", where=where)
-        return bytes(ids)
+        return join_tokens(ids, {byte: bytes([byte]) for byte in range(256)}.__getitem__)
 
     def decode(self, ids: Iterable[int]) -> str:
         """The text of `ids`; bytes that are not UTF-8 become the replacement character U+FFFD."""
@@ -68,7 +55,7 @@ class ByteTokenizer:
 
     def save(self, path: Path | str) -> None:
         """Write a JSON file that says only what kind of tokenizer this is."""
-        replace_file(Path(path), json.dumps({"format": FORMAT}) + "\n")
+        write_json(Path(path), {"format": FORMAT})
 
     @classmethod
     def load(cls, path: Path | str) -> "ByteTokenizer":
@@ -80,8 +67,6 @@ class ByteTokenizer:
 
 def decode_stream(pieces: Iterable[bytes]) -> Iterator[str]:
     """Text from bytes that arrive piece by piece, holding back characters that are not complete.
-
-    The joined result is the same as decoding all the bytes at once, with U+FFFD for invalid ones.
 
     >>> list(decode_stream([b"a", bytes([195]), bytes([169]), b"b"]))
     ['a', 'é', 'b']

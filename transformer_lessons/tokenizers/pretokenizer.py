@@ -1,8 +1,4 @@
-"""Cutting text into pre-tokens, which byte-pair encoding never merges across. Lesson 3.
-
-A pre-token is a word, a number, some signs or some white space. So "dog." and "dog!" share the
-token "dog", and training counts each pre-token once, however often it occurs.
-"""
+"""Cutting text into pre-tokens, which byte-pair encoding never merges across. Lesson 3."""
 
 import re
 from collections.abc import Collection, Iterable, Iterator, Sequence
@@ -12,10 +8,8 @@ import regex
 from transformer_lessons.errors import LessonsError
 from transformer_lessons.tokenizers.byte_tokenizer import utf8_bytes
 
-# gpt2, gpt4: OpenAI's tiktoken, openai_public.py (r50k_base and cl100k_base). The others are those
-# of published models, from their tokenizer.json, and differ in little. smollm2 is gpt2 with every
-# digit apart, also from a space before it. llama3 is gpt4 but for white space at the end; qwen2 is
-# llama3 with every digit apart.
+# gpt2 and gpt4 are from tiktoken (r50k_base, cl100k_base), the others from models' tokenizer.json.
+# smollm2: gpt2, every digit apart; llama3: gpt4 but for white space at the end; qwen2: digits too.
 PATTERNS = {
     "gpt2": r"'(?:[sdmt]|ll|ve|re)| ?\p{L}++| ?\p{N}++| ?[^\s\p{L}\p{N}]++|\s++$|\s+(?!\S)|\s",
     "gpt4": r"'(?i:[sdmt]|ll|ve|re)|[^\r\n\p{L}\p{N}]?+\p{L}++|\p{N}{1,3}+|"
@@ -63,10 +57,10 @@ def pretokenize(text: str, pattern: str = "gpt4") -> list[str]:
     return pretokens
 
 
-def special_pattern(special_tokens: Iterable[str]) -> regex.Pattern | None:
-    """Matches any of `special_tokens`, the longest that fits; None when there are none."""
+def special_pattern(special_tokens: Iterable[str]) -> regex.Pattern:
+    """Matches any of `special_tokens`, the longest that fits; nothing when there are none."""
     longest_first = sorted(special_tokens, key=len, reverse=True)
-    return regex.compile("|".join(map(regex.escape, longest_first))) if longest_first else None
+    return regex.compile("|".join(map(regex.escape, longest_first)) or "(?!)")
 
 
 def split_special(
@@ -77,20 +71,18 @@ def split_special(
 ) -> Iterator[tuple[str, bool]]:
     """The special tokens in `text` and the text between them, and whether each part is one.
 
-    One that isn't allowed raises `LessonsError` with its place, `n_before` characters further on;
-    "all" allows all of them.
+    One that isn't allowed ("all": all are) raises, with its place, `n_before` characters further.
 
     >>> list(split_special("a<|end|>b", ["<|end|>"], "all"))
     [('a', False), ('<|end|>', True), ('b', False)]
     """
     utf8_bytes(text)  # what is no character is named with its place in the whole text
-    if allowed_special == "all":
-        allowed_special = special_tokens
-    allowed = {allowed_special} if isinstance(allowed_special, str) else set(allowed_special)
+    one = [allowed_special] if isinstance(allowed_special, str) else allowed_special
+    allowed = set(special_tokens if allowed_special == "all" else one)
     for unknown in allowed.difference(special_tokens):
         raise LessonsError(f"{unknown!r} is not a special token", where="allowed_special")
-    start, special = 0, special_pattern(special_tokens)
-    for match in special.finditer(text) if special else ():
+    start = 0
+    for match in special_pattern(special_tokens).finditer(text):
         if match.group() not in allowed:
             what = f"the text contains the special token {match.group()!r}"
             remedy = f"Pass allowed_special=[{match.group()!r}], or use encode_ordinary."
@@ -105,9 +97,7 @@ def split_special(
 def safe_blocks(
     pieces: Iterable[str], special_tokens: Sequence[str] = (), size: int = BLOCK
 ) -> Iterator[str]:
-    """The joined `pieces` in blocks of about `size` characters, cut where no pre-token is.
-
-    A text without any such place (see `last_safe_cut`) is one block.
+    """The joined `pieces` in blocks of about `size` characters, cut where `last_safe_cut` says.
 
     >>> list(safe_blocks(["one two", " three"], size=8))
     ['one two', ' three']
@@ -129,19 +119,18 @@ def safe_blocks(
         yield held
 
 
-def last_safe_cut(text: str, special: regex.Pattern | None, longest: int) -> int:
+def last_safe_cut(text: str, special: regex.Pattern, longest: int) -> int:
     """The last place of `text` where every pattern ends a pre-token; 0 when none is found.
 
-    That is behind the last letter of a word or digit of a number, and between a word or sign and a
-    space; but not where a special token, of `longest` characters at most, is or could be cut.
+    That is behind a word or number, and before a space; but not where a special token, of `longest`
+    characters at most, is or could be cut.
     """
     ends = r"(?<=\p{L})(?=\P{L})|(?<=\p{N})(?=\P{N})|(?<=\S)(?=[^\S\r\n])"
     for match in regex.finditer(ends, text, flags=regex.REVERSE):
         cut = match.start()
         if cut + longest > len(text):
             continue
-        starts = range(max(cut - longest + 1, 0), cut)
-        found = [special.match(text, start) for start in starts] if special else []
+        found = (special.match(text, start) for start in range(max(cut - longest + 1, 0), cut))
         if not any(token and token.end() > cut for token in found):
             return cut
     return 0

@@ -1,12 +1,11 @@
 """The published tokenizers of GPT-2 and GPT-4, run by tiktoken, OpenAI's library. Lesson 3."""
 
-import json
 from collections.abc import Iterable
 from pathlib import Path
 
 from transformer_lessons.errors import LessonsError
 from transformer_lessons.support.bpe_files import join_tokens
-from transformer_lessons.support.files import read_json, replace_file
+from transformer_lessons.support.files import read_json, write_json
 from transformer_lessons.support.tiktoken_files import published_encoding
 from transformer_lessons.tokenizers.byte_tokenizer import utf8_bytes
 from transformer_lessons.tokenizers.pretokenizer import PATTERNS, split_special
@@ -15,15 +14,11 @@ FORMAT = "transformer_lessons/tiktoken-1"
 
 
 class TiktokenTokenizer:
-    """A published tokenizer, run by tiktoken, with the methods of the book's own tokenizers.
-
-    The name is `cl100k_base`, GPT-4's: 100,277 ids; or `gpt2`, GPT-2's: 50,257 ids.
-    """
-
-    eos_ids = ()
+    """A published tokenizer: `cl100k_base`, GPT-4's 100,277 ids, or `gpt2`, GPT-2's 50,257."""
 
     def __init__(self, name: str) -> None:
         self.name, self.encoding = name, published_encoding(name, PATTERNS)
+        self.eos_ids: tuple[int, ...] = ()  # <|endoftext|> is known by its name
 
     @property
     def n_vocab(self) -> int:
@@ -57,14 +52,13 @@ class TiktokenTokenizer:
 
     def save(self, path: Path | str) -> None:
         """Write a JSON file with the name; the vocabulary itself stays in the cache."""
-        replace_file(Path(path), json.dumps({"format": FORMAT, "name": self.name}) + "\n")
+        write_json(Path(path), {"format": FORMAT, "name": self.name})
 
     @classmethod
     def load(cls, path: Path | str) -> "TiktokenTokenizer":
         """The tokenizer that `save` wrote; another file raises `LessonsError`."""
         document = read_json(path)
-        if not isinstance(document, dict) or document.keys() != {"format", "name"}:
-            raise LessonsError("a tiktoken tokenizer has format, name", where=str(path))
-        if document["format"] != FORMAT:
-            raise LessonsError(f"format {document['format']!r} is not {FORMAT!r}", where=str(path))
+        is_ours = isinstance(document, dict) and document.keys() == {"format", "name"}
+        if not is_ours or document["format"] != FORMAT:
+            raise LessonsError(f'not {{"format": "{FORMAT}", "name": …}}', where=str(path))
         return cls(document["name"])

@@ -1,7 +1,7 @@
 """What every tokenizer of the book can do, and how any of them is found again. Lessons 3 and 4."""
 
 import tempfile
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Protocol, Self, runtime_checkable
 
@@ -19,11 +19,10 @@ from transformer_lessons.tokenizers.tiktoken_tokenizer import TiktokenTokenizer
 class Tokenizer(Protocol):
     """Text to token ids and back: `ByteTokenizer`, `BPETokenizer`, `TiktokenTokenizer`, or yours.
 
-    Every id is below `n_vocab`, one more than the largest. `special_tokens` are strings that stand
-    for themselves, such as <|endoftext|>, and their ids: `encode` refuses a text with one in it,
-    to `encode_ordinary` it is plain text. For any text, `decode(encode_ordinary(text)) == text`;
-    an id without a token raises `LessonsError`. `eos_ids` are those with which, as the files of its
-    model say, a text ends. `load` reads the JSON file that `save` wrote.
+    Every id is below `n_vocab`; an id without a token raises `LessonsError`. `special_tokens` such
+    as <|endoftext|> stand for themselves: `encode` refuses a text with one in it, to
+    `encode_ordinary` it is plain text, and `decode(encode_ordinary(text)) == text` for any text.
+    With one of `eos_ids`, which the files of its model name, a text ends.
 
     >>> isinstance(ByteTokenizer(), Tokenizer)
     True
@@ -45,10 +44,10 @@ class Tokenizer(Protocol):
 
 
 def load_tokenizer(path_or_name: Path | str) -> Tokenizer:
-    """The tokenizer that a name, a file or a folder stands for.
+    """The tokenizer of a name (bytes, cl100k_base, gpt2), a file or a folder.
 
-    The names are bytes, cl100k_base and gpt2. A file is one that `save` wrote, or Hugging Face's
-    `tokenizer.json`. A folder is a run's, one of its checkpoints, or any with a `tokenizer.json`.
+    A file is one that `save` wrote, or Hugging Face's `tokenizer.json`. A folder has such a file,
+    as a run's folder does, or is one of its checkpoints.
 
     >>> load_tokenizer("bytes").n_vocab
     256
@@ -63,17 +62,14 @@ def load_tokenizer(path_or_name: Path | str) -> Tokenizer:
         path = next((file for file in files if file.is_file()), files[0])
     document = read_json(path)
     document = document if isinstance(document, dict) else {}
-    kinds: dict[str, Callable[[Path], Tokenizer]] = {
-        byte_tokenizer.FORMAT: ByteTokenizer.load,
-        bpe_files.FORMAT: BPETokenizer.load,
-        tiktoken_tokenizer.FORMAT: TiktokenTokenizer.load,
-    }
+    kinds = (byte_tokenizer, ByteTokenizer), (bpe_files, BPETokenizer)
+    for module, kind in (*kinds, (tiktoken_tokenizer, TiktokenTokenizer)):
+        if document.get("format") == module.FORMAT:
+            return kind.load(path)
     if "model" in document:
         return BPETokenizer.from_huggingface(path)
-    if (name := str(document.get("format"))) not in kinds:
-        remedy = f"Its format must be one of {', '.join(kinds)}, or Hugging Face's."
-        raise LessonsError("not a tokenizer of this book", where=str(path), remedy=remedy)
-    return kinds[name](path)
+    what, remedy = "not a tokenizer of this book", "`save` writes one; or use a tokenizer.json."
+    raise LessonsError(what, where=str(path), remedy=remedy)
 
 
 def fingerprint(tokenizer: Tokenizer) -> str:

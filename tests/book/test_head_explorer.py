@@ -1,0 +1,180 @@
+"""The head explorer: its numbers are the model's, and everyone can use it.
+
+SPEC E14, G11.
+"""
+
+import base64
+import json
+
+import pytest
+import torch
+from page_heads import PERIOD, losses_without, repeated_text
+
+from transformer_lessons.analysis import attention_patterns, induction_scores
+from transformer_lessons.weights.shipped import load_shipped
+
+from .explorer_page import WIDGETS, check_accessible, check_fits, number, tab, write_page
+
+WIDGET = "head-explorer"
+FIVE = {"5.0", "5.1", "5.2", "4.0", "4.2"}
+
+
+@pytest.fixture(scope="module")
+def data():
+    """What the script sets."""
+    text = (WIDGETS / "head_losses.js").read_text(encoding="utf-8")
+    assert len(text) < 300_000
+    return json.loads(text.removeprefix("TransformerLessons.heads = ").rstrip(";\n"))
+
+
+@pytest.fixture(scope="module")
+def model():
+    return load_shipped()[0].double()
+
+
+def summary(page) -> str:
+    return page.locator(".tl-summary").inner_text()
+
+
+def losses_said(page) -> list[float]:
+    """First copy, second copy, gain."""
+    words = summary(page).split("Loss in the first copy ")[1].rstrip(".")
+    first, rest = words.split(", in the second ")
+    second, gain = rest.split("; gained by copying: ")
+    return [number(word) for word in (first, second, gain)]
+
+
+def head(page, name):
+    return page.get_by_role("radio", name=name, exact=True)
+
+
+def silent(page) -> list[str]:
+    return page.locator(".tl-silent .tl-number").all_inner_texts()
+
+
+# ---- The numbers ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["1.1", "5.0"])
+def test_the_losses_are_the_models(data, model, name):
+    block, number_in_block = map(int, name.split("."))
+    assert data["single"][name] == losses_without(model, [(block, number_in_block)])
+
+
+def test_the_losses_of_sets_are_the_models(data, model):
+    chosen = data["best"][4]
+    assert set(chosen["heads"]) == FIVE
+    heads = [tuple(map(int, name.split("."))) for name in chosen["heads"]]
+    assert chosen["losses"] == losses_without(model, heads)
+    for k, best in enumerate(data["best"], start=1):
+        assert len(best["heads"]) == k
+    for draw in data["draws"]:
+        assert len(set(draw["heads"]) - FIVE - {"1.1"}) == 5
+
+
+def test_scores_and_patterns_are_the_models(data, model):
+    patterns = attention_patterns(model, repeated_text())
+    expected = induction_scores(patterns, PERIOD)
+    found = torch.tensor(data["scores"]["induction"]).double()
+    torch.testing.assert_close(found, expected, rtol=0, atol=0.0051)
+    stored = torch.tensor(list(base64.b64decode(data["patterns"]["5.2"])))
+    pattern = torch.zeros(50, 50, dtype=torch.float64)
+    rows, columns = torch.tril_indices(50, 50)
+    pattern[rows, columns] = stored.double() / 255
+    torch.testing.assert_close(pattern, patterns[5, 0, 2], rtol=0, atol=0.0021)
+
+
+# ---- What a reader sees --------------------------------------------------------------------------
+
+
+def test_it_starts_with_nothing_silenced(widget, data):
+    assert summary(widget).startswith("Nothing is silenced.")
+    intact = data["intact"]
+    first, second, gain = losses_said(widget)
+    assert first == pytest.approx(sum(intact[:24]) / 24, abs=0.0051)
+    assert second == pytest.approx(sum(intact[25:]) / 24, abs=0.0051)
+    assert gain == pytest.approx(first - second, abs=0.011)
+    assert silent(widget) == []
+
+
+def test_a_head_is_silenced_and_shown(widget, data):
+    line = widget.locator(".tl-now")
+    before = line.get_attribute("points")
+    head(widget, "1.1").check()
+    assert silent(widget) == ["1.1"]
+    assert summary(widget).startswith("Head 1.1 is silenced.")
+    assert losses_said(widget)[1] == pytest.approx(sum(data["single"]["1.1"][25:]) / 24, abs=0.006)
+    assert line.get_attribute("points") != before
+    assert widget.locator(".tl-intact").get_attribute("points") == before
+    assert "head 1.1" in widget.locator(".tl-looks figcaption").inner_text()
+    opacities = widget.locator(".tl-pattern rect").evaluate_all(
+        "cells => cells.map((cell) => Number(cell.getAttribute('opacity')))"
+    )
+    shares = base64.b64decode(data["patterns"]["1.1"])
+    assert opacities == pytest.approx([(share / 255) ** 0.5 for share in shares], abs=0.006)
+    head(widget, "none").check()
+    assert summary(widget).startswith("Nothing is silenced.")
+    assert silent(widget) == []
+
+
+def test_the_best_heads_together(widget):
+    widget.get_by_label("Silence the best induction heads").fill("5")
+    assert set(silent(widget)) == FIVE
+    assert losses_said(widget)[2] < 0.2
+    head(widget, "5.0").check()
+    assert silent(widget) == ["5.0"]
+    assert widget.get_by_label("Silence the best induction heads").input_value() == "0"
+
+
+def test_five_others_make_no_such_difference(widget, data):
+    for draw in [*data["draws"], data["draws"][0]]:
+        widget.get_by_role("button", name="Silence five others").click()
+        assert set(silent(widget)) == set(draw["heads"])
+        assert losses_said(widget)[2] > 2
+    assert widget.locator(".tl-grid input:checked").count() == 0
+
+
+def test_the_colours_are_the_scores(widget, data):
+    bar = widget.locator("label", has=head(widget, "1.1")).locator(".tl-score")
+    opacity = "bar => Number(bar.style.opacity)"
+    assert bar.evaluate(opacity) == pytest.approx(
+        data["scores"]["induction"][1][1] ** 0.5, abs=0.01
+    )
+    widget.get_by_role("radio", name="previous-token score").check()
+    assert bar.evaluate(opacity) == pytest.approx(data["scores"]["previous"][1][1] ** 0.5, abs=0.01)
+    assert bar.evaluate(opacity) > 0.9
+
+
+def test_with_the_keyboard_alone(widget):
+    tab(widget, "none")
+    widget.keyboard.press("ArrowRight")
+    assert silent(widget) == ["0.0"]
+    widget.keyboard.press("ArrowLeft")
+    assert silent(widget) == []
+    tab(widget, "induction score")
+    tab(widget, "Silence the best induction heads")
+    widget.keyboard.press("ArrowRight")
+    assert silent(widget) == ["5.0"]
+    tab(widget, "Silence five others")
+    widget.keyboard.press("Enter")
+    assert len(silent(widget)) == 5
+
+
+def test_it_is_not_high_and_keeps_its_height(page, tmp_path):
+    page.set_viewport_size({"width": 1280, "height": 800})
+    page.goto(write_page(tmp_path, WIDGET))
+    page.add_style_tag(content="main { width: 46rem }")  # about as wide as an article of the book
+    box = page.locator(".tl-widget")
+    height = box.bounding_box()["height"]
+    assert height <= 700
+    page.get_by_label("Silence the best induction heads").fill("8")
+    assert box.bounding_box()["height"] == height
+
+
+def test_it_fits_small_screens(widget):
+    check_fits(widget, 320, 480, 768, 1280)
+
+
+def test_it_is_accessible(widget):
+    widget.get_by_label("Silence the best induction heads").fill("5")
+    check_accessible(widget)
