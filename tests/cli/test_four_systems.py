@@ -115,10 +115,8 @@ def test_a_stream_that_was_killed_goes_on_to_the_exact_token(folder, run_here): 
 
 
 def test_without_a_network_fineweb_names_what_to_do(folder, run_here, monkeypatch):  # SPEC E8 S9
-    def nowhere():
-        raise ConnectionError("no route")
-
-    monkeypatch.setattr("transformer_lessons.support.fineweb._import_datasets", nowhere)
+    monkeypatch.setenv("HF_DATASETS_OFFLINE", "1")  # read when `datasets` is imported: here, or
+    monkeypatch.setattr("datasets.config.HF_HUB_OFFLINE", True)  # earlier by another test
     done = run_here("train", "--fineweb", "--tokenizer", "bytes", cwd=folder)
     assert done.returncode == 2
     assert done.stderr.count("\n") == 1
