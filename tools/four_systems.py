@@ -73,9 +73,9 @@ INTRO = """# Four systems
 Four kinds of language models, each trained by one command of this package. All four are the same
 class, `Decoder`, with other choices in its configuration.
 
-The runs below are far shorter than the presets ask for: they took a few minutes each on two cores
-that other work was using at the same time. They show how training begins, and not what a system
-can do in the end. The loss per token depends on the tokenizer; bits per byte does not, and so
+The runs below are far shorter than the presets ask for, and they had to share two cores with much
+other work, so their times say little. They show how training begins, and not what a system can do
+in the end. The loss per token depends on the tokenizer; bits per byte does not, and so
 compares the last three. The tables and samples were written from the
 folders of the runs.
 
@@ -134,7 +134,7 @@ def write(runs: Path) -> None:
     replace_file(PAGE, INTRO + "".join(section(system, runs) for system in SYSTEMS).rstrip() + "\n")
     before, _, rest = README.read_text(encoding="utf-8").partition(BEGIN)
     after = rest.partition(END)[2]
-    note = "Runs of a few minutes, far shorter than the presets ask for:\n\n"
+    note = "Short runs, on two cores that other work was using too:\n\n"
     replace_file(README, f"{before}{BEGIN}\n{note}{readme_table(runs)}\n{END}{after}")
 
 
