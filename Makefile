@@ -26,7 +26,9 @@ help:
 	@echo "  make size       lines per room of the package, beside their budgets"
 	@echo "  make bench      measure the package beside its peers (about an hour)"
 	@echo "  make faults     kill, fill and damage what training writes, thousands of times"
-	@echo "  make train      train on Python's own documentation (about two minutes)"
+	@echo "  make train      train a GPT on Python's own documentation (half an hour on two quiet cores)"
+	@echo "  make train-quick  the same in about two minutes: the loss falls from 11.6 to about 6.4"
+	@echo "  make generate   let the newest run write"
 
 install: $(VENV)/installed
 
@@ -101,8 +103,19 @@ bench-litgpt:
 demo: $(VENV)/installed
 	$(BIN)/python -m transformer_lessons demo
 
+# The educational GPT: 6 layers, 256 numbers per token, the 100,277 tokens of cl100k_base. It makes
+# an update after each batch of 1,024 tokens; without the option, after 16 of them, as on a GPU.
+GPT := $(BIN)/python -m transformer_lessons train --preset gpt --corpus --training.grad-accum-steps 1
 train: $(VENV)/installed
-	$(BIN)/python -m transformer_lessons train --preset bytes-1m --corpus --out runs/documentation
+	$(GPT) --training.steps 600 --out runs/gpt
+
+train-quick: $(VENV)/installed
+	$(GPT) --training.steps 80 --training.warmup-steps 10 --out runs/gpt-quick
+
+# From the newest run; without any, from the model that ships.
+generate: $(VENV)/installed
+	$(BIN)/python -m transformer_lessons generate --prompt "The " \
+	  $$(ls -td runs/*/config.json 2>/dev/null | head -n 1 | xargs -r dirname)
 
 # The model that ships with the package: about an hour on two quiet cores.
 SMALL := runs/python-small
@@ -110,17 +123,9 @@ TL    := $(BIN)/python -m transformer_lessons
 python-small: $(VENV)/installed
 	$(TL) prepare --corpus sources --out $(SMALL)/data
 	$(TL) tokenizer train $(SMALL)/data/train.jsonl --vocab-size 4096 --out $(SMALL)/tokenizer.json
-	for split in train validation; do $(TL) tokenizer encode $(SMALL)/tokenizer.json \
-	  $(SMALL)/data/$$split.jsonl --out $(SMALL)/$$split.npy || exit; done
-	$(TL) train --preset python-small --tokens $(SMALL)/train.npy \
-	  --held-out $(SMALL)/validation.npy --tokenizer $(SMALL)/tokenizer.json --out $(SMALL)/run
+	$(TL) train --preset python-small --text $(SMALL)/data/train.jsonl \
+	  --held-out $(SMALL)/data/validation.jsonl --tokenizer $(SMALL)/tokenizer.json --out $(SMALL)/run
 	$(BIN)/python tools/ship_python_small.py $(SMALL)
-
-train-quick: $(VENV)/installed
-	$(BIN)/python -m transformer_lessons train --preset bytes-1m --corpus --training.steps 50 --out runs/quick
-
-generate: $(VENV)/installed
-	$(BIN)/python -m transformer_lessons generate --prompt "def "
 
 chat: $(VENV)/installed
 	@$(BIN)/python -m transformer_lessons chat

@@ -14,10 +14,16 @@ ROOT = Path(__file__).resolve().parents[1]
 PYTHON = ROOT / ".venv" / "bin" / "python"
 OURS = ".venv/bin/python -m transformer_lessons "
 
+QUICK = " --training.steps 1 --training.batch-size 1 --training.grad-accum-steps 1"
+SET_UP = ("requirements.txt", "pyproject.toml")
 # What is run as something else than it is written, and why.
 SHORTER = {
     # Two minutes of training; a few steps run the same code.
     "train --preset bytes-1m --corpus": " --training.steps 3",
+    # Hours; one batch of a few tokens.
+    "train --preset gpt": QUICK,
+    "train --preset llama": QUICK,
+    "train --preset python-small": QUICK + " --training.no-compile",
 }
 # What can't be run from inside the tests: they would start themselves.
 RUN_BY_MAKE = ("make book", "make test")
@@ -35,7 +41,7 @@ def folder(tmp_path, monkeypatch):
     """Where the commands run: a folder of its own, with the repository's Makefile and package."""
     if not PYTHON.exists():
         pytest.fail("there is no .venv; run `make install`")
-    for name in (".venv", "Makefile", "transformer_lessons", "requirements.txt", "pyproject.toml"):
+    for name in (".venv", "Makefile", "README.md", "transformer_lessons", *SET_UP):
         (tmp_path / name).symlink_to(ROOT / name)
     monkeypatch.chdir(tmp_path)
     return tmp_path
@@ -88,6 +94,16 @@ def test_the_pages_name_the_same_commands_as_the_readme():
     for command in (*RUN_BY_MAKE, "make demo"):
         assert command in index
         assert command in readme_commands()
+
+
+def test_the_page_on_the_four_systems_shows_commands_of_the_readme():  # SPEC G18
+    page = (ROOT / "book" / "four_systems.md").read_text(encoding="utf-8")
+    shown = re.findall(r"^python -m transformer_lessons (.*)$", page, flags=re.MULTILINE)
+    assert len(shown) == 4
+    assert {f"{OURS}{command}" for command in shown} <= set(readme_commands())
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    for parameters in re.findall(r"^\| parameters \| (.*) \|$", page, flags=re.MULTILINE):
+        assert f"| {parameters} |" in readme  # both were written from the same runs
 
 
 PAGES = [ROOT / "README.md", *sorted((ROOT / "book").glob("*.md"))]

@@ -40,15 +40,13 @@ def files(tmp_path):
     """Two files with FineWeb's columns, in a folder that is hard on programs."""
     folder = tmp_path / "my [b] dätä"
     folder.mkdir()
-    names = []
     for number, texts in enumerate((TEXTS[:70], TEXTS[70:])):
         n = len(texts)
         others = ("id", "dump", "url", "date", "file_path", "language")
         columns = {"text": texts} | {name: [f"../{name} {i}" for i in range(n)] for name in others}
         columns |= {"language_score": [0.9] * n, "token_count": list(range(n))}
-        names.append(f"{folder.name}/{number}.parquet")
-        pq.write_table(pa.table(columns), tmp_path / names[-1], row_group_size=16)
-    return names
+        pq.write_table(pa.table(columns), folder / f"{number}.parquet", row_group_size=16)
+    return folder.name
 
 
 def contents(folder):
@@ -63,7 +61,7 @@ def table_of(stdout):
 
 
 def test_a_part_is_fetched_and_a_second_run_goes_on(files, tmp_path, run):  # SPEC E8
-    options = ("fineweb", "--from-parquet", *files, "--shard-size", "20")
+    options = ("fineweb", "--from-parquet", files, "--shard-size", "20")
     done = run(*options, "--out", "part", "--megabytes", "0.005", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""
@@ -76,7 +74,7 @@ def test_a_part_is_fetched_and_a_second_run_goes_on(files, tmp_path, run):  # SP
     assert table["the"] == "source has more"
     assert "Written to part" in done.stdout
 
-    done = run(*options, "--out", "part", "--resume", cwd=tmp_path)
+    done = run(*options, "--out", "part", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     table = table_of(done.stdout)
     assert table["shards"] == f"7, {7 - len(shards)} of them new"
@@ -91,7 +89,7 @@ def test_a_part_is_fetched_and_a_second_run_goes_on(files, tmp_path, run):  # SP
 
 
 def test_what_was_fetched_can_be_prepared_for_training(files, tmp_path, run):  # SPEC E8
-    done = run("fineweb", "--from-parquet", *files, "--out", "out", cwd=tmp_path)
+    done = run("fineweb", "--from-parquet", files, "--out", "out", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     found = read_documents([tmp_path / "out"], report=lambda dropped: None)
     assert [document.text for document in found] == TEXTS
@@ -109,7 +107,7 @@ def test_a_run_that_was_killed_is_gone_on_with(tmp_path, run):  # SPEC E8
         process.send_signal(signal.SIGKILL)
     n_fetched = len(list((tmp_path / "out").glob("*.parquet")))
     assert 5 <= n_fetched < 200
-    assert run(*options, "--out", "out", "--resume", cwd=tmp_path).returncode == 0
+    assert run(*options, "--out", "out", cwd=tmp_path).returncode == 0
     assert list(open_folder(tmp_path / "out").read(0)) == texts
 
 
@@ -118,6 +116,7 @@ def test_without_a_network_it_says_so_and_may_be_tried_again(files, tmp_path, ru
         done = run("fineweb", "--out", "out", cwd=tmp_path)
         assert done.returncode == 2
         assert done.stderr.startswith("error: can't read it: ConnectionError")
+        assert "--from-parquet" in done.stderr
         assert done.stderr.count("\n") == 1
         assert "Is there a network" in done.stderr
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["source.json"]
@@ -126,11 +125,11 @@ def test_without_a_network_it_says_so_and_may_be_tried_again(files, tmp_path, ru
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
-        (("--from-parquet", "none.parquet"), "no such file (none.parquet). Name parquet files."),
+        (("--from-parquet", "none.parquet"), "no parquet file here (none.parquet). Name a"),
+        (("--from-parquet", "full"), "no parquet file here (full)"),
         (("--from-parquet", "cut.parquet"), "error: can't read it: Arrow"),
         (("--from-parquet", "other.parquet"), 'a row without a "text" that is a string; it has: x'),
-        (("--out", "full"), "the folder is not empty (full). Choose a new or empty folder"),
-        (("--out", "full", "--resume"), "not a folder of shards (full)"),
+        (("--out", "full"), "not a folder of shards (full)"),
         (("--out", "full/x"), "can't make the folder"),
         (("--megabytes", "0"), "megabytes = 0.0 is not from 0 to a billion (--megabytes)"),
         (("--megabytes", "nan"), "megabytes = nan is not from 0"),
@@ -142,9 +141,9 @@ def test_bad_input_ends_with_one_line_and_code_2(
 ):  # SPEC S9
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "x").write_text("mine")
-    (tmp_path / "cut.parquet").write_bytes((tmp_path / files[0]).read_bytes()[:-9])
+    (tmp_path / "cut.parquet").write_bytes((tmp_path / files / "0.parquet").read_bytes()[:-9])
     pq.write_table(pa.table({"x": ["a"]}), tmp_path / "other.parquet")
-    options = ("--from-parquet", *files) if "--from-parquet" not in arguments else ()
+    options = ("--from-parquet", files) if "--from-parquet" not in arguments else ()
     done = run("fineweb", *options, *arguments, cwd=tmp_path)
     assert done.returncode == 2
     assert expected in done.stderr

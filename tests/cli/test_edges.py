@@ -9,7 +9,7 @@ import sys
 import pytest
 import torch
 
-from transformer_lessons.cli.train import option_value
+from transformer_lessons.cli.train import parse
 from transformer_lessons.config import ModelConfig
 from transformer_lessons.data.pairs import write_pairs
 from transformer_lessons.model.decoder import Decoder
@@ -106,7 +106,8 @@ def test_bad_input_ends_with_one_line_and_code_2(name, folder, run_here):
     done = run_here(*arguments, cwd=folder)
     assert "Traceback" not in done.stderr
     assert (done.returncode, expected in done.stderr) == (2, True), done.stderr
-    assert not (folder / "runs").exists()  # nothing is left behind
+    assert done.stderr.count("\n") == 1  # in no frame, also where an option is nested
+    assert not (folder / "runs" / "latest").exists()  # no run is left behind
 
 
 def test_a_run_that_diverges_is_explained(folder, run_here):
@@ -141,8 +142,8 @@ def test_the_command_shown_at_the_end_can_be_run(folder, run_here):  # SPEC F8
 
 
 def test_the_last_of_two_presets_counts_as_for_every_option():
-    assert option_value(["--preset", "fluctlight", "--preset=bytes-1m"], "--preset") == "bytes-1m"
-    assert option_value(["--corpus"], "--preset") is None
+    options = parse(["--preset", "fluctlight", "--preset=bytes-1m", "--corpus"])
+    assert (options.preset, options.model) == ("bytes-1m", preset("bytes-1m"))
 
 
 @pytest.mark.parametrize(

@@ -191,6 +191,15 @@ def test_a_prompt_beyond_the_context_is_told(run, random_bytes):
     assert (code, errors) == (0, "note: prompt 1 has 20 tokens; the model sees the last 16\n")
 
 
+def test_a_model_of_bytes_takes_any_bytes(run, random_bytes):  # SPEC F6
+    """They come back in JSON as half characters, as Python writes bytes that are no text."""
+    expected = generate(random_bytes, [b"a\xff"], 4, Sampler(0.2))[0]
+    for options in (("--prompt", os.fsdecode(b"a\xff")), ("--prompts-file", "-")):
+        stdin = b"a\xff\n"
+        [o] = as_objects(run("model", *options, "--json", "--max-new-tokens", 4, stdin=stdin)[1])
+        assert (o["prompt"], o["tokens"]) == ("a\udcff", expected)
+
+
 BAD_INPUT = {
     "no prompt": ((), b"", "give either --prompt or --prompts-file"),
     "two prompts": (("--prompt", "a", "--prompts-file", "p"), b"", "give either"),
@@ -211,7 +220,11 @@ BAD_INPUT = {
     "an unknown preset": (("--prompt", "a", "--preset", "wild"), b"", "no preset 'wild'. Known"),
     "an unknown model": (("--prompt", "a", "--model", "gpt9"), b"", "no model 'gpt9' (--model)"),
     "two models": (("x", "--prompt", "a", "--model", "y"), b"", "either a checkpoint or --model"),
-    "no samples": (("--prompt", "a", "--n-samples", "0"), b"", "n_samples = 0 is below 1"),
+    "no samples": (
+        ("--prompt", "a", "--n-samples", "0"),
+        b"",
+        "n_samples = 0 is not an integer of at least 1 (--n-samples)",
+    ),
     "fewer than no tokens": (("--prompt", "a", "--max-new-tokens", "-1"), b"", "is not from 0"),
     "an empty stop string": (("--prompt", "a", "--stop", ""), b"", "stop string is empty (--stop)"),
     "bars of many": (("--prompts-file", "p", "--probabilities"), b"", "one text at a time"),

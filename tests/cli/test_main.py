@@ -108,7 +108,7 @@ def test_python_documentation_can_be_trained_on(tmp_path, run_here):
     options = ("--corpus", "--preset", "bytes-1m", "--training.steps", "2", "--model.n-layers", "1")
     done = run_here("train", *options, "--training.batch-size", "2", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    assert "knowing only how often each byte" in done.stdout
+    assert "knowing only how often each token" in done.stdout
 
 
 def test_defaults_come_from_the_preset_and_options_override_them():
@@ -147,7 +147,7 @@ BAD_INPUT = {
         ("train", "--pairs", "p.tsv", "--seed-pairs", "s.tsv"),
         "s.tsv, line 1",
     ),
-    "an empty text": ({"t.txt": b""}, ("train", "--text", "t.txt"), "too few"),
+    "an empty text": ({"t.txt": b""}, ("train", "--text", "t.txt"), "empty (t.txt)"),
     "no source": ({}, ("train",), "one of --pairs FILE"),
     "two sources": ({"p.tsv": PAIR}, ("train", "--pairs", "p.tsv", "--corpus"), "one of --pairs"),
     "an unknown preset": ({}, ("train", "--preset", "gpt9", "--corpus"), "Known: fluctlight"),

@@ -286,6 +286,32 @@ def test_a_log_cut_short_by_hand_is_named(tmp_path):
         resume_run(tmp_path, make_trainer(tmp_path, save_every=9))
 
 
+DAMAGE = {
+    "not JSON": (b'{"step": 3, ', 3),
+    "not UTF-8": (b'{"step": 3, "loss": "\xff"}', 3),
+    "a field too few": (b'{"step": 3, "loss": 1.0, "seconds": 1.0}', 3),
+    "another kind": (b'{"step": 3, "loss": null, "seconds": 1, "n_targets": 1}', 3),
+    "no object": (b"[3]", 3),
+    "another step": (b'{"step": 4, "loss": 1, "seconds": 1, "n_targets": 1}', 3),
+    "nested too deep": (b"[" * 100_000, 3),
+    "empty": (b"", 3),
+}
+
+
+@pytest.mark.parametrize("name", DAMAGE)
+def test_a_damaged_log_is_named_by_its_line(tmp_path, name):  # SPEC S9 G8
+    begin_run(tmp_path, {}, ByteTokenizer())
+    make_trainer(tmp_path, save_every=9).fit()
+    lines = (tmp_path / "log.jsonl").read_bytes().split(b"\n")
+    data, number = DAMAGE[name]
+    lines[number - 1] = data
+    (tmp_path / "log.jsonl").write_bytes(b"\n".join(lines))
+    before = (tmp_path / "log.jsonl").read_bytes()
+    with pytest.raises(LessonsError, match=r"^not a line that training has .*log\.jsonl, line 3\)"):
+        resume_run(tmp_path, make_trainer(tmp_path, save_every=9))
+    assert (tmp_path / "log.jsonl").read_bytes() == before
+
+
 @pytest.mark.parametrize(
     "tokenizer",
     [ByteTokenizer(), BPETokenizer({i: bytes([i]) for i in range(256)}, [], ["<|endoftext|>"])],

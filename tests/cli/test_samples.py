@@ -5,9 +5,9 @@ from types import SimpleNamespace
 
 import torch
 from rich.console import Console
+from transformer_lessons.cli.training_run import fit
 
 from transformer_lessons.cli import training_run
-from transformer_lessons.cli.training_run import fit
 from transformer_lessons.config import ModelConfig
 from transformer_lessons.data.batches import random_windows
 from transformer_lessons.errors import LessonsError

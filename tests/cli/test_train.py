@@ -115,7 +115,7 @@ def test_from_text_to_a_model_that_writes(trained, run):  # SPEC A8
         (trained / "sources" / f"file{n}.py").write_text(f'"""Module {n}."""\n\n{body}')
     run("prepare", "sources", "--out", "data", cwd=trained)
     held_out = ("--held-out", "validation.npy")
-    tokens = ("--tokens", "train.npy", *held_out, "--tokenizer", "t.json")
+    tokens = ("--text", "train.npy", *held_out, "--tokenizer", "t.json")
 
     def encode(vocab_size):
         sizes = ("--vocab-size", vocab_size, "--out", "t.json")
@@ -132,7 +132,7 @@ def test_from_text_to_a_model_that_writes(trained, run):  # SPEC A8
     written = run("generate", "bpe", "--prompt", "def ", "--max-new-tokens", 5, cwd=trained)
     assert written.startswith("def ")
     error = run("train", *tokens, "--out", "small", cwd=trained, code=2)
-    assert "vocab_size = 256, but the tokenizer has 280 tokens" in error
+    assert "vocab_size = 256, but the tokenizer has 280 tokens (--tokenizer t.json)" in error
     for name in ("t.json", "train.npy", "validation.npy"):
         (trained / name).unlink()
     encode(270)  # the same text under another tokenizer is other data

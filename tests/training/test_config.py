@@ -29,7 +29,7 @@ FIELDS = {
     "a seed": ("seed",),
     "a word": ("schedule", "optimizer", "precision"),
     "a switch": ("compile", "fused"),
-    "rows": ("loss_chunk_size",),
+    "rows": ("loss_chunk_size", "sequence_length"),
 }
 BAD = [(name, value) for kind in FIELDS for name in FIELDS[kind] for value in WRONG[kind]]
 
@@ -76,7 +76,13 @@ def test_the_smallest_rate_is_not_above_the_largest():  # SPEC S7
 
 def test_json_and_back():  # SPEC A4
     values = {
-        **{"steps": 7, "batch_size": 3, "grad_accum_steps": 2, "learning_rate": 0.1},
+        **{
+            "steps": 7,
+            "sequence_length": 5,
+            "batch_size": 3,
+            "grad_accum_steps": 2,
+            "learning_rate": 0.1,
+        },
         **{"min_learning_rate": 0.01, "warmup_steps": 2, "schedule": "wsd", "optimizer": "muon"},
         **{"beta1": 0.5, "beta2": 0.6, "weight_decay": 0.3, "max_grad_norm": 0.4},
         **{"precision": "bf16", "compile": True, "fused": True, "loss_chunk_size": 9},

@@ -8,9 +8,8 @@ from dataclasses import dataclass, replace
 from io import TextIOWrapper
 from typing import Any
 
-from rich.table import Column, Table
-
-from transformer_lessons.cli import PlainConsole, check_seed, models
+from transformer_lessons import cli
+from transformer_lessons.cli import PlainConsole, models
 from transformer_lessons.cli.display import sanitize
 from transformer_lessons.errors import LessonsError
 from transformer_lessons.generation.conversation import Conversation
@@ -50,23 +49,13 @@ def run(arguments: Sequence[str]) -> int:
     """Converse until the user quits; returns the exit code."""
     options = models.parse_options(Chat, arguments, SAMPLERS["balanced"])
     loaded = models.open_model(options)
-    conversation = Conversation(
-        loaded.model,
-        loaded.tokenizer,
-        loaded.template,
-        options.system,
-        options.sampler,
-        options.max_new_tokens,
-        options.stop,
-        options.seed,
-        loaded.forward_fn,
-    )
+    given = loaded.model, loaded.tokenizer, loaded.template, options.system, options.sampler
+    more = options.max_new_tokens, options.stop, options.seed, loaded.forward_fn
+    conversation = Conversation(*given, *more)
     kind = "answers" if loaded.template else "continues text; it was not trained to answer"
     sees = f"sees {loaded.model.config.context_length:,} tokens at once"
     print(f"{loaded.name}: {loaded.n_parameters:,} parameters. It {sees}, and {kind}.")
     print("Type text, or help. Ctrl-C stops an answer, Ctrl-D quits.")
-    if options.compile:
-        print("It compiles before the first answer: a minute or two, if new here.")
     if sys.stdin is None:
         raise LessonsError("there is no standard input to read from")
     if isinstance(sys.stdin, TextIOWrapper):
@@ -137,28 +126,21 @@ def run_command(conversation: Conversation, name: str, *words: str) -> None:
     else:
         now = vars(conversation) | vars(conversation.sampler)
         now |= {"top_k": conversation.sampler.top_k or "off"}
-        show_table(COMMANDS)
+        PlainConsole().print_rows("", COMMANDS)
         print("A space before a line makes it text, whatever it says.")
         print("A line that ends with \\ goes on in the next one.")
         if conversation.template is None:
             print("An empty line lets the model go on. Your text begins on a new line.")
-        show_table({f"{name} {now.get(name, '')}": what for name, what in SETTINGS.items()})
-
-
-def show_table(rows: dict[str, str]) -> None:
-    """Two columns; the first stays whole in a narrow terminal, for it is what users type."""
-    table = Table.grid(Column(no_wrap=True), Column(), padding=(0, 2, 0, 0))
-    for name, what in rows.items():
-        table.add_row(name, what)
-    PlainConsole().print(table)
+        rows = {f"{name} {now.get(name, '')}": what for name, what in SETTINGS.items()}
+        PlainConsole().print_rows("", rows)
 
 
 def change_setting(conversation: Conversation, name: str, text: str) -> None:
     """Change the setting `name` as `text` says; what can't be raises `LessonsError`."""
     name = name.replace("-", "_")
-    value = read_value(name, text)
+    value: Any = read_value(name, text)
     if name in ("max_new_tokens", "seed"):
-        (check_seed if name == "seed" else models.check_length)(value)
+        cli.check(replace(models.ModelOptions(), **{name: value}))
         setattr(conversation, name, value)
     else:
         sampler = value if name == "preset" else replace(conversation.sampler, **{name: value})

@@ -5,8 +5,10 @@ Where the output is not a terminal, a plain line every tenth of the way says the
 
 import math
 import time
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console, Group
 from rich.live import Live
@@ -21,11 +23,34 @@ from rich.progress import (
 )
 from rich.text import Text
 
+from transformer_lessons.cli import PlainConsole
+
 if TYPE_CHECKING:  # the demo's refusals don't wait for PyTorch
     from transformer_lessons.training.trainer import StepReport
 
 REFRESHES = 40  # how often, in a whole run, the curve and the sample are drawn anew
 CURVE_WIDTH, CURVE_HEIGHT = 48, 9
+REFRESH, PAUSE = 0.2, 10.0  # seconds between two progress lines: in a terminal, and elsewhere
+
+
+@contextmanager
+def progress_line(console: PlainConsole) -> Iterator[Callable[..., None]]:
+    """`with progress_line(console) as show: show("half of it")`; it may be called at any rate."""
+    shown = time.perf_counter()
+
+    def show(line: str, keep: bool = False) -> None:
+        nonlocal shown
+        pause = REFRESH if console.is_terminal else PAUSE
+        if keep or (not console.is_terminal and time.perf_counter() - shown >= pause):
+            console.print(line)
+        elif time.perf_counter() - shown >= pause:
+            status.update(line)
+        else:
+            return
+        shown = time.perf_counter()
+
+    with console.status("…") as status:
+        yield show
 
 
 class TrainingDisplay:
@@ -46,8 +71,7 @@ class TrainingDisplay:
     ) -> None:
         self.console, self.steps, self.sample = console, steps, sample
         self.levels, self.pause, self.losses = levels, pause, list(losses)
-        self.validation = ""  # the last evaluation, in words
-        self.seconds, self.n_targets = 0.0, 0
+        self.validation, self.seconds, self.n_targets = "", 0.0, 0
         facts = TextColumn("{task.fields[facts]}"), TimeRemainingColumn(compact=True)
         columns = TextColumn("step"), MofNCompleteColumn(), BarColumn(bar_width=24), *facts
         self.progress = Progress(*columns, console=console)
@@ -62,19 +86,22 @@ class TrainingDisplay:
     def __exit__(self, *_: object) -> None:
         self.live.stop()
 
-    def __call__(self, report: "StepReport") -> None:
+    def __call__(self, report: "StepReport", more: Mapping[str, Any] | None = None) -> None:
         self.losses.append(report.loss)
         self.seconds += report.seconds
         self.n_targets += report.n_targets
         if report.validation is not None:
             self.validation = f", held out {report.validation:.4f}{' (best)' * report.is_best}"
+        if more:
+            self.validation += f", perplexity {more['perplexity']:,.1f}"
+            self.validation += f", {more['bits_per_byte']:.3f} bits per byte"
         every = max(self.steps // (REFRESHES if self.console.is_terminal else 10), 1)
         is_rare = report.step % every != 0 and report.validation is None
         if report.step not in (1, self.steps) and is_rare:
             return
         rate = self.n_targets / self.seconds
         if self.console.is_terminal:
-            facts = f"{rate:,.0f} tokens/s{self.validation}, left"
+            facts = f"{rate:,.0f} tokens/s, left"
             self.progress.update(TaskID(0), completed=report.step, facts=facts)
             self.live.update(self.picture(), refresh=True)
             time.sleep(self.pause)
@@ -86,7 +113,7 @@ class TrainingDisplay:
         """The whole display: progress, loss curve, and what the model writes."""
         curve = Text(loss_curve(self.losses, self.steps, self.levels))
         written = Text(self.sample(), style="bold", no_wrap=True, overflow="ellipsis")
-        panels = {"loss, in nats": curve, "it writes": written}
+        panels = {f"loss, in nats{self.validation}": curve, "it writes": written}
         boxes = [Panel(text, title=title, title_align="left") for title, text in panels.items()]
         return Group(self.progress, *boxes)
 
@@ -109,6 +136,24 @@ def loss_curve(losses: Sequence[float], steps: int, levels: dict[str, float]) ->
         loss = losses[min(column * steps // CURVE_WIDTH, len(losses) - 1)]
         rows[height - round(height * max(loss, 0.0) / top)][column] = "●"
     return "\n".join("".join(row) + name for row, name in zip(rows, names, strict=True))
+
+
+def save_curve(path: Path, log: Sequence[Mapping[str, Any]]) -> None:
+    """Draw the losses of a run's log, in training and on held-out text, as an SVG picture."""
+    from matplotlib import rc_context  # here, because it takes a while
+    from matplotlib.figure import Figure
+
+    judged = [line for line in log if line["validation"] is not None]
+    figure = Figure(figsize=(7, 4), layout="constrained")
+    axes = figure.subplots()
+    axes.plot([line["step"] for line in log], [line["loss"] for line in log], label="training")
+    if judged:
+        points = ([line[name] for line in judged] for name in ("step", "validation"))
+        axes.plot(*points, marker="o", label="held out")
+    axes.set(xlabel="step", ylabel="loss, in nats per token")
+    axes.legend()
+    with rc_context({"svg.hashsalt": "loss"}):  # the same picture for the same log
+        figure.savefig(path, metadata={"Date": None})
 
 
 def visible(data: bytes) -> str:

@@ -12,6 +12,7 @@ from rich.cells import cell_len
 
 from transformer_lessons.cli import models
 from transformer_lessons.cli.display import bar, sanitize, visible
+from transformer_lessons.config import Count
 from transformer_lessons.errors import LessonsError
 from transformer_lessons.generation.generate import (
     eos_token_ids,
@@ -21,6 +22,7 @@ from transformer_lessons.generation.generate import (
 )
 from transformer_lessons.generation.sampling import Sampler
 from transformer_lessons.generation.text_stream import TextStreamer
+from transformer_lessons.tokenizers.byte_tokenizer import ByteTokenizer
 from transformer_lessons.tokenizers.tokenizer import Tokenizer
 
 BATCH_SIZE = 16  # texts that are written side by side
@@ -37,7 +39,7 @@ class Generate(models.ModelOptions):
     """The text to continue."""
     prompts_file: Path | None = None
     """A file with a prompt a line, as it is or as a JSON string. "-" is standard input."""
-    n_samples: int = 1
+    n_samples: Count = 1
     """How many texts to write for each prompt."""
     probabilities: bool = False
     """Show each token on a line of its own, with the probability the model gave it."""
@@ -48,43 +50,57 @@ class Generate(models.ModelOptions):
 def run(arguments: Sequence[str]) -> int:
     """Generate to stdout; returns the exit code."""
     options = models.parse_options(Generate, arguments, Sampler(temperature=0.2))
-    check_options(options)
-    prompts = read_prompts(options)
+    are_many = options.n_samples > 1 or options.prompts_file is not None
+    if (options.prompt is None) == (options.prompts_file is None):
+        remedy = 'For example --prompt "def ".'
+        raise LessonsError("give either --prompt or --prompts-file", remedy=remedy)
+    if options.probabilities and (are_many or options.json or options.stop):
+        what = "one text at a time, without --json and --stop"
+        raise LessonsError(what, where="--probabilities")
+    texts = read_prompts(options)
     loaded = models.open_model(options)
-    context_length = loaded.model.config.context_length
-    for number, prompt in enumerate(prompts, start=1):
-        if (n_tokens := len(loaded.tokenizer.encode_ordinary(prompt))) > context_length:
-            what = f"note: prompt {number} has {n_tokens:,} tokens"
-            print(f"{what}; the model sees the last {context_length:,}", file=sys.stderr)
+    prompts = [(text, encode(loaded.tokenizer, text, where)) for where, text in texts.items()]
+    tell_lengths(loaded, [len(tokens) for _, tokens in prompts], options.max_new_tokens)
     with models.named_compiler_errors():
         if options.json or len(prompts) * options.n_samples > 1:
             write_many(loaded, prompts, options)
         else:
-            write_one(loaded, prompts[0], options)
+            write_one(loaded, *prompts[0], options)
     return 0
 
 
-def check_options(options: Generate) -> None:
-    """Raise `LessonsError` for options that can't be, before a model is loaded."""
-    if (options.prompt is None) == (options.prompts_file is None):
-        remedy = 'For example --prompt "def ".'
-        raise LessonsError("give either --prompt or --prompts-file", remedy=remedy)
-    if options.n_samples < 1:
-        raise LessonsError(f"n_samples = {options.n_samples} is below 1", where="--n-samples")
-    are_many = options.n_samples > 1 or options.prompts_file is not None
-    if options.probabilities and (are_many or options.json or options.stop):
-        what = "one text at a time, without --json and --stop"
-        raise LessonsError(what, where="--probabilities")
+def encode(tokenizer: Tokenizer, prompt: str, where: str) -> list[int]:
+    """The tokens of a prompt; bytes that are not UTF-8 are tokens too, for a model of bytes."""
+    if isinstance(tokenizer, ByteTokenizer):
+        return list(prompt.encode("utf-8", errors="surrogateescape"))
+    try:
+        return tokenizer.encode_ordinary(prompt)
+    except LessonsError as error:
+        raise LessonsError("not UTF-8 text", where=where, remedy=error.remedy) from None
 
 
-def write_one(loaded: models.LoadedModel, prompt: str, options: Generate) -> None:
+def tell_lengths(loaded: models.LoadedModel, lengths: Sequence[int], n_new: int) -> None:
+    """Say which prompts are cut, and whether a text goes beyond what the model was trained on."""
+    config, trained = loaded.model.config, loaded.trained_length
+    for number, n_tokens in enumerate(lengths, start=1):
+        if n_tokens > config.context_length:
+            what = f"note: prompt {number} has {n_tokens:,} tokens"
+            print(f"{what}; the model sees the last {config.context_length:,}", file=sys.stderr)
+    if trained is not None and trained < min(max(lengths) + n_new, config.context_length):
+        beyond = "positions beyond were never trained (lesson 5)"
+        if config.position != "learned":
+            beyond = "beyond, it gets worse (lesson 6)"
+        print(f"note: trained on {trained:,} tokens at a time; {beyond}", file=sys.stderr)
+
+
+def write_one(
+    loaded: models.LoadedModel, prompt: str, tokens: Sequence[int], options: Generate
+) -> None:
     """Write one text as it comes."""
-    model, tokenizer, forward_fn = loaded.model, loaded.tokenizer, loaded.forward_fn
-    n, sampler, eos = options.max_new_tokens, options.sampler, eos_token_ids(tokenizer)
-    known = known_tokens(tokenizer, model.config.vocab_size)
-    tokens = [tokenizer.encode_ordinary(prompt)]
-    choices = n, sampler, options.seed, eos
-    steps = stream_batch(model, tokens, *choices, forward_fn=forward_fn, allowed=known)
+    tokenizer, eos = loaded.tokenizer, eos_token_ids(loaded.tokenizer)
+    known = known_tokens(tokenizer, loaded.model.config.vocab_size)
+    choices = options.max_new_tokens, options.sampler, options.seed, eos, 1, loaded.forward_fn
+    steps = stream_batch(loaded.model, [tokens], *choices, allowed=known)
     if options.probabilities:
         for _, token, logits in steps:
             probability, columns = logits.softmax(-1)[token].item(), shutil.get_terminal_size()[0]
@@ -96,20 +112,20 @@ def write_one(loaded: models.LoadedModel, prompt: str, options: Generate) -> Non
     print()
 
 
-def write_many(loaded: models.LoadedModel, prompts: Sequence[str], options: Generate) -> None:
+def write_many(
+    loaded: models.LoadedModel, prompts: Sequence[tuple[str, list[int]]], options: Generate
+) -> None:
     """Write all texts, those of one batch together: JSON lines, or each below a heading."""
-    model, tokenizer, forward_fn = loaded.model, loaded.tokenizer, loaded.forward_fn
-    n, sampler, eos = options.max_new_tokens, options.sampler, eos_token_ids(tokenizer)
-    known = known_tokens(tokenizer, model.config.vocab_size)
-    n_samples = options.n_samples
+    eos = eos_token_ids(loaded.tokenizer)
+    known = known_tokens(loaded.tokenizer, loaded.model.config.vocab_size)
+    n, n_samples, sampler = options.max_new_tokens, options.n_samples, options.sampler
     rows = [prompt for prompt in prompts for _ in range(n_samples)]
     for first in range(0, len(rows), BATCH_SIZE):
         batch = rows[first : first + BATCH_SIZE]
-        encoded, seed = [tokenizer.encode_ordinary(text) for text in batch], options.seed + first
-        choices = n, sampler, seed, eos
-        made = generate(model, encoded, *choices, forward_fn=forward_fn, allowed=known)
-        for number, (prompt, tokens) in enumerate(zip(batch, made, strict=True), start=first):
-            streamer = TextStreamer(tokenizer, tokens, eos, options.stop)
+        choices = n, sampler, options.seed + first, eos, 1, loaded.forward_fn
+        made = generate(loaded.model, [ids for _, ids in batch], *choices, allowed=known)
+        for number, ((prompt, _), tokens) in enumerate(zip(batch, made, strict=True), start=first):
+            streamer = TextStreamer(loaded.tokenizer, tokens, eos, options.stop)
             text = "".join(streamer)
             if options.json:  # characters beyond ASCII are escaped, so no terminal obeys any
                 facts = {"prompt": prompt, "text": text, "tokens": streamer.read_tokens}
@@ -138,42 +154,33 @@ def token_line(tokenizer: Tokenizer, token: int, probability: float, width: int 
     return f"{start}  {bar(probability, min(max(room, 0), 20))} {end}"
 
 
-def read_prompts(options: Generate) -> list[str]:
-    """The prompts as texts: the option, or the lines of a file. An empty one raises."""
-    if options.prompts_file is not None:
-        lines = read_file(options.prompts_file).removesuffix("\n").split("\n")
-        wheres = [f"{options.prompts_file}, line {number}" for number in range(1, len(lines) + 1)]
-        prompts = {where: read_line(line, where) for where, line in zip(wheres, lines, strict=True)}
-    else:
-        # The bytes as they were typed, also where the locale takes them for something else.
-        typed = os.fsencode(options.prompt or "").decode("utf-8", errors="surrogateescape")
-        prompts = {"--prompt": typed}
-    for where, prompt in prompts.items():
-        if not prompt:
+def read_prompts(options: Generate) -> dict[str, str]:
+    """The prompts, with their places: the option, or the lines of a file. An empty one raises."""
+    # The bytes as they were typed, also where the locale takes them for something else.
+    data, path = os.fsencode(options.prompt or ""), options.prompts_file
+    if path is not None:
+        try:
+            data = path.read_bytes() if path != Path("-") else sys.stdin.buffer.read()
+        except (OSError, ValueError) as error:  # ValueError: a NUL in the path
+            what = f"can't read it: {getattr(error, 'strerror', None) or error}"
+            raise LessonsError(what, where=str(path)) from None
+    text = data.decode("utf-8", errors="surrogateescape")
+    lines = text.removesuffix("\n").split("\n") if path else [text]
+    prompts = {}
+    for number, line in enumerate(lines, start=1):
+        where = f"{path}, line {number}" if path else "--prompt"
+        prompts[where] = read_line(line.removesuffix("\r"), where) if path else line
+        if not prompts[where]:
             raise LessonsError("the prompt is empty", where=where, remedy="Give some text.")
-    return list(prompts.values())
+    return prompts
 
 
 def read_line(line: str, where: str) -> str:
     """A line of a file of prompts: as it is, or, in quotation marks, what a JSON string says."""
-    line = line.removesuffix("\r")
     try:
         prompt = json.loads(line) if line.startswith('"') else line
-        prompt.encode("utf-8")  # half a surrogate pair is no text
+        prompt.encode("utf-8", errors="surrogateescape")  # half a surrogate pair is no text
         return prompt
     except ValueError:
         remedy = 'A prompt that begins with a quotation mark is written "\\"like this".'
         raise LessonsError("not a JSON string", where=where, remedy=remedy) from None
-
-
-def read_file(path: Path) -> str:
-    """The UTF-8 text of a file, or of standard input for "-"."""
-    try:
-        data = path.read_bytes() if path != Path("-") else sys.stdin.buffer.read()
-        return data.decode("utf-8")
-    except UnicodeDecodeError as error:
-        line = error.object.count(b"\n", 0, error.start) + 1
-        raise LessonsError("not UTF-8 text", where=f"{path}, line {line}") from None
-    except (OSError, ValueError) as error:  # ValueError: a NUL in the path
-        what = f"can't read it: {getattr(error, 'strerror', None) or error}"
-        raise LessonsError(what, where=str(path)) from None

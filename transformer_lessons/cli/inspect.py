@@ -1,4 +1,4 @@
-"""`inspect`: what a checkpoint is made of."""
+"""`inspect`: what a model, a tokenizer or a token file is made of."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,28 +8,40 @@ from typing import Annotated
 import tyro
 from rich.table import Table
 
-import transformer_lessons as tl
-from transformer_lessons.cli import PlainConsole
+from transformer_lessons import cli
 
 
 @dataclass(frozen=True)
 class Inspect:
-    """Show a checkpoint's config and its tensors."""
+    """Show what a model, a tokenizer or a token file is made of."""
 
-    checkpoint: Annotated[Path, tyro.conf.Positional]
-    """A run folder, or one of its checkpoints."""
+    what: Annotated[Path, tyro.conf.Positional]
+    """A run folder or one of its checkpoints, a Hugging Face folder, a GGUF file, a token file
+    (.npy), a tokenizer's file (.json), or a name: bytes, gpt2, cl100k_base, python-small."""
 
 
 def run(arguments: Sequence[str]) -> int:
     """Print the tables; returns the exit code."""
-    options = tyro.cli(Inspect, args=arguments, prog="python -m transformer_lessons inspect")
-    checkpoint, console = tl.load_checkpoint(options.checkpoint), PlainConsole()
-    for name, value in checkpoint.model.config.to_dict().items():
-        console.print(f"{name:<24}{value}")
+    options, console = cli.parse(Inspect, arguments, "inspect"), cli.PlainConsole()
+    # Here, because they load PyTorch: a refused option must not wait for it.
+    from transformer_lessons.cli.models import load
+    from transformer_lessons.cli.tokenizer import facts_of, token_facts
+    from transformer_lessons.support.tiktoken_files import SPECIAL_TOKENS
+    from transformer_lessons.tokenizers import load_tokenizer
+
+    if facts := token_facts(options.what):
+        console.print_rows("token file", facts)
+        return 0
+    if options.what.suffix == ".json" or str(options.what) in ("bytes", *SPECIAL_TOKENS):
+        tokenizer = load_tokenizer(str(options.what))
+        console.print_rows(type(tokenizer).__name__, facts_of(tokenizer))
+        return 0
+    loaded = load(options.what)
+    console.print_rows("config", loaded.model.config.to_dict())
     table = Table("tensor", "shape", "numbers", box=None)
-    for name, tensor in checkpoint.model.state_dict().items():
+    for name, tensor in loaded.model.state_dict().items():
         table.add_row(name, " × ".join(map(str, tensor.shape)), f"{tensor.numel():,}")
     console.print(table)
-    n_parameters = tl.count_parameters(checkpoint.model)
-    console.print(f"{n_parameters:,} parameters, after {checkpoint.step:,} steps")
+    steps = "" if loaded.n_steps is None else f", after {loaded.n_steps:,} steps"
+    console.print(f"{loaded.n_parameters:,} parameters{steps}")
     return 0

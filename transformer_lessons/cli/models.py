@@ -1,17 +1,17 @@
-"""What `generate` and `chat` have in common: the model, how it is run, and how it chooses."""
+"""Trained models of every kind, and what `generate` and `chat` have in common."""
 
-import argparse
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any
 
 import torch
 import tyro
 
-from transformer_lessons.cli import check_seed
-from transformer_lessons.cli.run_folder import check_tokenizer
+from transformer_lessons import cli
+from transformer_lessons.cli.run_folder import check_tokenizer, trained_length
+from transformer_lessons.config import Allowed, Seed
 from transformer_lessons.errors import LessonsError
 from transformer_lessons.generation.conversation import Template
 from transformer_lessons.generation.decoding import ForwardFn, compiled_forward, last_logits
@@ -27,65 +27,64 @@ from transformer_lessons.weights.shipped import SHIPPED
 
 SMALL, SMOLLM2 = "python-small", "smollm2-135m"
 LONGEST = 100_000  # tokens of a text or an answer
+Length = Annotated[int, Allowed(f"from 0 to {LONGEST:,}", lambda v: 0 <= v <= LONGEST)]
 
 
 @dataclass(frozen=True)
-class ModelOptions:
+class First:
+    """The option that gives others their defaults."""
+
+    preset: str | None = None
+    """Named settings: greedy, sure, balanced, varied or plain. The options below change them."""
+
+
+@dataclass(frozen=True)
+class ModelOptions(First):
     """What commands that generate inherit."""
 
     checkpoint: Annotated[Path | None, tyro.conf.Positional] = None
     """A run folder or one of its checkpoints, a Hugging Face folder, or a GGUF file."""
     model: str | None = None
     """By name: python-small, which ships with the package and is the default, or smollm2-135m."""
-    max_new_tokens: int = 200
+    max_new_tokens: Length = 200
     """How many tokens to write, at most; of a chat, in each answer."""
     stop: tuple[str, ...] = ()
     """Strings at which the text ends."""
-    seed: int = 0
+    seed: Seed = 0
     """The same seed writes the same text. In a chat, each answer adds 1."""
     compile: bool = False
     """Compile the model: it takes a minute or two, once for each length of text, and is kept."""
     int8: bool = False
     """Round the weights to 8 bits. With --compile, one text is faster; without, it is slower."""
-    preset: str | None = None
-    """Named settings: greedy, sure, balanced, varied or plain. The options below change them."""
     sampler: Annotated[Sampler, tyro.conf.arg(name="")] = field(default_factory=Sampler)
     """How the next token is chosen."""
 
 
 @dataclass(frozen=True)
 class LoadedModel:
-    """A model that can be run, and what goes with it."""
+    """A model, and what goes with it."""
 
     name: str
     model: Decoder
     tokenizer: Tokenizer
+    n_parameters: int  # before any were rounded
     template: Template | None = None  # its chat template, if it was trained to converse
-    n_parameters: int = 0  # before any were rounded
+    trained_length: int | None = None  # of the sequences it was trained on, where that is known
+    n_steps: int | None = None  # of the training, for a run of this package
     forward_fn: ForwardFn = last_logits
 
 
 def parse_options(cls: type[ModelOptions], arguments: Sequence[str], sampler: Sampler) -> Any:
     """Options of the command `cls`. Where --preset is given, it takes the place of `sampler`."""
-    early = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    early.add_argument("--preset")
-    preset = early.parse_known_args(arguments)[0].preset
+    command = cls.__name__.lower()
+    preset = cli.parse(First, arguments, command, early=True).preset
     default = cls(sampler=sampler if preset is None else named_sampler(preset))
-    prog = f"python -m transformer_lessons {cls.__name__.lower()}"
-    options = tyro.cli(cls, args=arguments, default=default, prog=prog)
+    options = cli.parse(cls, arguments, command, default)
     if options.checkpoint is not None and options.model is not None:
         raise LessonsError("give either a checkpoint or --model")
-    check_seed(options.seed)
-    check_length(options.max_new_tokens)
     if "" in options.stop:
         raise LessonsError("a stop string is empty", where="--stop", remedy="Give a character.")
     return options
-
-
-def check_length(max_new_tokens: int) -> None:
-    """Raise `LessonsError` for a text that can't be, or would take days."""
-    if not 0 <= max_new_tokens <= LONGEST:
-        raise LessonsError(f"max_new_tokens = {max_new_tokens} is not from 0 to {LONGEST:,}")
 
 
 def named_sampler(name: str) -> Sampler:
@@ -96,16 +95,12 @@ def named_sampler(name: str) -> Sampler:
 
 
 def open_model(options: ModelOptions) -> LoadedModel:
-    """Load what was asked for; what can't be loaded or run raises `LessonsError`."""
-    name = str(options.checkpoint or options.model or SMALL)
-    path = options.checkpoint or _named_model(name)
-    model, tokenizer, template = _load(path)
-    check_tokenizer(model.config, tokenizer, str(path))
-    check_sampler(options.sampler, model)
-    n_parameters = count_parameters(model)
-    replace_linear(model, Int8Linear if options.int8 else SmallBatchLinear)
+    """Load what was asked for, to be run; what can't be loaded or run raises `LessonsError`."""
+    loaded = load(options.checkpoint or find_model(options.model or SMALL))
+    check_sampler(options.sampler, loaded.model)
+    replace_linear(loaded.model, Int8Linear if options.int8 else SmallBatchLinear)
     forward_fn = compiled_forward() if options.compile else last_logits
-    return LoadedModel(name, model, tokenizer, template, n_parameters, forward_fn)
+    return replace(loaded, name=options.model or loaded.name, forward_fn=forward_fn)
 
 
 def check_sampler(sampler: Sampler, model: Decoder) -> None:
@@ -113,35 +108,48 @@ def check_sampler(sampler: Sampler, model: Decoder) -> None:
     sampler.probabilities(torch.zeros(model.config.vocab_size))
 
 
-def _named_model(name: str) -> Path:
+def find_model(name: str) -> Path:
     """Where the model called `name` is on this machine."""
-    if name == SMALL:
-        return SHIPPED
-    if name != SMOLLM2:
+    if name not in (SMALL, SMOLLM2):
         remedy = f"Known: {SMALL}, {SMOLLM2}. A model of your own is given by its folder."
         raise LessonsError(f"no model {name!r}", where="--model", remedy=remedy)
-    if (path := find_cached(name)) is None:
+    path = SHIPPED if name == SMALL else find_cached(name)
+    if path is None:
         remedy = f"Fetch it once: python -m transformer_lessons download {name}"
         raise LessonsError(f"{name} is not on this machine", where="--model", remedy=remedy)
     return path
 
 
-def _load(path: Path) -> tuple[Decoder, Tokenizer, Template | None]:
-    """A run of this package, or a published model with the chat template that comes with some."""
-    weights = ("model.safetensors", "model.safetensors.index.json")
-    is_folder = any((path / name).exists() for name in weights)
-    if path.suffix != ".gguf" and (not is_folder or (path / "checkpoint.json").exists()):
-        return load_checkpoint(path).model, load_tokenizer(path), None
-    # Here, because it takes a while and most runs don't need it.
-    from transformer_lessons.weights.chat_template import load_chat_template
-    from transformer_lessons.weights.pretrained import load_pretrained
+def load(given: Path) -> LoadedModel:
+    """A run of this package or one of its checkpoints, a Hugging Face folder, or a GGUF file.
 
-    model, tokenizer = load_pretrained(path)
-    if tokenizer is None:
-        remedy = "Its tokenizer.json belongs beside it."
-        raise LessonsError("a model without a tokenizer", where=str(path), remedy=remedy)
-    template = load_chat_template(path)
-    return model, tokenizer, None if template is None else template.render
+    `given` may also be the name of a model, where nothing here is called so.
+    """
+    name = str(given)
+    path = find_model(name) if name in (SMALL, SMOLLM2) and not given.exists() else given
+    weights = ("model.safetensors", "model.safetensors.index.json")
+    is_published = any((path / file).exists() for file in weights)
+    if path.suffix != ".gguf" and (not is_published or (path / "checkpoint.json").exists()):
+        run, tokenizer = load_checkpoint(path), load_tokenizer(path)
+        model = run.model
+        about: tuple[Template | None, int | None, int | None] = (
+            None,
+            trained_length(path),
+            run.step,
+        )
+    else:  # imported here, because it takes a while and most runs don't need it
+        from transformer_lessons.weights.chat_template import load_chat_template
+        from transformer_lessons.weights.pretrained import load_pretrained
+
+        model, found = load_pretrained(path)
+        if found is None:
+            remedy = "Its tokenizer.json belongs beside it."
+            raise LessonsError("a model without a tokenizer", where=name, remedy=remedy)
+        tokenizer, template = found, load_chat_template(path)
+        about = (None if template is None else template.render), None, None
+    check_tokenizer(model.config, tokenizer, name)
+    name = SMALL if path == SHIPPED else name
+    return LoadedModel(name, model, tokenizer, count_parameters(model), *about)
 
 
 @contextmanager

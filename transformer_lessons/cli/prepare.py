@@ -18,11 +18,9 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import tyro
-from rich.table import Table
 
-from transformer_lessons.cli import PlainConsole
-from transformer_lessons.cli.progress_line import ProgressLine
-from transformer_lessons.cli.train import option_value
+from transformer_lessons import cli
+from transformer_lessons.cli.display import progress_line
 from transformer_lessons.data.cleaning import clean
 from transformer_lessons.data.config import DataConfig
 from transformer_lessons.data.deduplication import ExactDuplicates, NearDuplicates
@@ -48,7 +46,15 @@ CORPORA: Corpora = {"none": tuple, "documentation": python_topics, "sources": py
 
 
 @dataclass(frozen=True)
-class Prepare:
+class First:
+    """The option that gives others their defaults."""
+
+    config: Path | None = None
+    """A JSON file with choices for --data; what it leaves out is as shown here."""
+
+
+@dataclass(frozen=True)
+class Prepare(First):
     """Clean documents, drop bad ones and duplicates, and split them for training."""
 
     paths: Annotated[tuple[Path, ...], tyro.conf.Positional] = ()
@@ -57,34 +63,33 @@ class Prepare:
     """What comes with Python goes first: its documentation, or the sources of its library."""
     out: Path = Path("runs/data")
     """The output folder; it must be new or empty."""
-    config: Path | None = None
-    """A JSON file with choices for --data; what it leaves out is as shown here."""
     data: DataConfig = field(default_factory=DataConfig)
     """Choices of cleaning, quality, duplicates and splits."""
 
 
 def run(arguments: Sequence[str]) -> int:
     """Prepare, and say what came of it; returns the exit code."""
-    default = DataConfig()  # --config is read first, because it gives the defaults of --data
-    if file := option_value(arguments, "--config"):
-        default = DataConfig.from_dict(read_json(file), where=file)
-    prog = "python -m transformer_lessons prepare"
-    options = tyro.cli(Prepare, args=arguments, default=Prepare(data=default), prog=prog)
+    default, file = Prepare(), cli.parse(First, arguments, "prepare", early=True).config
+    if file is not None:
+        default = Prepare(data=DataConfig.from_dict(read_json(file), where=str(file)))
+    options = cli.parse(Prepare, arguments, "prepare", default)
     if options.corpus not in CORPORA:
         remedy = f"Known: {', '.join(CORPORA)}."
         raise LessonsError(f"no corpus {options.corpus!r}", where="--corpus", remedy=remedy)
     if not options.paths and options.corpus == "none":
         raise LessonsError("give files or folders to read, or --corpus documentation")
-    console, documents = PlainConsole(), CORPORA[options.corpus]()
-    with ProgressLine(console) as show:
+    console, documents = cli.PlainConsole(), CORPORA[options.corpus]()
+    with progress_line(console) as show:
 
         def report(counts: "Counts") -> None:
-            rate = counts.characters / 1e6 / show.seconds
-            kept = f"{counts.found:,} found, {sum(counts.kept.values()):,} kept"
-            show(f"{kept}, {rate:.1f} million characters/s")
+            show(f"{counts.found:,} documents found, {counts.kept.total():,} kept")
 
         manifest = prepare(options.paths, options.out, options.data, report, documents)
-    console.print(_summary(manifest, show.seconds))
+    counts = manifest["counts"]
+    rows = {"found": counts["found"]} | {f"dropped: {k}": n for k, n in counts["dropped"].items()}
+    rows |= {f"kept: {split}": n for split, n in counts["kept"].items()}
+    rows |= {f"changed by {step}": n for step, n in counts["changed"].items()}
+    console.print_rows("documents", rows)
     dropped = options.out / "dropped.jsonl"
     console.print(f"Written to {options.out}; what was dropped is in {dropped}", soft_wrap=True)
     return 0
@@ -92,13 +97,17 @@ def run(arguments: Sequence[str]) -> int:
 
 @dataclass
 class Counts:
-    """The accounts of a run: what was found = what was kept + what was dropped."""
+    """The accounts of a run: what was found is what was kept and what was dropped."""
 
-    found: int = 0  # documents, and files that were passed over
     characters: int = 0  # of the documents found
     kept: Counter[str] = field(default_factory=Counter)  # by split
     dropped: Counter[str] = field(default_factory=Counter)  # by reason
     changed: Counter[str] = field(default_factory=Counter)  # by cleaning step
+
+    @property
+    def found(self) -> int:
+        """Documents, and files that were passed over."""
+        return self.kept.total() + self.dropped.total()
 
 
 def prepare(
@@ -130,11 +139,7 @@ def prepare(
                 counts.dropped[dropped.reason] += 1
                 write("dropped.jsonl", asdict(dropped))
 
-            def pass_over(dropped: Dropped) -> None:
-                counts.found += 1
-                drop(dropped)
-
-            found = chain(_hashed(documents, inputs), _read_and_hash(paths, pass_over, inputs))
+            found = chain(_hashed(documents, inputs), _read_and_hash(paths, drop, inputs))
             for split, document in refine(found, config, counts, drop):
                 write(f"{split}.jsonl", {"text": document.text, "source": document.source})
         if not counts.kept:
@@ -165,8 +170,7 @@ def _manifest(config: DataConfig, counts: Counts, folder: Path) -> dict[str, Any
         outputs[name] = facts | {"sha256": sha256(folder / name)}
     accounts: dict[str, Any] = {"found": counts.found, "characters": counts.characters}
     accounts["kept"] = {split: counts.kept[split] for split in SPLITS}
-    accounts["dropped"] = dict(sorted(counts.dropped.items()))
-    accounts["changed"] = dict(sorted(counts.changed.items()))
+    accounts |= {name: dict(sorted(vars(counts)[name].items())) for name in ("dropped", "changed")}
     # NFC follows from the version of Unicode.
     head = {"format": FORMAT, "unicode": unicodedata.unidata_version, "config": config.to_dict()}
     return head | {"counts": accounts, "outputs": outputs}
@@ -178,7 +182,6 @@ def refine(
     """The documents worth keeping, cleaned, each with its split; the others go to `drop`."""
     exact, near = ExactDuplicates(), NearDuplicates(config.similarity)
     for document in documents:
-        counts.found += 1
         counts.characters += len(document.text)
         text, changed = clean(document.text) if config.cleaning else (document.text, [])
         counts.changed.update(changed)
@@ -218,20 +221,3 @@ def _hashed(documents: Iterable[Document], inputs: Facts) -> Iterator[Document]:
         yield document
     if n_bytes:
         inputs["documents"] = {"bytes": n_bytes, "sha256": sha256.hexdigest()}
-
-
-def _summary(manifest: dict[str, Any], seconds: float) -> Table:
-    """What the run came to, as a table."""
-    counts = manifest["counts"]
-    table = Table("", "documents", "bytes", box=None)
-    table.add_row("found", f"{counts['found']:,}")
-    for reason, n in counts["dropped"].items():
-        table.add_row(f"dropped: {reason}", f"{n:,}")
-    for split, n in counts["kept"].items():
-        n_bytes = manifest["outputs"][f"{split}.jsonl"]["bytes"]
-        table.add_row(f"kept: {split}", f"{n:,}", f"{n_bytes:,}")
-    for step, n in counts["changed"].items():
-        table.add_row(f"changed by {step}", f"{n:,}")
-    rate = f"{counts['characters'] / 1e6 / seconds:.1f} million characters/s"
-    table.add_row("time", f"{seconds:.1f} s", rate)
-    return table

@@ -27,6 +27,8 @@ from transformer_lessons.training.checkpoint import (
 from transformer_lessons.training.state import restore_trainer, trainer_state
 from transformer_lessons.training.trainer import StepReport, Trainer
 
+SUMMED = ("loss", "seconds", "n_targets")  # what is added up at the end of a run
+
 
 @contextmanager
 def locked_folder(folder: Path) -> Iterator[None]:
@@ -66,9 +68,11 @@ def begin_run(folder: Path, config: dict[str, Any], tokenizer: Tokenizer) -> Non
     replace_file(folder / "log.jsonl", "")
 
 
-def record_step(folder: Path, trainer: Trainer, report: StepReport) -> None:
-    """Log a step; save a checkpoint every `save_every` steps, and at each new best."""
-    line = asdict(report)
+def record_step(
+    folder: Path, trainer: Trainer, report: StepReport, more: dict[str, Any] | None = None
+) -> None:
+    """Log a step, and what `more` says; save every `save_every` steps, and at each new best."""
+    line = asdict(report) | (more or {})
     if not math.isfinite(report.grad_norm):  # a step that float16 left out
         line["grad_norm"] = None  # JSON has no other word for it
     with (folder / "log.jsonl").open("a", encoding="utf-8") as log:
@@ -121,17 +125,49 @@ def resume_run(folder: Path, trainer: Trainer, fingerprint: str | None = None) -
     trainer.model.load_state_dict(checkpoint.model.state_dict())
     restore_trainer(trainer, checkpoint.training)
     log = folder / "log.jsonl"
-    lines = log.read_text(encoding="utf-8").splitlines(keepends=True)
+    lines = read_log(folder, trainer.n_steps)  # what came after happens again
     if len(lines) < trainer.n_steps:
         what = f"the log ends at step {len(lines)}, before the checkpoint of step {trainer.n_steps}"
         raise LessonsError(what, where=str(log), remedy="Was it changed by hand?")
-    replace_file(log, "".join(lines[: trainer.n_steps]))  # what came after happens again
+    replace_file(log, "".join(json.dumps(line) + "\n" for line in lines))
 
 
-def read_log(folder: Path) -> list[dict[str, Any]]:
-    """The lines of a run's log."""
-    text = (folder / "log.jsonl").read_text(encoding="utf-8")
-    return [json.loads(line) for line in text.splitlines()]
+def read_log(folder: Path, n_steps: int | None = None) -> list[dict[str, Any]]:
+    """The lines of a run's log, the first `n_steps` of them; a damaged one raises `LessonsError`.
+
+    Lines behind `n_steps` are not looked at: a run that was killed may have left half of one.
+    """
+    path, lines = folder / "log.jsonl", list[dict[str, Any]]()
+    try:
+        text = path.read_bytes().split(b"\n")[:n_steps]
+    except OSError as error:
+        raise LessonsError(f"can't read it: {error.strerror}", where=str(path)) from None
+    for number, data in enumerate(text, start=1):
+        if not data and number == len(text):  # behind the last line end
+            break
+        where = f"{path}, line {number}"
+        try:
+            line = json.loads(data.decode("utf-8"))
+            if line["step"] != number or not all(math.isfinite(line[name]) for name in SUMMED):
+                raise ValueError
+        except (ValueError, TypeError, KeyError, RecursionError):
+            what, remedy = "not a line that training has written", "Was it changed by hand?"
+            raise LessonsError(what, where=where, remedy=remedy) from None
+        lines.append(line)
+    return lines
+
+
+def trained_length(path: Path) -> int | None:
+    """How long the sequences were that a run or its checkpoint was trained on, if that is known."""
+    folder = path if (path / "config.json").exists() else path.absolute().parent
+    if not (folder / "config.json").exists():
+        return None
+    values = read_json(folder / "config.json")
+    try:
+        length = values["training"].get("sequence_length") or values["model"]["context_length"]
+    except (KeyError, TypeError, AttributeError):
+        return None
+    return length if type(length) is int else None
 
 
 def best_checkpoint(folder: Path) -> Path:
@@ -152,8 +188,8 @@ def check_tokenizer(config: ModelConfig, tokenizer: Tokenizer, where: str) -> No
     """
     if isinstance(tokenizer, ByteTokenizer) and config.vocab_size != 256:
         what = f"vocab_size = {config.vocab_size}, but the tokens are bytes"
-        raise LessonsError(what, where=where, remedy="Use a vocab_size of 256.")
+        raise LessonsError(what, where=where, remedy="Train with --model.vocab-size 256.")
     if config.vocab_size < tokenizer.n_vocab:
         what = f"vocab_size = {config.vocab_size}, but the tokenizer has {tokenizer.n_vocab} tokens"
-        remedy = f"Use a vocab_size of {tokenizer.n_vocab}, or the tokenizer of this model."
+        remedy = f"Train with --model.vocab-size {tokenizer.n_vocab}, or use its own tokenizer."
         raise LessonsError(what, where=where, remedy=remedy)

@@ -1,35 +1,61 @@
-"""`train`: its options, with defaults from a preset, a config file, or the run to go on with."""
+"""`train`: data, model, run folder and display come together, with defaults from a preset."""
 
+import json
+import math
+import shlex
+import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
+import torch
 import tyro
 
-from transformer_lessons.cli.data_source import DataOptions
-from transformer_lessons.config import ModelConfig
+from transformer_lessons import cli
+from transformer_lessons.cli import run_folder
+from transformer_lessons.cli.data_source import DataOptions, DataSource, open_source
+from transformer_lessons.cli.display import TrainingDisplay, progress_line, save_curve, visible
+from transformer_lessons.cli.evaluate import evaluate_ids
+from transformer_lessons.cli.interrupts import stop_on_signal
+from transformer_lessons.config import ModelConfig, config_from_dict
 from transformer_lessons.errors import LessonsError
+from transformer_lessons.generation.generate import known_tokens, stream
+from transformer_lessons.generation.sampling import Sampler
+from transformer_lessons.model.accounting import count_parameters
+from transformer_lessons.model.decoder import Decoder
 from transformer_lessons.presets import preset
-from transformer_lessons.support.files import read_json
+from transformer_lessons.support.files import read_json, replace_file
+from transformer_lessons.training.checkpoint import checkpoints
 from transformer_lessons.training.config import TrainConfig, train_preset
+from transformer_lessons.training.evaluate import token_lengths
+from transformer_lessons.training.trainer import StepReport, Trainer
 
 
 @dataclass(frozen=True)
-class Train:
-    """Train a model on pairs, on a text file, on Python's own documentation, or on token files."""
+class First:
+    """Options of `train` that give others their defaults."""
 
     preset: str = "fluctlight"
-    """The model to start from, and choices that suit it: fluctlight, bytes-1m or python-small."""
+    """The model to start from, and choices that suit it: fluctlight, bytes-1m, python-small, llama,
+    gpt, gpt2, smollm2-135m or llama3.2-1b."""
     config: Path | None = None
     """A JSON file with "model" and "training"; what it leaves out is as in the preset."""
-    data: Annotated[DataOptions, tyro.conf.arg(name="")] = field(default_factory=DataOptions)
-    workers: int = 0
-    """Processes that read ahead, with --tokens; 0: none."""
     out: Path = Path("runs/latest")
     """The run folder; it must not hold a checkpoint yet, but for --resume."""
     resume: bool = False
     """Go on with the run in --out, with all its choices, as if it had never stopped."""
+
+
+@dataclass(frozen=True)
+class Train(First):
+    """Train a model on pairs of texts, or on documents of any kind."""
+
+    data: Annotated[DataOptions, tyro.conf.arg(name="")] = field(default_factory=DataOptions)
+    workers: int = 0
+    """Processes that encode, and that read ahead; 0: none."""
     device: str = "auto"
     """auto, cpu, cuda or mps."""
     model: ModelConfig = field(default_factory=lambda: preset("fluctlight"))
@@ -38,28 +64,15 @@ class Train:
     """Choices of the run; the defaults come from the preset."""
 
 
-def run(arguments: Sequence[str]) -> int:
-    """Train and save; returns the exit code, 130 after Ctrl-C, 143 when told to end."""
-    options = parse(arguments)
-    from transformer_lessons.cli.training_run import train  # here, because it loads PyTorch
-
-    return train(options)
-
-
 def parse(arguments: Sequence[str]) -> Train:
     """The options; defaults come from --preset, --config or the run to resume, read first."""
-    name = option_value(arguments, "--preset") or "fluctlight"
+    first: First = cli.parse(First, arguments, "train", early=True)
+    name = first.preset
     default = Train(preset=name, model=preset(name), training=train_preset(name))
-    file = option_value(arguments, "--config")
-    if "--resume" in arguments:
-        folder = option_value(arguments, "--out") or str(default.out)
-        file = str(Path(folder) / "config.json")
-    if file:
-        default = with_config(default, file)
-    prog = "python -m transformer_lessons train"
-    # Without this, a field that may hold a nested config (rope_scaling) becomes a subcommand.
-    config = (tyro.conf.AvoidSubcommands,)
-    return tyro.cli(Train, args=arguments, default=default, prog=prog, config=config)
+    file = first.out / "config.json" if first.resume else first.config
+    if file is not None:
+        default = with_config(default, str(file))
+    return cli.parse(Train, arguments, "train", default)
 
 
 def with_config(default: Train, file: str) -> Train:
@@ -71,25 +84,137 @@ def with_config(default: Train, file: str) -> Train:
     for key, value in values.items():
         if not isinstance(value, dict):
             raise LessonsError(f'"{key}" is not a JSON object', where=file)
-    model, training, data = (parts[key] | values.get(key, {}) for key in parts)
-    return replace(
-        default,
-        model=ModelConfig.from_dict(model, where=file),
-        training=TrainConfig.from_dict(training, where=file),
-        data=DataOptions.from_dict(data.get("source", {}), where=file),
-    )
+        parts[key] |= value
+    model = ModelConfig.from_dict(parts["model"], where=file)
+    training = TrainConfig.from_dict(parts["training"], where=file)
+    data = config_from_dict(DataOptions, parts["data"].get("source", {}), file)
+    return replace(default, model=model, training=training, data=data)
 
 
-def option_value(arguments: Sequence[str], option: str) -> str | None:
-    """What follows `option`, as in `--preset NAME` or `--preset=NAME`; the last one counts.
+def run(arguments: Sequence[str]) -> int:
+    """Train and save; returns the exit code, 130 after Ctrl-C, 143 when told to end.
 
-    >>> option_value(["--steps", "3", "--preset=fluctlight"], "--preset")
-    'fluctlight'
+    Only PyTorch's generator is seeded: initial parameters and dropout draw from it. The order of
+    the data has generators of its own, with the same seed; Python's and NumPy's are not used.
     """
-    value = None
-    for place, argument in enumerate(arguments):
-        if argument.startswith(f"{option}="):
-            value = argument.partition("=")[2]
-        elif argument == option and place + 1 < len(arguments):
-            value = arguments[place + 1]
-    return value
+    options, console = parse(arguments), cli.PlainConsole()
+    device = cli.choose_device(options.device)
+    with progress_line(console) as show:
+        choices = options.model, options.training, options.workers
+        source = open_source(options.data, *choices, show)
+    if options.resume and not checkpoints(options.out):
+        what = "there is no checkpoint to go on from"
+        raise LessonsError(what, where=str(options.out), remedy="Leave --resume out.")
+    torch.manual_seed(options.training.seed)
+    model = Decoder(options.model).to(device)
+    trainer = make_trainer(model, options, source)
+    with run_folder.locked_folder(options.out):
+        if options.resume:
+            run_folder.resume_run(options.out, trainer, source.fingerprint)
+        else:
+            data = {"source": asdict(options.data), "name": source.name}
+            data["fingerprint"] = source.fingerprint
+            about = {"model": options.model.to_dict(), "training": options.training.to_dict()}
+            run_folder.begin_run(options.out, about | {"data": data}, source.tokenizer)
+        n_parameters = count_parameters(model)
+        console.print(f"{n_parameters:,} parameters on {device.type}, reading {source.name}")
+        if trainer.n_steps:
+            console.print(f"Going on after step {trainer.n_steps:,}")
+        signals = fit(trainer, source, options, console)
+        path = run_folder.save_run(options.out, trainer)
+        save_curve(options.out / "loss.svg", run_folder.read_log(options.out))
+    where, again = shlex.quote(str(options.out)), "python -m transformer_lessons"
+    if signals:
+        console.print(f"Stopped after {trainer.n_steps} steps. Saved: {path}", soft_wrap=True)
+        console.print(f"Go on: {again} train --resume --out {where}", soft_wrap=True)
+        return 128 + signals[0]
+    rows = summary(trainer, source, options.out)
+    replace_file(options.out / "summary.json", json.dumps(rows, indent=2) + "\n")
+    console.print_rows("after training", rows)
+    console.print(f"Saved: {path}, and the curve of the loss: loss.svg", soft_wrap=True)
+    prompt = shlex.quote(visible(source.tokenizer.decode_bytes(source.prompt)))
+    console.print(f"Let it write: {again} generate {where} --prompt {prompt}", soft_wrap=True)
+    return 0
+
+
+def make_trainer(model: Decoder, options: Train, source: DataSource) -> Trainer:
+    """The trainer, which is evaluated on the held-out text if there is one."""
+    held_out, given = source.held_out, (model, options.training, source.batches)
+    if held_out is None:
+        if options.training.eval_every:
+            raise LessonsError("eval_every needs held-out text", where="--training.eval-every")
+        return Trainer(*given, data_state=source.state)
+    length = options.training.sequence_length or options.model.context_length
+    evaluate = partial(evaluate_ids, model, held_out, length, token_lengths(source.tokenizer))
+    return Trainer(*given, evaluate=evaluate, data_state=source.state)
+
+
+def fit(
+    trainer: Trainer, source: DataSource, options: Train, console: cli.PlainConsole
+) -> list[int]:
+    """Train on display, recording every step; returns the signals that ended it early."""
+    levels = {f"ln {options.model.vocab_size}": math.log(options.model.vocab_size)}
+    if source.unigram_loss is not None:
+        levels["how often each token"] = source.unigram_loss
+    before = [line["loss"] for line in run_folder.read_log(options.out)]
+    sample = partial(write_sample, trainer.model, source)
+    display = TrainingDisplay(console, options.training.steps, sample, levels, losses=before)
+
+    def on_step(report: StepReport) -> None:
+        more = dict[str, Any]()
+        if (loss := report.validation) is not None:
+            more = {"perplexity": math.exp(min(loss, 709)), "sample": sample()}
+            more["bits_per_byte"] = loss / math.log(2) * tokens_per_byte
+        run_folder.record_step(options.out, trainer, report, more)
+        display(report, more)
+
+    trainer.on_step, tokens_per_byte = on_step, 0.0
+    if source.held_out is not None:
+        targets = source.held_out[1:]
+        tokens_per_byte = len(targets) / int(token_lengths(source.tokenizer)[targets].sum())
+    try:
+        with stop_on_signal(trainer) as signals, display:
+            trainer.fit()
+    except BrokenPipeError:  # nobody reads what we print: keep what was learned, and stop
+        run_folder.save_run(options.out, trainer)
+        raise
+    return signals
+
+
+def write_sample(model: Decoder, source: DataSource) -> str:
+    """What the model writes after the beginning of the held-out text."""
+    known = known_tokens(source.tokenizer, model.config.vocab_size)
+    try:
+        written = list(stream(model, source.prompt, 48, Sampler(0.3), allowed=known))
+    except LessonsError as error:  # training goes on as long as it can
+        return f"no sample: {error.what}"
+    decode = source.tokenizer.decode_bytes
+    return f"{visible(decode(source.prompt))} -> {visible(decode(written))}"
+
+
+def summary(trainer: Trainer, source: DataSource, folder: Path) -> dict[str, str]:
+    """What the run came to, by name."""
+    log, rows = run_folder.read_log(folder), {"parameters": f"{count_parameters(trainer.model):,}"}
+    last = log[-max(len(log) // 20, 1) :]
+    train_loss = sum(line["loss"] for line in last) / len(last)
+    rows["training loss"] = f"{train_loss:.4f} nats per token"
+    if trainer.evaluate is not None:
+        result = trainer.evaluate()
+        rows["held-out loss"] = f"{result.loss:.4f} nats, {result.bits_per_byte:.3f} bits per byte"
+        rows["held-out perplexity"] = f"{result.perplexity:.2f}"
+    if source.unigram_loss is not None:
+        rows["… knowing only how often each token"] = f"{source.unigram_loss:.4f} nats per token"
+    if trainer.best_step:
+        rows["best"] = f"{trainer.best:.4f} nats, after step {trainer.best_step:,}"
+    if trainer.n_steps < trainer.config.steps:
+        rows["stopped early"] = f"no new best in {trainer.bad_evals} evaluations"
+    seconds, n_targets = (sum(line[name] for line in log) for name in ("seconds", "n_targets"))
+    rows["time"] = f"{seconds:.1f} s, {n_targets / seconds:,.0f} tokens/s"
+    if n_skipped := sum(line.get("skipped", False) for line in log):
+        rows["left out"] = f"{n_skipped:,} steps, whose gradient was not finite (fp16)"
+    with suppress(ImportError):  # Windows doesn't have it
+        from resource import RUSAGE_SELF, getrusage
+
+        peak = getrusage(RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+        rows["memory"] = f"{peak / 1e6:,.0f} MB at its peak"
+    return rows | {"it writes": write_sample(trainer.model, source)}

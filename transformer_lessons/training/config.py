@@ -1,6 +1,6 @@
 """How a model is trained: every choice of a run that is not the model's own. Lesson 13."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Annotated, Any
 
 from transformer_lessons.config import (
@@ -30,6 +30,7 @@ class TrainConfig:
     """
 
     steps: Count = 400  # how many updates
+    sequence_length: Count | None = None  # T: tokens in a window; None: as many as the model sees
     batch_size: Count = 16  # B: windows or pairs in one batch
     grad_accum_steps: Count = 1  # how many batches make one update
     learning_rate: Positive = 0.005  # the largest one
@@ -71,20 +72,27 @@ class TrainConfig:
 def train_preset(name: str) -> TrainConfig:
     """Training choices that suit the model preset of the same name.
 
-    >>> train_preset("fluctlight").steps
-    400
+    >>> train_preset("fluctlight").steps, train_preset("gpt").sequence_length
+    (400, 128)
     """
+    small = TrainConfig(learning_rate=3e-3, min_learning_rate=1e-4, warmup_steps=100, beta2=0.95,
+                        weight_decay=0.1, precision="bf16", fused=True, loss_chunk_size=1024,
+                        eval_every=300, save_every=300)  # fmt: skip
+    wide = replace(small, learning_rate=6e-4, min_learning_rate=6e-5, batch_size=8,
+                   grad_accum_steps=16, loss_chunk_size=128, eval_every=50,
+                   save_every=50)  # fmt: skip
     presets = {
         "fluctlight": TrainConfig(),
         "bytes-1m": TrainConfig(
             steps=800, learning_rate=3e-3, min_learning_rate=3e-4, warmup_steps=50, weight_decay=0.1
         ),
-        "python-small": TrainConfig(
-            steps=3600, learning_rate=3e-3, min_learning_rate=1e-4, warmup_steps=100, beta2=0.95,
-            weight_decay=0.1, precision="bf16", compile=True, fused=True, loss_chunk_size=1024,
-            eval_every=300, save_every=300,
-        ),
-    }  # fmt: skip
+        "python-small": replace(small, steps=3600, compile=True),
+        "llama": replace(small, steps=2000),
+        "gpt": replace(wide, steps=600, sequence_length=128),
+        "gpt2": replace(wide, steps=10_000),
+        "smollm2-135m": replace(wide, steps=10_000, sequence_length=2048),
+        "llama3.2-1b": replace(wide, steps=10_000, sequence_length=2048),
+    }
     if name not in presets:
         known = ", ".join(sorted(presets))
         raise LessonsError(f"unknown preset {name!r}", remedy=f"Known presets: {known}.")
