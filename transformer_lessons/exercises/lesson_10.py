@@ -218,7 +218,7 @@ FLOPS = Exercise(
         ),
         WrongAnswer(
             lambda d, f, n: 2 * (4 * d * d + 2 * d * f),
-            "The context costs nothing here: a query is multiplied with the key of every visible token.",
+            "The context is missing: a query is multiplied with the key of every visible token.",
         ),
         WrongAnswer(
             lambda d, f, n: 2 * (4 * d * d + 2 * d * f + d * n),
