@@ -41,7 +41,7 @@ LAYER_NORM = Exercise(
         ),
         WrongAnswer(
             lambda x, eps: _centred(x) / (x.std(dim=-1, keepdim=True) + eps),
-            "Two slips in one: eps stands outside the root, and std divides by D - 1.",
+            "Two mistakes: eps is added outside the root, and std divides by D - 1.",
         ),
         WrongAnswer(
             lambda x, eps: _layer_norm(x.T, eps).T,
@@ -93,11 +93,11 @@ RMS_NORM = Exercise(
         ),
         WrongAnswer(
             lambda x, weight, eps: x / (x.abs().mean(-1, keepdim=True) + eps) * weight,
-            "This is the mean of the sizes: square first, then mean, then root.",
+            "This is the mean of the absolute values: square first, then mean, then root.",
         ),
         WrongAnswer(
             lambda x, weight, eps: x / (x.square().mean(-1, keepdim=True).sqrt() + eps) * weight,
-            "eps is added after the root is drawn: it belongs to the mean square.",
+            "eps is added after the square root: it belongs inside, to the mean square.",
         ),
         WrongAnswer(
             lambda x, weight, eps: _rms_norm(x, torch.ones_like(weight), eps),
@@ -121,7 +121,7 @@ RMS_NORM = Exercise(
         ),
     ),
     hints=(
-        "The name says it, read from right to left: square, mean, root.",
+        "Read the name from right to left: square, mean, root.",
         "(3, 4) has the mean square 12.5. After the norm, the mean square of a token is 1.",
     ),
 )
@@ -155,7 +155,7 @@ SWIGLU = Exercise(
         ),
         WrongAnswer(
             lambda x, gate, up, down: silu((x @ gate.T) * (x @ up.T)) @ down.T,
-            "The silu comes after the product: only the gate is bent.",
+            "The silu comes after the product: only the gate goes through it.",
         ),
         WrongAnswer(
             lambda x, gate, up, down: (silu(x @ gate.T) + (x @ up.T)) @ down.T,
@@ -167,12 +167,12 @@ SWIGLU = Exercise(
         ),
         WrongAnswer(
             lambda x, gate, up, down: silu(x @ gate.T) @ down.T,
-            "The up matrix has no part in this: the gate needs something to let through.",
+            "The up matrix is not used: the gate has to multiply its result.",
         ),
     ),
     hints=(
         "Three matrix products: two go from D to F, one goes back. Which two run side by side?",
-        "Write the first case with plain numbers: silu(1) is 0.7311, and it scales a 2.",
+        "Work out the first case by hand: silu(1) is 0.7311, and it multiplies 2.",
     ),
 )
 
@@ -199,7 +199,7 @@ FADED_NORM = Exercise(
     wrong_answers=(
         WrongAnswer(
             lambda x: _fade(x, (x.shape[-1] - 4) / 28),
-            "The scale leaves the range from 0 to 1: below D = 4 and above 32 it has to stay put.",
+            "The scale leaves the range from 0 to 1: it is 0 below D = 4 and 1 above D = 32.",
         ),
         WrongAnswer(
             lambda x: _fade(x, min((x.shape[-1] - 4) / 28, 1.0)),
@@ -211,7 +211,7 @@ FADED_NORM = Exercise(
         ),
         WrongAnswer(
             lambda x: _fade(x, 1 - min(max((x.shape[-1] - 4) / 28, 0.0), 1.0)),
-            "The scale runs backwards: the smallest models should have no norm, large ones all.",
+            "The scale is reversed: it should be 0 for the smallest models and 1 for large ones.",
         ),
         WrongAnswer(
             lambda x: min(max((x.shape[-1] - 4) / 28, 0.0), 1.0) * _layer_norm(x, 1e-5),
@@ -228,7 +228,7 @@ FADED_NORM = Exercise(
     ),
     hints=(
         "Three sizes to check by hand: 4 gives back x, 32 the norm, and 18 the middle of the two.",
-        "Walk from x towards its norm; the scale says which part of the way.",
+        "The result lies between x and its norm, and the scale says how far along.",
     ),
     tolerance=1e-4,
 )
@@ -277,13 +277,13 @@ PRE_OR_POST = Exercise(
             lambda x, weight, placement: _instead_of(
                 "pre", _norm(x) + _norm(x) @ weight.T, x, weight, placement
             ),
-            "Pre-norm squeezes the residual stream here: only the layer reads the normalized x.",
+            "Pre-norm changes the residual stream here: only the layer reads the normalized x.",
         ),
         WrongAnswer(
             lambda x, weight, placement: _instead_of(
                 "post", x + _norm(x @ weight.T), x, weight, placement
             ),
-            "Post-norm covers only the layer's result here: the original normalizes the whole sum.",
+            "This post-norm normalizes the layer's result only: it should normalize the whole sum.",
         ),
         WrongAnswer(
             lambda x, weight, placement: (

@@ -56,7 +56,7 @@ BLOCK_PARAMETERS = Exercise(
 
 
 def _residual_std(std: float, n_layers: int) -> float:
-    """The standard deviation that the matrices start with which end in the residual stream."""
+    """The starting standard deviation of the matrices that add to the residual stream."""
     return std / math.sqrt(2 * n_layers)
 
 
@@ -107,15 +107,15 @@ FIRST_LOSS = Exercise(
     wrong_answers=(
         WrongAnswer(
             lambda v, z: math.log(v),
-            "The large logit is left out: it takes probability from the token that came.",
+            "The large logit is left out: it takes probability from the token that follows.",
         ),
         WrongAnswer(
             lambda v, z: _first_loss(v, z) - z,
-            "This is the loss when the model's favourite came: here another token did.",
+            "This is the loss if the token with the large logit follows: here another one does.",
         ),
         WrongAnswer(
             lambda v, z: _first_loss(v + 1, z),
-            "The favourite is counted twice: only vocab_size - 1 tokens have a logit of 0.",
+            "The large logit is counted in addition: only vocab_size - 1 tokens have a logit of 0.",
         ),
         WrongAnswer(
             lambda v, z: math.log(v) + z,
@@ -181,7 +181,7 @@ TIED_GRADIENT = Exercise(
         ),
         WrongAnswer(
             lambda *given: _tied_gradient(*given) / 2,
-            "This is the mean of both uses: a slope with two causes is the sum of both.",
+            "This is the mean of both uses: the gradient of a table used twice is the sum of both.",
         ),
         WrongAnswer(
             _overwriting,
@@ -218,11 +218,11 @@ FLOPS = Exercise(
         ),
         WrongAnswer(
             lambda d, f, n: 2 * (4 * d * d + 2 * d * f),
-            "The context costs nothing here: a token's query meets the key of every token it sees.",
+            "The context is missing: a query is multiplied with the key of every visible token.",
         ),
         WrongAnswer(
             lambda d, f, n: 2 * (4 * d * d + 2 * d * f + d * n),
-            "Either the scores or the mixing is missing: keys are met, and then values are summed.",
+            "Either the scores or the mixing is missing: both keys and values are multiplied.",
         ),
         WrongAnswer(
             lambda d, f, n: 2 * (4 * d * d + 2 * d * f + 2 * d * n * n),
@@ -259,7 +259,7 @@ KV_BYTES = Exercise(
     wrong_answers=(
         WrongAnswer(
             lambda n, h, k, d, t, b: _kv_bytes(n, h, k, d, t, b) // 2,
-            "Only one of keys and values is kept here: generation needs both.",
+            "This counts keys or values only: generation needs both.",
         ),
         WrongAnswer(
             lambda n, h, k, d, t, b: _kv_bytes(n, h, h, d, t, b),
@@ -275,11 +275,11 @@ KV_BYTES = Exercise(
         ),
         WrongAnswer(
             lambda n, h, k, d, t, b: n * k * d * t * (t + 1) * b,
-            "This grows with the square of the text: a key is computed once and kept.",
+            "This grows with the square of the length: each key is computed once and kept.",
         ),
     ),
     hints=(
-        "What does one token leave behind in one block, for the tokens after it to look at?",
+        "What is kept of one token in one block, for later tokens to attend to?",
         "A key and a value for each head that has them, head_dim numbers each; then all blocks.",
     ),
 )
