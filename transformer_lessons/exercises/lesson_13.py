@@ -25,11 +25,11 @@ PIECE_WEIGHTS = Exercise(
         ),
         WrongAnswer(
             lambda counts: [1.0 for _ in counts],
-            "This adds the means up: the gradient grows with the number of pieces.",
+            "This adds the means: the gradient grows with the number of pieces.",
         ),
         WrongAnswer(
             lambda counts: [1 / sum(counts) for _ in counts],
-            "That would be right for sums of losses: a piece's mean has been divided already.",
+            "This would be right for sums of losses; a mean has been divided already.",
         ),
         WrongAnswer(
             lambda counts: [count / max(counts) for count in counts],
@@ -37,12 +37,12 @@ PIECE_WEIGHTS = Exercise(
         ),
         WrongAnswer(
             lambda counts: [float(count) for count in counts],
-            "This makes a sum over all targets of the means: the mean is still to be taken.",
+            "This gives the sum over all targets. Divide by their number to get the mean.",
         ),
     ),
     hints=(
-        "Turn each mean back into a sum. By what do you multiply it for that?",
-        "What all those sums together have to be divided by is the same for every piece.",
+        "Turn each mean back into a sum. What do you multiply it by?",
+        "Then divide by the number of targets in the whole batch, the same for every piece.",
     ),
 )
 
@@ -80,7 +80,8 @@ CLIPPED_SUM = Exercise(
     wrong_answers=(
         WrongAnswer(
             lambda parts, limit: _sum([_clip(part, limit) for part in parts]),
-            "Each piece is clipped before the sum: the direction changes, and it can be too long.",
+            "Each piece is clipped before the sum: that changes the direction, and the sum "
+            "can be long.",
         ),
         WrongAnswer(
             _clip_while_adding,
@@ -88,7 +89,7 @@ CLIPPED_SUM = Exercise(
         ),
         WrongAnswer(
             lambda parts, limit: _sum(parts) * limit / _sum(parts).norm(),
-            "A gradient that is short enough must stay as it is: this makes it longer.",
+            "A gradient that is short enough must stay as it is; this makes it longer.",
         ),
         WrongAnswer(
             lambda parts, limit: _sum(parts).clamp(-limit, limit),
@@ -156,7 +157,8 @@ TO_BFLOAT16 = Exercise(
         ),
         WrongAnswer(
             lambda x: round(x * 128) / 128,
-            "The marks are 1/128 apart only from 1 to 2: they are denser below and sparser above.",
+            "The numbers are 1/128 apart only from 1 to 2: closer together below, further "
+            "apart above.",
         ),
         WrongAnswer(
             _half_away,
@@ -166,8 +168,8 @@ TO_BFLOAT16 = Exercise(
     hints=(
         "math.frexp splits a number into a fraction from 1/2 to 1 and a power of two; math.ldexp "
         "puts them together.",
-        "Scale the fraction so that 8 bits stand before the point. Python's own rounding is to "
-        "even, as here.",
+        "Scale the fraction so that 8 bits are before the point. Python's own round also rounds "
+        "halves to even.",
     ),
     tolerance=0.0,
 )
@@ -226,11 +228,12 @@ FOLLOW_SCALE = Exercise(
     wrong_answers=(
         WrongAnswer(
             lambda finite, scale, patience: _follow(finite, scale, patience, reset_bad=False),
-            "A bad step must start the count again: the good steps have to be in a row.",
+            "A bad step must reset the count: the good steps have to be in a row.",
         ),
         WrongAnswer(
             lambda finite, scale, patience: _follow(finite, scale, patience, reset_doubled=False),
-            "After doubling, the count starts again; here every further good step doubles.",
+            "After doubling, the count starts again; here every further good step doubles "
+            "the scale.",
         ),
         WrongAnswer(
             lambda finite, scale, patience: _follow(finite, scale, 1),
@@ -238,7 +241,7 @@ FOLLOW_SCALE = Exercise(
         ),
         WrongAnswer(
             lambda finite, scale, patience: _follow(finite, scale, patience, late=True),
-            "These are the scales before each step: asked for are those after it.",
+            "These are the scales before each step; the exercise asks for those after it.",
         ),
         WrongAnswer(
             lambda finite, scale, patience: _follow(finite, scale, patience, fall=1),
@@ -246,8 +249,8 @@ FOLLOW_SCALE = Exercise(
         ),
     ),
     hints=(
-        "Keep two numbers: the scale, and how many good steps there were since anything changed.",
-        "Both kinds of change, halving and doubling, put the count back to 0.",
+        "Keep two numbers: the scale, and the number of good steps since the last change.",
+        "Both kinds of change, halving and doubling, reset the count to 0.",
     ),
 )
 
@@ -307,19 +310,20 @@ STOP_EARLY = Exercise(
     wrong_answers=(
         WrongAnswer(
             _compare_with_last,
-            "Compare with the best so far, not with the last one: slow recovery isn't a new best.",
+            "Compare with the best loss so far, not with the last: a partial recovery is no "
+            "new best.",
         ),
         WrongAnswer(
             _count_all_bad,
-            "A new best must set the count back to 0: patience counts evaluations in a row.",
+            "A new best must reset the count to 0: patience counts evaluations in a row.",
         ),
         WrongAnswer(
             _equal_is_better,
-            "An equal loss is no new best: a model that stands still would never be stopped.",
+            "An equal loss is no new best: a model that no longer improves would never be stopped.",
         ),
         WrongAnswer(
             lambda losses, patience: _stop_early(losses, patience + 1),
-            "One evaluation too late: after `patience` of them without a new best, it is over.",
+            "One evaluation too late: the run stops after `patience` of them without a new best.",
         ),
         WrongAnswer(
             lambda losses, patience: (
@@ -330,8 +334,8 @@ STOP_EARLY = Exercise(
         ),
     ),
     hints=(
-        "Two things are remembered: which evaluation was the best, and how many came since.",
-        "When one is not better than the best so far, the count grows. What sets it back?",
+        "Remember two things: which evaluation was the best, and how many have come since.",
+        "When one is not better than the best so far, the count grows. What resets it?",
     ),
 )
 
@@ -361,20 +365,20 @@ BITS_PER_BYTE = Exercise(
         ),
         WrongAnswer(
             lambda loss, n_tokens, n_bytes: loss * n_bytes / n_tokens / math.log(2),
-            "The ratio is turned over: longer tokens would make a model look worse.",
+            "The ratio is upside down: longer tokens would make a model look worse.",
         ),
         WrongAnswer(
             lambda loss, n_tokens, n_bytes: loss * n_tokens * math.log(2) / n_bytes,
-            "From nats to bits one divides by ln 2: there are more bits than nats.",
+            "To get bits from nats, divide by ln 2: there are more bits than nats.",
         ),
         WrongAnswer(
             lambda loss, n_tokens, n_bytes: math.exp(loss) * n_tokens / n_bytes,
-            "Perplexities can't be shared out among bytes: losses add up, perplexities don't.",
+            "A perplexity can't be divided among bytes: losses add up, perplexities do not.",
         ),
     ),
     hints=(
-        "How many nats is the whole text worth? How many bits is that?",
-        "The result for a model that knows each byte to one of two is 1.",
+        "How large is the loss of the whole text in nats? How many bits is that?",
+        "For a model that narrows each byte down to two equally likely ones, the result is 1.",
     ),
 )
 

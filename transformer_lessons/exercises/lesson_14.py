@@ -65,32 +65,31 @@ AFTER_POWER_CUT = Exercise(
     wrong_answers=(
         WrongAnswer(
             _rename_is_enough,
-            "A rename is atomic for whoever looks while the system runs. Without a sync, neither "
-            "the name nor the content need have reached the disk.",
+            "A rename is atomic as long as the system runs. Without a sync, neither the name nor "
+            "the content need have reached the disk.",
         ),
         WrongAnswer(
             _order_is_nothing,
-            "A sync counts for what was done before it. This looks only at whether it is there.",
+            "A sync affects what was done before it. This checks only whether it occurs at all.",
         ),
         WrongAnswer(
             _file_sync_is_all,
-            "Syncing the file saves its content. The new name is in the folder, and is still in "
-            "memory: the old one may come back.",
+            "Syncing the file saves its content. The new name belongs to the folder and is still "
+            "in memory, so the old one may come back.",
         ),
         WrongAnswer(
             _folder_sync_is_all,
-            "Syncing the folder saves its names. The content of the file is another matter.",
+            "Syncing the folder saves its names, not the content of the file.",
         ),
         WrongAnswer(
             _nothing_arrives_unasked,
-            "What isn't synced may have reached the disk all the same: the system writes when it "
-            "likes.",
+            "What is not synced may still have reached the disk: the system may write at any time.",
         ),
     ),
     hints=(
-        "Ask two questions: which name is on the disk, and is the content whole that it names?",
+        "Ask two questions: which name is on the disk, and is the content it refers to complete?",
         "Before the rename, nobody sees the new file. After it, the new one is always possible; "
-        "each of the two syncs, if it comes late enough, rules one of the others out.",
+        "each of the two syncs, if it comes late enough, rules out one of the other two.",
     ),
 )
 
@@ -136,7 +135,7 @@ READ_TENSOR = Exercise(
     wrong_answers=(
         WrongAnswer(
             lambda data, name: _read_from(data, name, base=0),
-            "These bytes begin eight too early: the length of the header stands before the header.",
+            "This starts eight bytes too early: the length of the header comes before the header.",
         ),
         WrongAnswer(
             lambda data, name: _read_from(data, name, with_header=False),
@@ -144,7 +143,8 @@ READ_TENSOR = Exercise(
         ),
         WrongAnswer(
             _read_big_endian,
-            "The bytes of each number are read in the wrong order: the smallest comes first ('<').",
+            "The bytes of each number are in the wrong order: the least significant is first "
+            "('<').",
         ),
         WrongAnswer(
             _read_to_the_end,
@@ -152,15 +152,14 @@ READ_TENSOR = Exercise(
         ),
         WrongAnswer(
             _read_first,
-            "This always reads from the first number on: the first of the data_offsets is left "
-            "out.",
+            "This always reads from the first number on: it ignores the first of the data_offsets.",
         ),
     ),
     hints=(
-        "Three parts: 8 bytes that say how long the header is, the header, and the numbers. "
-        "Where do the numbers begin?",
-        "json.loads reads the header, also from bytes. Cut out the bytes between the two offsets; "
-        "a quarter of their number is how many floats there are.",
+        "The file has three parts: 8 bytes with the length of the header, the header, and the "
+        "numbers. Where do the numbers begin?",
+        "json.loads also reads bytes. Cut out the bytes between the two offsets; four of them make "
+        "one float.",
     ),
 )
 
@@ -203,11 +202,12 @@ STATE_BYTES = Exercise(
         ),
         WrongAnswer(
             lambda state: sum(4 * tensor.numel() for tensor in _different(state)),
-            "Four bytes are right for float32 only. A generator's state is of single bytes.",
+            "Four bytes are right for float32 only. The state of a generator consists of "
+            "single bytes.",
         ),
         WrongAnswer(
             lambda state: sum(t.numel() * t.element_size() for t in _tensors_in(state)),
-            "A tensor that occurs twice is counted twice: it is one, and is stored once.",
+            "A tensor that occurs twice is counted twice, but it is stored once.",
         ),
         WrongAnswer(
             lambda state: _state_bytes(list(_tensors_in(state, (dict,)))),
@@ -215,7 +215,7 @@ STATE_BYTES = Exercise(
         ),
         WrongAnswer(
             lambda state: _state_bytes({k: v for k, v in state.items() if isinstance(v, Tensor)}),
-            "Only the outermost level is counted: a nest has tensors further in.",
+            "Only the outermost level is counted: there are tensors further inside.",
         ),
         WrongAnswer(
             lambda state: sum({t.numel() * t.element_size() for t in _different(state)}),
@@ -231,8 +231,9 @@ STATE_BYTES = Exercise(
         ),
     ),
     hints=(
-        "A nest inside a nest is the same problem again: let the function call itself, or keep a "
-        "list of what still has to be looked at.",
+        "A structure inside a structure is the same problem again: let the function call "
+        "itself, or "
+        "keep a list of what still has to be examined.",
         "numel() and element_size() say how large a tensor is. To know whether you have seen it, "
         "remember its id().",
     ),
@@ -266,8 +267,8 @@ FIRST_DIFFERENCE = Exercise(
     wrong_answers=(
         WrongAnswer(
             _nearly_equal,
-            "This lets small differences pass. A rounding that differs is the first sign that the "
-            "runs part.",
+            "This ignores small differences. A difference in rounding is the first sign that the "
+            "runs differ.",
         ),
         WrongAnswer(
             lambda one, other: max(_first_difference(one, other) - 1, 0),
@@ -281,15 +282,15 @@ FIRST_DIFFERENCE = Exercise(
             lambda one, other: (
                 0 if one == other else sum(a == b for a, b in zip(one, other, strict=False)) + 1
             ),
-            "This counts the steps that are equal: one that is equal again later is no comfort.",
+            "This counts all equal steps, including those after the first difference.",
         ),
         WrongAnswer(
             lambda one, other: 0 if one[-1] == other[-1] else _first_difference(one, other),
-            "The last losses being equal doesn't make the runs equal.",
+            "Equal last losses do not make the runs equal.",
         ),
     ),
     hints=(
-        "What should happen where one run has a loss and the other has ended?",
+        "What should happen when one run has a loss and the other has ended?",
         "itertools.zip_longest goes on to the end of the longer one; compare with !=, not with a "
         "tolerance.",
     ),
@@ -328,12 +329,13 @@ KEPT_STEPS = Exercise(
     wrong_answers=(
         WrongAnswer(
             lambda steps, keep, best_step: sorted(steps)[-keep:],
-            "The best one is removed as soon as it is old: a run that over-fits loses its best "
+            "The best one is removed as soon as it is old: a run that overfits loses its best "
             "model.",
         ),
         WrongAnswer(
             _best_among_the_kept,
-            "The best one takes the place of a newest one here: it is kept besides them.",
+            "Here the best one takes the place of one of the newest; it is kept in addition "
+            "to them.",
         ),
         WrongAnswer(
             _sorted_as_text,
@@ -342,11 +344,11 @@ KEPT_STEPS = Exercise(
         ),
         WrongAnswer(
             lambda steps, keep, best_step: sorted({*sorted(steps)[-keep:], best_step}),
-            "A best step whose checkpoint isn't there can't stay.",
+            "A best step whose checkpoint is not in the folder cannot be kept.",
         ),
         WrongAnswer(
             lambda steps, keep, best_step: sorted({*steps[-keep:]} | ({best_step} & set(steps))),
-            "The list is in no order: its last entries need not be the newest.",
+            "The list is not sorted: its last entries need not be the newest.",
         ),
     ),
     hints=(
@@ -375,7 +377,7 @@ LOST_SHARE = Exercise(
         ),
         WrongAnswer(
             lambda tau, delta, between: tau / 2 / between,
-            "The time for saving is missing: by this formula one would save all the time.",
+            "The time for saving is missing: by this formula one would save without end.",
         ),
         WrongAnswer(
             lambda tau, delta, between: delta / tau,
@@ -387,13 +389,15 @@ LOST_SHARE = Exercise(
         ),
         WrongAnswer(
             lambda tau, delta, between: delta + tau / 2,
-            "These are seconds, for one save and one crash. Divide each by how often it comes.",
+            "These are seconds for one save and one crash. Divide each by the time between "
+            "two of them.",
         ),
     ),
     hints=(
         "Saving costs its own seconds once in every interval. What share of the time is that?",
-        "A crash finds the run, on average, in the middle of an interval. Divide what that costs "
-        "by the time between two crashes.",
+        "On average, a crash comes in the middle of an interval. Divide what that costs by "
+        "the time "
+        "between two crashes.",
     ),
     tolerance=1e-9,
 )
