@@ -74,12 +74,12 @@ def accumulate_gradients(
     n_targets = sum(int((targets != IGNORE).sum()) for _, targets in batches)
     if n_targets == 0:
         raise LessonsError("a batch without a single real target", remedy="Look at the data.")
-    loss = 0.0
+    loss: Tensor | float = 0.0
     for inputs, targets in batches:
         part = sum_of_losses(inputs, targets) / n_targets
         (part * scale).backward()
-        loss += part.item()
-    return loss, n_targets
+        loss = loss + part.detach()
+    return float(loss), n_targets  # on a GPU, only here the program waits for the result
 
 
 class Trainer:
@@ -134,13 +134,17 @@ class Trainer:
         taken = [self.take(batches) for _ in range(self.config.grad_accum_steps)]
         for optimizer in self.optimizers:
             optimizer.zero_grad()
-        with autocast(self.device, self.config.precision):
-            scale = self.scaler.scale if self.scaler else 1.0
-            loss, n_targets = accumulate_gradients(self.batch_loss, taken, scale)
+        scale = self.scaler.scale if self.scaler else 1.0
+        loss, n_targets = accumulate_gradients(self.sum_of_losses, taken, scale)
         grad_norm = self.update(loss, rate)
         self.n_steps += 1
         did = self.n_steps, loss, rate, grad_norm, n_targets, time.perf_counter() - start
         return StepReport(*did, *self.validate(), skipped=not math.isfinite(grad_norm))
+
+    def sum_of_losses(self, inputs: Tensor, targets: Tensor) -> Tensor:
+        """`batch_loss` in the run's precision; the backward pass is outside of autocast."""
+        with autocast(self.device, self.config.precision):
+            return self.batch_loss(inputs, targets)
 
     def take(self, batches: Iterator[Batch]) -> Batch:
         """The next batch, on the model's device."""
