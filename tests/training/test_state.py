@@ -107,6 +107,7 @@ CHANGES = {
     "loss_chunk_size": 3,
     "eval_every": 1,
     "patience": 1,
+    "sequence_length": 3,
     "seed": 1,
 }
 
