@@ -52,32 +52,32 @@ JACCARD = Exercise(
     wrong_answers=(
         WrongAnswer(
             lambda first, second, n: _share_of(first, second, n, "smaller"),
-            "This divides by the smaller set: then a page inside a book counts as its copy.",
+            "This divides by the smaller set: a page would be a copy of the book that it is in.",
         ),
         WrongAnswer(
             lambda first, second, n: 2 * _share_of(first, second, n, "sum"),
-            "This is twice the common part over the sum of the sizes (Dice), not over the union.",
+            "This is Dice's coefficient: twice the common part, divided by the sum of the sizes.",
         ),
         WrongAnswer(
             lambda first, second, n: _share_of(first, second, n, "sum"),
-            "What both have is counted twice below the line: equal texts would get only 1/2.",
+            "The denominator counts the common part twice: equal texts would get only 1/2.",
         ),
         WrongAnswer(
             lambda first, second, n: _share_of(first, second, n, "first"),
-            "This divides by the pieces of the first text: swapping the two would change it.",
+            "This divides by the size of the first set: swapping the texts would change it.",
         ),
         WrongAnswer(
             _jaccard_with_repeats,
-            "Pieces that come back are counted again: compare sets, not lists.",
+            "Repeated pieces are counted more than once. Compare sets, not lists.",
         ),
         WrongAnswer(
             lambda first, second, n: _jaccard(first, second, 1),
-            "These are single characters: order would not matter. A piece has n of them.",
+            "These are single characters, so their order has no effect. A piece has n of them.",
         ),
     ),
     hints=(
-        "Write down the pieces of 'abab' and of 'ab' for n = 2. How many different ones are there?",
-        "Python's sets know & for what both have and | for what any of the two has.",
+        "Write down the pieces of 'abab' and of 'ab' for n = 2. How many does each have?",
+        "For Python's sets, & is the intersection and | the union.",
     ),
 )
 
@@ -100,12 +100,11 @@ MINHASH_SIGNATURE = Exercise(
             lambda numbers, shuffles: [
                 min(numbers, key=lambda x: (a * x + b) % TWO_32) for a, b in shuffles
             ],
-            "This is the member that comes first, not its shuffled number: right in spirit, but "
-            "the package keeps the number.",
+            "This is the member that comes first. A signature has its shuffled number instead.",
         ),
         WrongAnswer(
             lambda numbers, shuffles: [(a * min(numbers) + b) % TWO_32 for a, b in shuffles],
-            "The smallest is chosen before the shuffle: then every place picks the same member.",
+            "The smallest is chosen before the shuffle, so every place has the same member.",
         ),
         WrongAnswer(
             lambda numbers, shuffles: [min(a * x + b for x in numbers) for a, b in shuffles],
@@ -115,13 +114,13 @@ MINHASH_SIGNATURE = Exercise(
             lambda numbers, shuffles: [
                 max((a * x + b) % TWO_32 for x in numbers) for a, b in shuffles
             ],
-            "This keeps the largest: it works as well, but a signature must follow one convention.",
+            "This takes the largest number. The smallest is the convention of all our signatures.",
         ),
         WrongAnswer(
             lambda numbers, shuffles: [
                 min((a * x + b) % TWO_32 for a, b in shuffles) for x in numbers
             ],
-            "This has a number for each member: a signature has one for each shuffle.",
+            "This has one number per member. A signature has one per shuffle.",
         ),
     ),
     hints=(
@@ -151,20 +150,20 @@ BANDS = Exercise(
         ),
         WrongAnswer(
             lambda s, n_bands, n_rows: s ** (n_rows * n_bands),
-            "This asks for all bands to agree: one is enough.",
+            "This requires all bands to agree, but one is enough.",
         ),
         WrongAnswer(
             lambda s, n_bands, n_rows: n_bands * s**n_rows,
-            "Chances of several bands don't add up like this: for equal texts it would exceed 1.",
+            "Probabilities of several bands can't be added: for equal texts the sum exceeds 1.",
         ),
         WrongAnswer(
             lambda s, n_bands, n_rows: 1 - (1 - s) ** (n_bands * n_rows),
-            "This asks for one number to agree anywhere: all numbers of a band have to.",
+            "This requires only one number to agree, but all numbers of a band must.",
         ),
     ),
     hints=(
-        "First one band: all of its numbers have to agree. Each does with probability s.",
-        "It is easier to find the probability that no band agrees, and to take the rest.",
+        "Take one band first: all of its numbers must agree, each with probability s.",
+        "Find the probability that no band agrees, and subtract it from 1.",
     ),
 )
 
@@ -203,24 +202,24 @@ SPLIT_OF_DOCUMENT = Exercise(
         ),
         WrongAnswer(
             lambda text, validation, test: _side(1 - _hash_share(text.encode()), validation, test),
-            "The test set is taken from the upper end: it is below `test`.",
+            "The test set is taken from the upper end, but it is where u is below `test`.",
         ),
         WrongAnswer(
             lambda text, validation, test: _side(
                 _hash_share(text.encode(), "little"), validation, test
             ),
-            "The first byte counts least here: big-endian means that it counts most.",
+            "The bytes are read as little-endian. In big-endian order the first counts most.",
         ),
         WrongAnswer(
             lambda text, validation, test: _side(
                 _hash_share(str(len(text)).encode()), validation, test
             ),
-            "This hashes the length: all texts of one length would go to the same side.",
+            "This hashes the length, so all texts of one length would be in the same split.",
         ),
     ),
     hints=(
-        "hashlib gives the SHA-256 of bytes; int.from_bytes makes a number of its first eight.",
-        "Draw the line from 0 to 1 and mark where test ends and where validation ends.",
+        "hashlib computes the SHA-256; int.from_bytes turns its first eight bytes into a number.",
+        "Draw a line from 0 to 1, and mark where test ends and where validation ends.",
     ),
 )
 
@@ -245,19 +244,19 @@ DOCUMENT_MASK = Exercise(
         ),
         WrongAnswer(
             lambda documents: torch.ones(len(documents), len(documents)).tril().bool(),
-            "This is the plain causal mask: documents look into those before them.",
+            "This is the plain causal mask: tokens see earlier documents.",
         ),
         WrongAnswer(
             lambda documents: (documents[:, None] == documents[None, :]).tril(-1),
-            "Nobody sees itself: the first token of a document would have no key at all.",
+            "No token sees itself, so the first token of a document would have no key at all.",
         ),
         WrongAnswer(
             lambda documents: (documents[:, None] == documents[None, :]).triu(),
-            "Rows are queries and columns keys: this mask is turned over.",
+            "Rows are queries and columns are keys. This mask is transposed.",
         ),
         WrongAnswer(
             lambda documents: (documents[:, None] != documents[None, :]).tril(),
-            "This shows a token only the other documents: True means that looking is allowed.",
+            "This is True for other documents, but True means that a token may be seen.",
         ),
     ),
     hints=(
@@ -304,7 +303,7 @@ RESTART_POSITIONS = Exercise(
         ),
         WrongAnswer(
             _restart_at_end,
-            "The end gets position 0: it belongs to the document that it ends.",
+            "The end gets position 0, but it belongs to the document that it ends.",
         ),
         WrongAnswer(
             lambda tokens, end_of_text: [p + 1 for p in _restart_positions(tokens, end_of_text)],
@@ -312,12 +311,12 @@ RESTART_POSITIONS = Exercise(
         ),
         WrongAnswer(
             _number_documents,
-            "These are the numbers of the documents: a position is a place within one.",
+            "These are the numbers of the documents. A position is a place within a document.",
         ),
     ),
     hints=(
-        "Walk through the tokens with a counter. When is it set back: before or after the end?",
-        "The end still gets the next place of its own document; the token after it gets 0.",
+        "Go through the tokens with a counter. When is it reset: before the end or after it?",
+        "The end still gets the next position of its document. The token after it gets 0.",
     ),
 )
 
@@ -344,21 +343,19 @@ RESUME_PLACE = Exercise(
             lambda steps, n_windows, batch_size, rank, n_ranks: divmod(
                 steps * batch_size, n_windows
             ),
-            "The other processes are forgotten: in a step, all of them walk along the same row.",
+            "The other processes are missing: in each step, all of them advance along the row.",
         ),
         WrongAnswer(
             lambda steps, n_windows, batch_size, rank, n_ranks: divmod(
                 steps * batch_size * n_ranks, n_windows
             ),
-            "All processes would take the same windows: each starts after the shares of those "
-            "before it.",
+            "All processes would take the same windows. Each starts after the lower ranks' shares.",
         ),
         WrongAnswer(
             lambda steps, n_windows, batch_size, rank, n_ranks: divmod(
                 steps * batch_size * n_ranks + rank, n_windows
             ),
-            "Each process takes a whole batch in a row: the next starts one batch later, not one "
-            "window.",
+            "A process takes a whole batch: the next rank starts one batch later, not one window.",
         ),
         WrongAnswer(
             lambda steps, n_windows, batch_size, rank, n_ranks: (
@@ -366,7 +363,7 @@ RESUME_PLACE = Exercise(
                 steps % (n_windows // (batch_size * n_ranks)) * batch_size * n_ranks
                 + rank * batch_size,
             ),
-            "This drops the rest of an epoch that fills no batch: here batches run on across it.",
+            "This drops the end of an epoch that fills no batch, but a batch may span two epochs.",
         ),
         WrongAnswer(
             lambda steps, n_windows, batch_size, rank, n_ranks: (0, 0),
@@ -375,7 +372,7 @@ RESUME_PLACE = Exercise(
     ),
     hints=(
         "How many windows have all processes together taken after the given number of steps?",
-        "Give the place in the endless row first; then find in which epoch that is.",
+        "Find the place in the endless row first, and then the epoch that it is in.",
     ),
 )
 

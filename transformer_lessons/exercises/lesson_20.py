@@ -25,23 +25,23 @@ READ_HEADER = Exercise(
     wrong_answers=(
         WrongAnswer(
             lambda data: list(struct.unpack_from(">IQQ", data, 4)),
-            "These numbers are read largest byte first; in a GGUF file the smallest comes first.",
+            "These numbers were read with the most significant byte first. GGUF has it last.",
         ),
         WrongAnswer(
             lambda data: list(struct.unpack_from("<III", data, 4)),
-            "Only the version has 4 bytes: both counts have 8 (in version 1 they had 4).",
+            "Only the version takes 4 bytes. Each count takes 8 (in version 1 it was 4).",
         ),
         WrongAnswer(
             lambda data: [_read_header(data)[0], *_read_header(data)[:0:-1]],
-            "The counts are swapped: the number of tensors stands before that of the entries.",
+            "The counts are swapped: the number of tensors comes first, then that of the entries.",
         ),
         WrongAnswer(
             lambda data: list(struct.unpack_from("<IQQ", data)),
-            "This reads from byte 0, where the letters GGUF are: the version begins at byte 4.",
+            "This reads from byte 0, where the letters GGUF are. The version begins at byte 4.",
         ),
     ),
     hints=(
-        "Letters in bytes 0 to 3, the version in bytes 4 to 7. Which bytes are the two counts?",
+        "Bytes 0 to 3 are letters, bytes 4 to 7 the version. Which bytes hold the two counts?",
         'int.from_bytes(data[4:8], "little") is the version.',
     ),
 )
@@ -82,30 +82,30 @@ DEQUANTIZE_Q8_0 = Exercise(
         ),
         WrongAnswer(
             lambda block: _from_letters(">e32b", block),
-            "The two bytes of the scale are swapped: the smaller one comes first.",
+            "The two bytes of the scale are swapped: the least significant one comes first.",
         ),
         WrongAnswer(
             _scale_behind,
-            "The scale stands in front: the first two bytes are the scale, not the last two.",
+            "The scale comes first: it is the first two bytes, not the last two.",
         ),
         WrongAnswer(
             lambda block: [float(one) for one in struct.unpack("<e32b", block)[1:]],
-            "These are the integers as they are: each still has to be multiplied by the scale.",
+            "These are the integers. Each of them must still be multiplied by the scale.",
         ),
         WrongAnswer(
             lambda block: _from_letters("<h32b", block),
-            "The scale is a float16: read as an integer, its two bytes are another number.",
+            "The scale is a float16, but its two bytes were read as an integer here.",
         ),
     ),
     hints=(
-        "struct can read it all in one call: e is a float16, and b is a byte with a sign.",
-        "The weight of an integer is scale * integer, for all 32 with the same scale.",
+        "struct can read everything in one call: e is a float16, and b a signed byte.",
+        "Each weight is scale * integer, with the same scale for all 32.",
     ),
 )
 
 
 def _undo_interleaving(rows: Tensor, n_heads: int) -> Tensor:
-    """Rows of pairs side by side -> in each head, first rows of all pairs, then second ones."""
+    """Neighbouring pairs of rows -> in each head, the first rows of all pairs, then the second."""
     heads = rows.unflatten(0, (n_heads, -1, 2))
     return heads.transpose(1, 2).flatten(0, 2)
 
@@ -135,24 +135,24 @@ UNDO_INTERLEAVING = Exercise(
     wrong_answers=(
         WrongAnswer(
             lambda rows, n_heads: _undo_interleaving(rows, 1),
-            "Rows have left their head: reorder inside each head, not the whole matrix at once.",
+            "Rows have moved to another head. Reorder within each head, not the whole matrix.",
         ),
         WrongAnswer(
             _interleave,
-            "This is the way there, not the way back: it puts the rows of pairs side by side.",
+            "This is the opposite conversion: it makes the two rows of each pair neighbours.",
         ),
         WrongAnswer(
             lambda rows, n_heads: rows,
-            "Nothing is reordered: all shapes fit, and the model's attention is wrong.",
+            "Nothing is reordered. All shapes fit, but the model's attention would be wrong.",
         ),
         WrongAnswer(
             _second_first,
-            "The second rows of the pairs come first here: every rotation would go backwards.",
+            "The second rows of the pairs come first here, so every rotation would turn backwards.",
         ),
     ),
     hints=(
-        "One head of 4 rows: 0 and 1 are a pair, and so are 2 and 3. What order must they be in?",
-        "head[0::2] are the first rows of all pairs of a head, and head[1::2] the second ones.",
+        "Take one head of 4 rows: 0 and 1 are a pair, and so are 2 and 3. What is our order?",
+        "head[0::2] has the first rows of all pairs of a head, and head[1::2] the second rows.",
     ),
 )
 
@@ -212,15 +212,15 @@ GGUF_NAMES = Exercise(
     wrong_answers=(
         WrongAnswer(
             _one_matrix,
-            "Queries, keys and values are three tensors in this file: three names, in this order.",
+            "Queries, keys and values are three tensors in the file, so three names are needed.",
         ),
         WrongAnswer(
             _from_one,
-            "Blocks are counted from 0 in both places: blocks.0 is blk.0.",
+            "Blocks are numbered from 0 in both places: blocks.0 is blk.0.",
         ),
         WrongAnswer(
             _one_digit,
-            "Only the first digit of the block's number is left: block 12 is not block 1.",
+            "Only the first digit of the block's number is used: block 12 has become block 1.",
         ),
         WrongAnswer(
             lambda name: [theirs.removesuffix(".weight") for theirs in _gguf_names(name)],
@@ -228,18 +228,18 @@ GGUF_NAMES = Exercise(
         ),
         WrongAnswer(
             lambda name: _gguf_names(name)[::-1],
-            "The order counts: the rows are stacked as listed, queries, keys, values.",
+            "The order matters: the rows are stacked as listed, so queries, keys, values.",
         ),
     ),
     hints=(
-        "Names without a block are two special cases. Which parts has every other name?",
+        "The two names without a block are special cases. What parts do all others have?",
         'name.split(".", 2) leaves the third part whole: "attention.qkv.weight".',
     ),
 )
 
 
 def _chat_text(messages: list[dict[str, str]]) -> str:
-    """The conversation in the form ChatML, open for the assistant's answer."""
+    """The conversation in the form ChatML, up to the beginning of the assistant's answer."""
     turns = [f"<|im_start|>{one['role']}\n{one['content']}<|im_end|>\n" for one in messages]
     return "".join(turns) + "<|im_start|>assistant\n"
 
@@ -259,32 +259,32 @@ CHAT_TEXT = Exercise(
     wrong_answers=(
         WrongAnswer(
             lambda messages: _chat_text(messages).removesuffix("<|im_start|>assistant\n"),
-            "The answer isn't opened: the model might go on as the user, or end the conversation.",
+            "The assistant's turn isn't begun: the model might continue as the user instead.",
         ),
         WrongAnswer(
             lambda messages: _chat_text(messages) + "<|im_end|>\n",
-            "The answer is closed before it begins: the end token is the model's to write.",
+            "The assistant's turn is already ended. The model itself should write the end token.",
         ),
         WrongAnswer(
             lambda messages: _chat_text(messages).replace("<|im_end|>\n", "\n"),
-            "The turns aren't closed: each message ends with <|im_end|>.",
+            "The turns aren't ended: each message must be followed by <|im_end|>.",
         ),
         WrongAnswer(
             lambda messages: _chat_text(messages).replace("<|im_end|>\n", "<|im_end|>"),
-            "The newline after <|im_end|> is missing: the model has never seen turns without it.",
+            "The newline after <|im_end|> is missing. In training it was always there.",
         ),
         WrongAnswer(
             lambda messages: _chat_text(messages).removesuffix("\n"),
-            "The newline behind the last role is missing: the model would have to write it first.",
+            "The newline after the last role is missing, so the model would have to write it.",
         ),
         WrongAnswer(
             lambda messages: _chat_text(messages[-1:]),
-            "Only the last message is there: the model remembers nothing but what is in the text.",
+            "Only the last message is there. The model knows earlier turns only from this text.",
         ),
     ),
     hints=(
         "A turn is <|im_start|>, the role, a newline, the content, <|im_end|>, a newline.",
-        "The answer is a turn of the assistant of which only the beginning is there.",
+        "The text ends with the first line of the assistant's turn, newline included.",
     ),
 )
 
@@ -292,7 +292,7 @@ CHAT_TEXT = Exercise(
 def _speed_bound(
     n_parameters: int, n_table: int, tied: bool, bits: float, bandwidth: float
 ) -> float:
-    """Tokens a second, if reading the weights once a token is all that costs time."""
+    """Tokens per second if only reading all weights once per token takes time."""
     n_read = n_parameters if tied else n_parameters - n_table
     return bandwidth / (n_read * bits / 8)
 
@@ -309,28 +309,28 @@ SPEED_BOUND = Exercise(
     wrong_answers=(
         WrongAnswer(
             lambda n, n_table, tied, *rest: _speed_bound(n, n_table, False, *rest),
-            "A tied table is the head, too, and the head reads all of it for every token.",
+            "A tied embedding is also the head, and the head reads all of it for every token.",
         ),
         WrongAnswer(
             lambda n, n_table, tied, *rest: _speed_bound(n, n_table, True, *rest),
-            "An embedding with no second job gives one row per token: leave its table out.",
+            "If it isn't tied, only one row of the embedding is read per token: leave it out.",
         ),
         WrongAnswer(
             lambda n, n_table, tied, *rest: _speed_bound(n, n_table, not tied, *rest),
-            "It is the other way round: a tied table is read whole, an untied one row by row.",
+            "It is the other way round: all of a tied table is read, but one row of an untied one.",
         ),
         WrongAnswer(
             lambda *arguments: _speed_bound(*arguments) / 8,
-            "The bandwidth is in bytes and the weights are in bits: 8 bits are a byte.",
+            "The bandwidth is in bytes, the size of a weight in bits: divide the bits by 8.",
         ),
         WrongAnswer(
             lambda *arguments: 1 / _speed_bound(*arguments),
-            "This is how long a token takes, in seconds. Asked is the number of tokens a second.",
+            "This is the time per token, in seconds. Return the number of tokens per second.",
         ),
     ),
     hints=(
-        "How many weights are read for one token? How many bytes are that?",
-        "Bytes a second, divided by bytes a token, are tokens a second.",
+        "How many weights are read for one token? How many bytes is that?",
+        "Bytes per second, divided by bytes per token, gives tokens per second.",
     ),
 )
 
