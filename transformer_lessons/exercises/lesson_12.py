@@ -27,7 +27,7 @@ def _summed_slope(logits: Tensor, targets: Tensor) -> Tensor:
 _LOGITS = torch.tensor([[0.0, 1.0, -1.0], [2.0, 0.0, 0.5], [-0.5, 0.25, 1.0], [0.0, 0.0, 3.0]])
 
 LOSS_SLOPE = Exercise(
-    id="12.loss_slope",
+    id="12.loss_gradient",
     cases=(
         (torch.tensor([[1.0, 2.0, 5.0]]).log(), torch.tensor([2])),
         (_LOGITS[:2], torch.tensor([0, 2])),
