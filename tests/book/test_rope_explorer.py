@@ -124,7 +124,7 @@ def test_the_page_shows_pytorchs_numbers(widget):  # SPEC E11
     for query, key, base in places:
         widget.get_by_label("Query position", exact=True).fill(str(query))
         widget.get_by_label("Key position", exact=True).fill(str(key))
-        widget.get_by_label("Base", exact=True).fill(str(base))
+        widget.get_by_label("Theta", exact=True).fill(str(base))
         check(widget, query, key, base)
         assert widget.get_by_text("a causal mask would hide it").count() == (query < key)
 
@@ -142,7 +142,7 @@ def test_arrows_point_to_the_turned_pairs(widget):
 
 @pytest.mark.parametrize("base", [10_000, 50])
 def test_the_curve_is_the_score_at_every_distance(widget, base):
-    widget.get_by_label("Base", exact=True).fill(str(base))
+    widget.get_by_label("Theta", exact=True).fill(str(base))
     points = widget.locator(".tl-chart polyline").get_attribute("points").split(" ")
     assert len(points) == 401
     q, k = (pairs_of(torch.tensor(x, dtype=FLOAT), "split-half").norm(dim=1) for x in (QUERY, KEY))
@@ -234,11 +234,11 @@ def test_everything_can_be_done_with_the_keyboard(widget):  # SPEC G11
     assert widget.locator("[aria-live=polite]").inner_text() == (
         f"Query at 200, key at 186, distance 14: q · k is {shown_total(widget)}."
     )
-    tab(widget, "Base")
-    tab(widget, "Base (slider)")
+    tab(widget, "Theta")
+    tab(widget, "Theta (slider)")
     widget.keyboard.press("ArrowLeft")
     check(widget, 200, 186, base=7943)
-    slider = widget.get_by_label("Base (slider)")
+    slider = widget.get_by_label("Theta (slider)")
     assert slider.get_attribute("aria-valuetext") == "7,943"
     tab(widget, "split-half")
     widget.keyboard.press("ArrowRight")
@@ -250,7 +250,7 @@ def test_pictures_are_described(widget):  # SPEC G11
     point = f"({turned.real.item():.2f}, {turned.imag.item():.2f})"
     plane = widget.get_by_role("img", name="Pair 0 after turning")
     assert point in plane.get_attribute("aria-label")
-    chart = widget.get_by_role("img", name="q · k against distance for base 10,000")
+    chart = widget.get_by_role("img", name="q · k against distance for theta 10,000")
     assert "1.711 at distance 7, where the marker is" in chart.get_attribute("aria-label")
 
 
@@ -264,6 +264,6 @@ def test_no_page_is_wider_than_its_screen(widget):  # SPEC G11
     widget.set_viewport_size({"width": 320, "height": 800})
     widget.get_by_label("Query position", exact=True).fill("3")
     widget.get_by_label("Key position", exact=True).fill("200")
-    widget.get_by_label("Base", exact=True).fill("1000000")
-    widget.get_by_label("Base", exact=True).fill("1000000000000")
+    widget.get_by_label("Theta", exact=True).fill("1000000")
+    widget.get_by_label("Theta", exact=True).fill("1000000000000")
     check_fits(widget, 320, 360, 768)

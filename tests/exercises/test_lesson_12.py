@@ -23,20 +23,20 @@ def cases(name):
 
 def test_lesson_12_has_its_exercises():  # SPEC G4
     names = [exercise.id for exercise in lesson_exercises("12")]
-    expected = ("loss_slope", "momentum_step", "adamw_step", "clip", "cosine", "orthogonal")
+    expected = ("loss_gradient", "momentum_step", "adamw_step", "clip", "cosine", "orthogonal")
     assert names == [f"12.{name}" for name in expected]
 
 
-@pytest.mark.parametrize(("logits", "targets"), cases("loss_slope"))
-def test_loss_slope_is_that_of_the_packages_loss(logits, targets):  # SPEC G4
+@pytest.mark.parametrize(("logits", "targets"), cases("loss_gradient"))
+def test_loss_gradient_is_that_of_the_packages_loss(logits, targets):  # SPEC G4
     leaf = logits.clone().requires_grad_()
     cross_entropy(leaf, targets).backward()
-    torch.testing.assert_close(reference("loss_slope")(logits, targets), leaf.grad)
+    torch.testing.assert_close(reference("loss_gradient")(logits, targets), leaf.grad)
 
 
-def test_loss_slope_by_hand():  # SPEC G4
+def test_loss_gradient_by_hand():  # SPEC G4
     # Shares 1/8, 2/8 and 5/8; the last one is true.
-    got = reference("loss_slope")(torch.tensor([[1.0, 2.0, 5.0]]).log(), torch.tensor([2]))
+    got = reference("loss_gradient")(torch.tensor([[1.0, 2.0, 5.0]]).log(), torch.tensor([2]))
     torch.testing.assert_close(got, torch.tensor([[0.125, 0.25, -0.375]]))
 
 

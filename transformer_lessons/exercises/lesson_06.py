@@ -1,4 +1,4 @@
-"""The exercises of lesson 06: turning pairs of numbers, in both layouts, and slowing them down.
+"""The exercises of lesson 06: frequencies, rotations in both layouts, and RoPE scaling.
 
 Shapes: T tokens, d numbers per head, D numbers per token, H heads.
 """
@@ -24,43 +24,43 @@ FREQUENCIES = Exercise(
     wrong_answers=(
         WrongAnswer(
             lambda head_dim, theta: [theta ** (-j / head_dim) for j in range(head_dim // 2)],
-            "The exponent is half of what it should be: pair j is j steps of 2/d down, not of 1/d.",
+            "The exponent is half of what it should be: it falls by 2/d per pair, not by 1/d.",
         ),
         WrongAnswer(
             lambda head_dim, theta: [theta ** (2 * j / head_dim) for j in range(head_dim // 2)],
-            "Later pairs turn faster here: they must turn more slowly. Is the sign right?",
+            "Your later pairs rotate faster: they should rotate more slowly. Is the sign right?",
         ),
         WrongAnswer(
             lambda head_dim, theta: [
                 theta ** (-2 * j / head_dim) for j in range(1, head_dim // 2 + 1)
             ],
-            "Pairs are counted from 1: pair 0 turns by exactly one radian per token.",
+            "Your pairs are counted from 1: pair 0 rotates by exactly one radian per token.",
         ),
         WrongAnswer(
             lambda head_dim, theta: [theta ** (-2 * j / head_dim) for j in range(head_dim)],
-            "One speed for each number: two numbers share one, so a head has d/2 of them.",
+            "This is one frequency per number: two numbers share one, so a head has d/2 of them.",
         ),
         WrongAnswer(
             lambda head_dim, theta: [theta ** (-2 * (j // 2) / head_dim) for j in range(head_dim)],
-            "Each speed is listed twice, as some tables do: here a pair counts once.",
+            "Each frequency is listed twice, as in some tables: here each pair counts once.",
         ),
     ),
     hints=(
-        "How many pairs has a head of width 8? Write down the exponent of the first and the last.",
-        "The exponents fall evenly from 0 towards -1, and would reach -1 one pair after the last.",
+        "How many pairs does a head of width 8 have? Write down the first and the last exponent.",
+        "The exponents fall evenly from 0 towards -1 and would reach it one pair after the last.",
     ),
 )
 
 
 def _rotate_split(x: Tensor, angles: Tensor) -> Tensor:
-    """`x` (T, d) with the pair (x[j], x[j + d/2]) of each token turned by `angles` (T, d/2)."""
+    """`x` (T, d) with the pair (x[j], x[j + d/2]) of each token rotated by `angles` (T, d/2)."""
     first, second = x.chunk(2, dim=-1)
     c, s = angles.cos(), angles.sin()
     return torch.cat([first * c - second * s, second * c + first * s], dim=-1)
 
 
 def _rotate_interleaved(x: Tensor, angles: Tensor) -> Tensor:
-    """`x` (T, d) with the pair (x[2j], x[2j + 1]) of each token turned by `angles` (T, d/2)."""
+    """`x` (T, d) with the pair (x[2j], x[2j + 1]) of each token rotated by `angles` (T, d/2)."""
     even, odd = x[:, 0::2], x[:, 1::2]
     c, s = angles.cos(), angles.sin()
     return torch.stack([even * c - odd * s, odd * c + even * s], dim=-1).flatten(1)
@@ -111,22 +111,22 @@ ROTATE_SPLIT = Exercise(
         ),
         WrongAnswer(
             lambda x, angles: _rotate_split(x, -angles),
-            "Every pair turns clockwise, as in some codes: here positions turn counter-clockwise.",
+            "Your pairs rotate clockwise, as in some codes: here they rotate counter-clockwise.",
         ),
         WrongAnswer(
             lambda x, angles: _turn_whole_rows(
                 x, _partner_in_other_half(x), angles.repeat_interleave(2, dim=-1)
             ),
             "Two conventions are mixed: the numbers are paired by halves, but each angle is "
-            "repeated for neighbours. Here the row of angles has to come twice, end to end.",
+            "repeated for neighbours. Here the row of angles must be repeated end to end.",
         ),
         WrongAnswer(
             _shear_split,
-            "Neither product with a sine has a minus: this is no turn, for lengths change.",
+            "Neither product with a sine has a minus sign: lengths change, so this is no rotation.",
         ),
         WrongAnswer(
             lambda x, angles: _one_angle_a_token(_rotate_split, x, angles),
-            "All pairs of a token turn by its first angle: pair j has the angle of column j.",
+            "All pairs of a token rotate by its first angle: pair j has the angle of column j.",
         ),
     ),
     hints=(
@@ -152,13 +152,13 @@ ROTATE_INTERLEAVED = Exercise(
             lambda x, angles: _turn_whole_rows(
                 x, _partner_beside(x), torch.cat([angles, angles], dim=-1)
             ),
-            "Two conventions are mixed: neighbours are paired, but the row of angles comes twice, "
-            "end to end. Here each angle has to be repeated for its two neighbours.",
+            "Two conventions are mixed: neighbours are paired, but the row of angles is repeated "
+            "end to end. Here each angle must be repeated for its two neighbours.",
         ),
         WrongAnswer(
             lambda x, angles: _rotate_split(torch.cat([x[:, 0::2], x[:, 1::2]], dim=-1), angles),
-            "The turns are right, but the result has all first numbers, then all second ones: "
-            "put them back in turns.",
+            "The rotations are right, but the result has all first numbers, then all second ones: "
+            "put them back next to each other.",
         ),
         WrongAnswer(
             lambda x, angles: _one_angle_a_token(_rotate_interleaved, x, angles),
@@ -200,7 +200,7 @@ TO_SPLIT_ROWS = Exercise(
         ),
         WrongAnswer(
             _to_interleaved_rows,
-            "This is the way back, from split to interleaved. For d = 4 the two look the same.",
+            "This converts from split to interleaved, the other way. For d = 4 both look the same.",
         ),
         WrongAnswer(
             lambda weight, n_heads: (
@@ -216,7 +216,7 @@ TO_SPLIT_ROWS = Exercise(
             lambda weight, n_heads: (
                 weight.unflatten(0, (n_heads, -1)).transpose(0, 1).flatten(0, 1)
             ),
-            "Rows of different heads take turns: heads stay one after another, each as a whole.",
+            "Rows of different heads alternate: each head must stay together.",
         ),
     ),
     hints=(
@@ -270,33 +270,33 @@ LLAMA3_FREQUENCIES = Exercise(
         ),
         WrongAnswer(
             _llama3_swapped,
-            "The wrong end is slowed: pairs that turn often have shown every angle in training.",
+            "The wrong pairs are slowed: those that make many turns met every angle in training.",
         ),
         WrongAnswer(
             _llama3_step,
-            "There is no ramp: from 1 to 4 turns, the share that is kept grows from 0 to 1.",
+            "There is no ramp: from 1 to 4 turns, the share that is kept must grow from 0 to 1.",
         ),
         WrongAnswer(
             lambda frequencies, trained_length, factor: _llama3_step(
                 frequencies, trained_length, factor, turns=4
             ),
-            "Everything below 4 turns is slowed in full: between 1 and 4 it should be in part.",
+            "Everything below 4 turns is slowed fully: between 1 and 4 it should be only in part.",
         ),
         WrongAnswer(
             lambda frequencies, trained_length, factor: _llama3_frequencies(
                 frequencies, trained_length * 2 * math.pi, factor
             ),
-            "These turns are counted in radians: a full turn is 2π of them.",
+            "Your turns are in radians: a full turn is 2π radians.",
         ),
         WrongAnswer(
             _llama3_by_wavelength,
-            "The ramp mixes how many times slower a pair gets: it should mix the two speeds.",
+            "Your ramp mixes the factors: it should mix the two frequencies.",
         ),
     ),
     hints=(
         "First compute how many full turns each pair makes in the trained length.",
         "Make a share from the turns: 0 at one turn and below, 1 at four and above, a straight "
-        "line between. Mix the old and the slowed speed with it.",
+        "line between. Mix the old and the slowed frequency with it.",
     ),
 )
 

@@ -1,4 +1,4 @@
-"""The exercises of lesson 12: the slope of the loss, the optimizers, clipping and the schedule."""
+"""The exercises of lesson 12: the loss's gradient, the optimizers, clipping and the schedule."""
 
 import math
 from typing import Any
@@ -9,9 +9,9 @@ from torch import Tensor
 from transformer_lessons.exercises.exercise import Exercise, WrongAnswer
 
 
-def _loss_slope(logits: Tensor, targets: Tensor) -> Tensor:
+def _loss_gradient(logits: Tensor, targets: Tensor) -> Tensor:
     """softmax minus one-hot, over the number of targets that are not -100."""
-    return _summed_slope(logits, targets) / (targets != -100).sum()
+    return _summed_gradient(logits, targets) / (targets != -100).sum()
 
 
 def _one_hot(logits: Tensor, targets: Tensor) -> Tensor:
@@ -19,45 +19,45 @@ def _one_hot(logits: Tensor, targets: Tensor) -> Tensor:
     return (torch.arange(logits.shape[-1]) == targets[:, None]).to(logits.dtype)
 
 
-def _summed_slope(logits: Tensor, targets: Tensor) -> Tensor:
-    slope = logits.softmax(dim=-1) - _one_hot(logits, targets)
-    return slope * (targets != -100)[:, None]
+def _summed_gradient(logits: Tensor, targets: Tensor) -> Tensor:
+    gradient = logits.softmax(dim=-1) - _one_hot(logits, targets)
+    return gradient * (targets != -100)[:, None]
 
 
 _LOGITS = torch.tensor([[0.0, 1.0, -1.0], [2.0, 0.0, 0.5], [-0.5, 0.25, 1.0], [0.0, 0.0, 3.0]])
 
-LOSS_SLOPE = Exercise(
-    id="12.loss_slope",
+LOSS_GRADIENT = Exercise(
+    id="12.loss_gradient",
     cases=(
         (torch.tensor([[1.0, 2.0, 5.0]]).log(), torch.tensor([2])),
         (_LOGITS[:2], torch.tensor([0, 2])),
         (_LOGITS, torch.tensor([2, -100, 0, -100])),
     ),
-    reference=_loss_slope,
+    reference=_loss_gradient,
     wrong_answers=(
         WrongAnswer(
             lambda logits, targets: (
                 logits.softmax(dim=-1) * (targets != -100)[:, None] / (targets != -100).sum()
             ),
-            "Nothing is taken off at the target: this pushes the true token down as well.",
+            "Nothing is subtracted at the target: this lowers the logit of the true token as well.",
         ),
         WrongAnswer(
-            lambda logits, targets: -_loss_slope(logits, targets),
-            "The sign is turned: this is what was true minus what was said, the way downhill.",
+            lambda logits, targets: -_loss_gradient(logits, targets),
+            "The sign is wrong: this is what was true minus what was predicted.",
         ),
         WrongAnswer(
-            _summed_slope,
-            "This is the slope of the sum: divide by the number of real targets for the mean.",
+            _summed_gradient,
+            "This is the gradient of the sum: for the mean, divide by the number of real targets.",
         ),
         WrongAnswer(
-            lambda logits, targets: _summed_slope(logits, targets) / len(targets),
-            "Ignored targets are counted in the mean: divide by the real ones only.",
+            lambda logits, targets: _summed_gradient(logits, targets) / len(targets),
+            "Ignored targets are counted in the mean: divide by the number of real ones.",
         ),
         WrongAnswer(
             lambda logits, targets: (
                 (logits.softmax(dim=-1) - _one_hot(logits, targets)) / (targets != -100).sum()
             ),
-            "A token without a target still pushes: its row of slopes has to be 0.",
+            "An ignored token still has a gradient: its row must be 0.",
         ),
         WrongAnswer(
             lambda logits, targets: (
@@ -65,12 +65,12 @@ LOSS_SLOPE = Exercise(
                 * (targets != -100)[:, None]
                 / (targets != -100).sum()
             ),
-            "The softmax runs over the tokens (dim=0): each token's own logits have to sum to 1.",
+            "The softmax runs over the tokens (dim=0): each token's probabilities must sum to 1.",
         ),
     ),
     hints=(
-        "What the model said, minus what was true. The first case is worked out in the lesson.",
-        "`slope = logits.softmax(dim=-1)`, then `slope[rows, targets] -= 1` for the real rows.",
+        "What the model predicted, minus what was true. The lesson works out the first case.",
+        "`gradient = logits.softmax(dim=-1)`, then subtract 1 at the target of each real row.",
     ),
 )
 
@@ -124,26 +124,26 @@ MOMENTUM_STEP = Exercise(
     wrong_answers=(
         WrongAnswer(
             _averaging_step,
-            "This averages, with (1 - beta) at the gradient: here the velocity is a plain sum.",
+            "This averages, with (1 - beta) times the gradient: here the velocity is a plain sum.",
         ),
         WrongAnswer(
             _late_step,
-            "The step is taken with the old velocity: bring it up to date first.",
+            "The step uses the old velocity: update the velocity first.",
         ),
         WrongAnswer(
             _looking_ahead,
-            "This is Nesterov's look ahead: plain momentum steps by the velocity itself.",
+            "This is Nesterov momentum: plain momentum steps by the velocity itself.",
         ),
         WrongAnswer(_uphill, "This goes uphill: the step is taken against the velocity."),
         WrongAnswer(
             _rate_inside,
-            "The rate is inside the velocity: then a new rate would not count for what it holds.",
+            "The rate is inside the velocity: it would not follow a later change of the rate.",
         ),
         WrongAnswer(
             lambda parameter, gradient, velocity, lr, beta: _momentum_step(
                 parameter, gradient, 0 * velocity, lr, beta
             ),
-            "The old velocity is lost: this is plain descent.",
+            "The old velocity is not used: this is plain gradient descent.",
         ),
     ),
     hints=(
@@ -229,15 +229,15 @@ ADAMW_STEP = Exercise(
     wrong_answers=(
         WrongAnswer(
             _adam_uncorrected,
-            "Both averages start at 0 and are too small at first: put them right with the step.",
+            "Both averages start at 0 and are too small at first: correct them, using the step.",
         ),
         WrongAnswer(
             _adam_half_corrected,
-            "Only the mean is put right: the square starts at 0 as well.",
+            "Only the mean is corrected: the square starts at 0 as well.",
         ),
         WrongAnswer(
             _adam_with_l2,
-            "The decay goes through the averages: that is L2. It belongs beside the step.",
+            "The decay goes through the averages: that is L2. Apply it to the parameter directly.",
         ),
         WrongAnswer(
             _adam_full_decay,
@@ -245,15 +245,15 @@ ADAMW_STEP = Exercise(
         ),
         WrongAnswer(
             _adam_without_root,
-            "The root is missing: a size has the unit of the slope, not of its square.",
+            "The root is missing: the size has the unit of the gradient, not of its square.",
         ),
         WrongAnswer(
             _adam_keeps_corrected,
-            "The corrected averages are handed back: the next step would correct them again.",
+            "You return the corrected averages: the next step would correct them again.",
         ),
         WrongAnswer(
             _adam_eps_inside,
-            "eps is inside of the root: add it after the root, or a small gradient hardly moves.",
+            "eps is inside the root: add it after the root, or small gradients hardly count.",
         ),
     ),
     hints=(
@@ -285,32 +285,32 @@ CLIP = Exercise(
     wrong_answers=(
         WrongAnswer(
             lambda gradients, max_norm: [_clip([g], max_norm)[0] for g in gradients],
-            "Each gradient is clipped on its own: that turns the direction. Clip all together.",
+            "Each gradient is clipped on its own: that changes the direction. Clip all together.",
         ),
         WrongAnswer(
             lambda gradients, max_norm: [g * (max_norm / _length(gradients)) for g in gradients],
-            "Short gradients are made longer: the factor is never above 1.",
+            "Small gradients are made larger: the factor must never be above 1.",
         ),
         WrongAnswer(
             lambda gradients, max_norm: [g.clamp(-max_norm, max_norm) for g in gradients],
-            "Every number is cut off on its own: that turns the gradient. One factor does for all.",
+            "Every number is clipped on its own: that changes the direction. Use one factor.",
         ),
         WrongAnswer(
             lambda gradients, max_norm: [
                 g * min(1.0, max_norm / sum(_length([h]) for h in gradients)) for g in gradients
             ],
-            "The lengths are added: it is their squares that add, as in a right angle.",
+            "The norms are added: add their squares instead, as in the theorem of Pythagoras.",
         ),
         WrongAnswer(
             lambda gradients, max_norm: [
                 g * min(1.0, max_norm / _length(gradients) ** 2) for g in gradients
             ],
-            "The root is missing: the length is the root of the sum of the squares.",
+            "The root is missing: the norm is the root of the sum of the squares.",
         ),
     ),
     hints=(
-        "One length for the whole list, one factor for all of it. (3) and (4) together have 5.",
-        "Ask how much too long they are; if they are not, the factor is 1.",
+        "One norm for the whole list, and one factor. (3) and (4) together have the norm 5.",
+        "By how much is the norm too large? If it is not, the factor is 1.",
     ),
 )
 
@@ -347,7 +347,7 @@ COSINE = Exercise(
                 if step < warmup_steps
                 else _cosine(step, max_lr, min_lr, warmup_steps, total_steps)
             ),
-            "The climb starts at 0, and the first batch is for nothing: take (step + 1).",
+            "The warm-up starts at 0, so the first batch changes nothing: use (step + 1).",
         ),
         WrongAnswer(
             lambda step, max_lr, min_lr, warmup_steps, total_steps: (
@@ -355,8 +355,8 @@ COSINE = Exercise(
                 if step < warmup_steps
                 else _cosine(step, max_lr, min_lr, warmup_steps, total_steps)
             ),
-            "The peak is there twice, at steps warmup_steps - 1 and warmup_steps: climb by "
-            "max_lr / (warmup_steps + 1) a step.",
+            "The peak is reached twice, at steps warmup_steps - 1 and warmup_steps: rise by "
+            "max_lr / (warmup_steps + 1) per step.",
         ),
         WrongAnswer(
             lambda step, max_lr, min_lr, warmup_steps, total_steps: _after_climb(
@@ -367,7 +367,7 @@ COSINE = Exercise(
                 warmup_steps,
                 total_steps,
             ),
-            "The end is missed by one: the last step is total_steps - 1, counted from 0.",
+            "The end is off by one: the last step is total_steps - 1, counted from 0.",
         ),
         WrongAnswer(
             lambda step, max_lr, min_lr, warmup_steps, total_steps: _after_climb(
@@ -378,7 +378,7 @@ COSINE = Exercise(
                 warmup_steps,
                 total_steps,
             ),
-            "The cosine starts at step 0, under the climb: it should start when the climb is over.",
+            "Your cosine starts at step 0: it should start when the warm-up is over.",
         ),
         WrongAnswer(
             lambda step, max_lr, min_lr, warmup_steps, total_steps: _after_climb(
@@ -400,7 +400,7 @@ COSINE = Exercise(
                 warmup_steps,
                 total_steps,
             ),
-            "min_lr is added on top: the peak is too high. Only max_lr - min_lr is left to fall.",
+            "min_lr is added on top, so the peak is too high: the fall is only max_lr - min_lr.",
         ),
         WrongAnswer(
             lambda step, max_lr, min_lr, warmup_steps, total_steps: _after_climb(
@@ -416,7 +416,7 @@ COSINE = Exercise(
         ),
     ),
     hints=(
-        "Two cases. After the climb, progress runs from 0 at warmup_steps to 1 at the last step.",
+        "Two cases. After the warm-up, progress goes from 0 at warmup_steps to 1 at the last step.",
         "(1 + cos(pi * progress)) / 2 goes from 1 to 0; stretch it from max_lr to min_lr.",
     ),
 )
@@ -473,7 +473,7 @@ ORTHOGONAL = Exercise(
         ),
         WrongAnswer(
             _rounds,
-            "The matrix is not made small first: above 1.7 a singular value runs away.",
+            "The matrix is not scaled down first: a singular value above 1.7 diverges.",
         ),
         WrongAnswer(
             lambda matrix, n_rounds: _rounds(matrix / matrix.abs().max(), n_rounds),
@@ -481,7 +481,7 @@ ORTHOGONAL = Exercise(
         ),
         WrongAnswer(
             _plus,
-            "The sign is wrong: 3/2 - 1/2 keeps a value of 1 where it is, 3/2 + 1/2 doubles it.",
+            "The sign is wrong: 3/2 - 1/2 leaves a value of 1 as it is, and 3/2 + 1/2 doubles it.",
         ),
         WrongAnswer(
             lambda matrix, n_rounds: _orthogonal(matrix, min(n_rounds, 1)),
@@ -489,7 +489,7 @@ ORTHOGONAL = Exercise(
         ),
         WrongAnswer(
             _first_power,
-            "X Xᵀ is taken from the start each time: work it out anew in every round.",
+            "You use X Xᵀ of the first X every time: compute it again in every round.",
         ),
     ),
     hints=(
@@ -498,4 +498,4 @@ ORTHOGONAL = Exercise(
     ),
 )
 
-EXERCISES = (LOSS_SLOPE, MOMENTUM_STEP, ADAMW_STEP, CLIP, COSINE, ORTHOGONAL)
+EXERCISES = (LOSS_GRADIENT, MOMENTUM_STEP, ADAMW_STEP, CLIP, COSINE, ORTHOGONAL)

@@ -1,4 +1,4 @@
-/* A ball in the ravine of lesson 12, f(x, y) = (x² + 100 y²) / 2: momentum, and slopes with noise.
+/* A ball in the ravine of lesson 12, f(x, y) = (x² + 100 y²) / 2: momentum, and gradients with noise.
 
    Each axis has its own curvature c, and a step with the rate η is
      velocity ← 0.9 velocity + c · place + noise,   place ← place − η · velocity.
@@ -10,7 +10,7 @@
   const CURVATURES = [1, 100];
   const START = [4, 1];
   const MOMENTUM = 0.9;
-  const NOISE = 2; // standard deviation of the slopes' noise
+  const NOISE = 2; // standard deviation of the gradient's noise
   const LIMIT = (2 * (1 + MOMENTUM)) / CURVATURES[1];
   const LOST = 1e6; // a ball this high isn't followed any farther
 

@@ -45,7 +45,7 @@
       this.pair_up(LAYOUTS[0]);
     }
 
-    // ---- The state: two positions, a base, a way to pair the numbers --------------------------
+    // ---- The state: two positions, theta, a way to pair the numbers --------------------------
 
     pair_up({ name, layout, order }) {
       this.name = name;
@@ -160,7 +160,7 @@
       for (const [i, tick] of this.ticks.entries()) tick.textContent = signed(first + TICK * i);
       this.edges[0].textContent = written(most, 1);
       this.edges[2].textContent = written(-most, 1);
-      this.chart.setAttribute("aria-label", `q · k against distance for base ${grouped(base)}: `
+      this.chart.setAttribute("aria-label", `q · k against distance for theta ${grouped(base)}: `
         + `${written(rope.score(q, k, 0, base, layout), 3)} at distance 0, `
         + `${written(now, 3)} at distance ${signed(distance)}, where the marker is`);
     }
@@ -189,7 +189,7 @@
       const places = { min: 0, max: FARTHEST };
       this.query_dial = dial("query", { label: "Query position", ...places });
       this.key_dial = dial("key", { label: "Key position", ...places });
-      this.base_dial = dial("base", { label: "Base", min: 10, max: 1_000_000,
+      this.base_dial = dial("base", { label: "Theta", min: 10, max: 1_000_000,
         slide: { min: 1, max: 6, step: 0.1, to: Math.log10, from: (s) => Math.round(10 ** s) } });
       this.both_readout = element("span", { class: "tl-degrees", "aria-hidden": "true" });
       const both = slider({ id: `${this.id}-both`, label: "Move both together", min: 0, step: 1 },
@@ -229,7 +229,7 @@
       this.ticks = Array.from({ length: FARTHEST / TICK + 1 }, (_, i) =>
         element("span", { style: `left: ${(100 * TICK * i) / FARTHEST}%` }));
       return element("figure", { class: "tl-curve" },
-        element("figcaption", {}, "q · k against the distance, for this base"),
+        element("figcaption", {}, "q · k against the distance, for this theta"),
         element("div", { class: "tl-edges", "aria-hidden": "true" }, ...this.edges), this.chart,
         element("div", { class: "tl-ticks", "aria-hidden": "true" }, ...this.ticks));
     }

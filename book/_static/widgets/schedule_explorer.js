@@ -170,9 +170,9 @@
       return element("figure", { class: "tl-ravine-figure" },
         element("figcaption", {}, "The ball after this step"), this.ravine.box,
         element("p", { class: "tl-note" }, "The ravine of this lesson, 100 times as steep across "
-          + "as along; its height is the loss. Momentum 0.9. Every slope comes with noise, the "
-          + "same for both plans. One ball may be lucky: the mean heights in the table are over "
-          + "all the noise that could have come."));
+          + "as along; its height is the loss. Momentum 0.9. Every gradient comes with noise, "
+          + "the same for both plans. One ball may be lucky: the mean heights in the table are "
+          + "averages over all possible noise."));
     }
   }
 
