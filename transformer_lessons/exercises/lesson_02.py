@@ -25,7 +25,8 @@ UTF8_LENGTH = Exercise(
     wrong_answers=(
         WrongAnswer(
             lambda code_point: _length_with_limits(code_point, (0x100, 0x10000, 0x1000000)),
-            "This fills all eight bits of every byte: some of them are markers, not part of the number.",
+            "This fills all eight bits of every byte: some of them are markers, not part of the "
+            "number.",
         ),
         WrongAnswer(
             lambda code_point: _length_with_limits(code_point, (0x81, 0x801, 0x10001)),
@@ -286,7 +287,8 @@ PAIR_TARGETS = Exercise(
                 [-100] * (len(source) - 1) + list(source[-1:] + answer)[:-1],
                 [-100] * (len(source) - 1) + list(answer),
             ),
-            "The inputs are hidden as well: the question is not learned, but the model must read it.",
+            "The inputs are hidden as well: the question is not learned, but the model must read "
+            "it.",
         ),
     ),
     hints=(
