@@ -88,7 +88,8 @@ def test_encoding_is_the_packages():  # SPEC G4, A5
 )
 def test_special_tokens_by_hand(text, expected):  # SPEC G4
     special_tokens = {"<e>": 256, "<e>!": 257}
-    assert reference("encode_special")(text, special_tokens) == expected
+    assert reference("encode_special")(text, special_tokens, list(special_tokens)) == expected
+    assert reference("encode_special")(text, special_tokens, []) == list(text.encode())
     vocab = {byte: bytes([byte]) for byte in range(256)}
     tokenizer = BPETokenizer(vocab, [], list(special_tokens))
     assert tokenizer.encode(text, "all") == expected

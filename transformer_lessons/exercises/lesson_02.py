@@ -25,7 +25,8 @@ UTF8_LENGTH = Exercise(
     wrong_answers=(
         WrongAnswer(
             lambda code_point: _length_with_limits(code_point, (0x100, 0x10000, 0x1000000)),
-            "This fills all eight bits of every byte: some of them are markers, not number.",
+            "This fills all eight bits of every byte: some of them are markers, not part of the "
+            "number.",
         ),
         WrongAnswer(
             lambda code_point: _length_with_limits(code_point, (0x81, 0x801, 0x10001)),
@@ -49,7 +50,7 @@ UTF8_LENGTH = Exercise(
         ),
     ),
     hints=(
-        "Count the x in each of the four patterns: so many bits of number fit in.",
+        "Count the x in each of the four patterns: that is how many bits of the number fit in.",
         "n bits hold the numbers below 2 to the power of n. Which is the first that doesn't fit?",
     ),
 )
@@ -96,11 +97,11 @@ DECODE_CHARACTER = Exercise(
         ),
         WrongAnswer(
             lambda data: _joined([data[0], *(byte % 64 for byte in data[1:])], 64),
-            "The leading byte keeps its markers: take the ones at its front away too.",
+            "The leading byte keeps its markers: remove the ones at its front too.",
         ),
         WrongAnswer(
             lambda data: _joined([data[0] % 128, *(byte % 128 for byte in data[1:])], 64),
-            "Only the first bit of each byte is taken away: a marker is two bits or more.",
+            "Only the first bit of each byte is removed: a marker is two bits or more.",
         ),
         WrongAnswer(
             lambda data: data[0] if len(data) == 1 else _joined([b % 64 for b in data], 64),
@@ -153,7 +154,7 @@ COUNT_CHARACTERS = Exercise(
         ),
     ),
     hints=(
-        "In the grid of the 256 bytes, which colours stand at the beginning of a character?",
+        "In the grid of the 256 bytes, which colours can begin a character?",
         "It is easier to say which bytes not to count.",
     ),
 )
@@ -286,11 +287,12 @@ PAIR_TARGETS = Exercise(
                 [-100] * (len(source) - 1) + list(source[-1:] + answer)[:-1],
                 [-100] * (len(source) - 1) + list(answer),
             ),
-            "The inputs are hidden as well: the question is not learned, but it is to be read.",
+            "The inputs are hidden as well: the question is not learned, but the model must read "
+            "it.",
         ),
     ),
     hints=(
-        "Write question and answer as one row of tokens, and below each one the token after it.",
+        "Write question and answer as one row of tokens, and the token after it below each one.",
         "How many of these lower tokens still belong to the question?",
     ),
 )

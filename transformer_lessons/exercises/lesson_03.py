@@ -42,7 +42,7 @@ COUNT_PAIR = Exercise(
             lambda words, counts, pair: sum(
                 n * (pair in pairwise(word)) for word, n in zip(words, counts, strict=True)
             ),
-            "This counts the words that hold the pair: a word can hold it more than once.",
+            "This counts the words that contain the pair: a word can contain it more than once.",
         ),
         WrongAnswer(
             lambda words, counts, pair: sum(
@@ -61,12 +61,12 @@ COUNT_PAIR = Exercise(
             lambda words, counts, pair: list(
                 pairwise([id for word, n in zip(words, counts, strict=True) for id in word * n])
             ).count(pair),
-            "The words are strung together: a pair never reaches from one word into the next.",
+            "The words are joined end to end: a pair never reaches from one word into the next.",
         ),
     ),
     hints=(
         "Do one word first: which neighbours does it have, and how many of them are the pair?",
-        "itertools.pairwise gives the neighbours. What a word holds counts as often as it occurs.",
+        "itertools.pairwise gives the neighbours. Multiply what you find in a word by its count.",
     ),
 )
 
@@ -90,13 +90,13 @@ BEST_PAIR = Exercise(
     wrong_answers=(
         WrongAnswer(
             lambda counts, tokens: max(counts, key=lambda pair: counts[pair]),
-            "Of pairs that tie, this takes the one that was met first: the rule asks for the last "
-            "in sorted order.",
+            "In a tie, this takes the pair that was met first: the rule asks for the last one in "
+            "sorted order.",
         ),
         WrongAnswer(
             lambda counts, tokens: max(counts, key=lambda pair: (counts[pair], pair)),
-            "Ties are settled by the ids: compare the tokens' bytes, which don't depend on who "
-            "was learned first.",
+            "Ties are settled by the ids: compare the tokens' bytes, which do not depend on the "
+            "order of learning.",
         ),
         WrongAnswer(
             lambda counts, tokens: min(
@@ -118,7 +118,7 @@ BEST_PAIR = Exercise(
         ),
     ),
     hints=(
-        "max takes a key. What should two pairs be compared by first, and by what if that ties?",
+        "max takes a key. By what should two pairs be compared first, and by what in a tie?",
         "Tuples compare item by item: the count, the bytes of one token, the bytes of the other.",
     ),
 )
@@ -173,7 +173,7 @@ JOIN_PAIR = Exercise(
         ),
         WrongAnswer(
             lambda word, pair, new: [new if id in pair else id for id in word],
-            "Every token of the pair is replaced by itself: the two must stand side by side.",
+            "Each token of the pair is replaced on its own: the two must stand side by side.",
         ),
         WrongAnswer(
             lambda word, pair, new: _join_pair(_join_pair(word, pair, new), pair[::-1], new),
@@ -298,16 +298,16 @@ ENCODE_BY_RANK = Exercise(
         ),
     ),
     hints=(
-        "List the pairs that stand in the word and have a merge. Which of them was learned first?",
+        "List the pairs in the word that have a merge. Which of them was learned first?",
         "Join that pair with your function of exercise 3.3, then look at the new word from the "
         "start, until no pair in it has a merge.",
     ),
 )
 
 
-def _encode_special(text: str, special_tokens: dict[str, int]) -> list[int]:
-    """The ids of `text`: special tokens, the longest that fits, and the bytes of all the rest."""
-    return _encode_alternatives(text, special_tokens, sorted(special_tokens, key=len, reverse=True))
+def _encode_special(text: str, special_tokens: dict[str, int], allowed: list[str]) -> list[int]:
+    """The ids of `text`: the allowed special tokens, the longest that fits, and bytes elsewhere."""
+    return _encode_alternatives(text, special_tokens, sorted(allowed, key=len, reverse=True))
 
 
 def _encode_alternatives(text, special_tokens, names) -> list[int]:
@@ -320,73 +320,77 @@ def _encode_alternatives(text, special_tokens, names) -> list[int]:
     return ids + list(text[start:].encode())
 
 
-def _unescaped(special_tokens: dict[str, int]) -> str:
-    names = sorted(special_tokens, key=len, reverse=True)
-    return f"({'|'.join(names) or '(?!)'})"
+def _encode_with_pattern(text, special_tokens, pattern, encode) -> list[int]:
+    ids: list[int] = []
+    for part in filter(None, re.split(f"({pattern or '(?!)'})", text)):
+        ids += [special_tokens[part]] if part in special_tokens else encode(part)
+    return ids
 
 
 ENCODE_SPECIAL = Exercise(
     id="03.encode_special",
     cases=(
-        ("ab", {"<e>": 256}),
-        ("a<e>b", {"<e>": 256}),
-        ("é<e>", {"<e>": 256}),
-        ("<e><e>", {"<e>": 256}),
-        ("<e>!", {"<e>": 256, "<e>!": 257}),
-        ("<s>!a", {"<s>!": 256, "<s>": 257}),
-        ("<e", {"<e>": 256}),
-        ("ab", {}),
-        ("a<|e|>b", {"<|e|>": 256}),
+        ("ab", {"<e>": 256}, ["<e>"]),
+        ("a<e>b", {"<e>": 256}, ["<e>"]),
+        ("a<e>b", {"<e>": 256}, []),
+        ("é<e>", {"<e>": 256}, ["<e>"]),
+        ("<e><e>", {"<e>": 256}, ["<e>"]),
+        ("<e>!", {"<e>": 256, "<e>!": 257}, ["<e>", "<e>!"]),
+        ("<s>!a", {"<s>!": 256, "<s>": 257}, ["<s>!", "<s>"]),
+        ("<u>hi<e>", {"<u>": 256, "<e>": 257}, ["<e>"]),
+        ("<e", {"<e>": 256}, ["<e>"]),
+        ("ab", {}, []),
+        ("a<|e|>b", {"<|e|>": 256}, ["<|e|>"]),
     ),
     reference=_encode_special,
     wrong_answers=(
         WrongAnswer(
-            lambda text, special_tokens: list(text.encode()),
-            "Special tokens are taken as ordinary text: each should become its one id.",
+            lambda text, special_tokens, allowed: list(text.encode()),
+            "Special tokens are read as ordinary text: each allowed one should become its id.",
         ),
         WrongAnswer(
-            lambda text, special_tokens: _encode_alternatives(text, special_tokens, special_tokens),
-            "The first special token of the table wins: where one begins another, the longer "
-            "one should.",
+            lambda text, special_tokens, allowed: _encode_special(
+                text, special_tokens, list(special_tokens)
+            ),
+            "A special token that is not allowed became its id: whoever wrote the text has "
+            "forged it.",
         ),
         WrongAnswer(
-            lambda text, special_tokens: _encode_alternatives(
-                text, special_tokens, sorted(special_tokens, key=len)
+            lambda text, special_tokens, allowed: _encode_alternatives(
+                text, special_tokens, allowed
+            ),
+            "The first name in the list wins: where one begins another, the longer one should.",
+        ),
+        WrongAnswer(
+            lambda text, special_tokens, allowed: _encode_alternatives(
+                text, special_tokens, sorted(allowed, key=len)
             ),
             "The shortest special token wins: where one begins another, the longest should.",
         ),
         WrongAnswer(
-            lambda text, special_tokens: [
-                id for id in _encode_special(text, special_tokens) if id < 256
+            lambda text, special_tokens, allowed: [
+                id for id in _encode_special(text, special_tokens, allowed) if id < 256
             ],
-            "Special tokens vanish: cutting the text at them also removes them.",
+            "Special tokens disappear: splitting the text at them also removes them.",
         ),
         WrongAnswer(
-            lambda text, special_tokens: [
-                id
-                for part in re.split(
-                    "|".join(f"({re.escape(name)})" for name in special_tokens) or "(?!)", text
-                )
-                if part
-                for id in (
-                    [special_tokens[part]] if part in special_tokens else [ord(c) for c in part]
-                )
-            ],
+            lambda text, special_tokens, allowed: _encode_with_pattern(
+                text, special_tokens, "|".join(map(re.escape, allowed)), lambda part: map(ord, part)
+            ),
             "The rest is written as code points: é is one code point and two bytes.",
         ),
         WrongAnswer(
-            lambda text, special_tokens: [
-                id
-                for part in re.split(_unescaped(special_tokens), text)
-                for id in ([special_tokens[part]] if part in special_tokens else part.encode())
-            ],
+            lambda text, special_tokens, allowed: _encode_with_pattern(
+                text, special_tokens, "|".join(sorted(allowed, key=len)[::-1]), str.encode
+            ),
             'The names are read as patterns: the bar in <|e|> means "or". See re.escape.',
         ),
     ),
     hints=(
-        "At each place of the text: does a special token begin here? Which ones, and which wins?",
-        "re.finditer finds them if the alternatives are in the right order, and re.escape makes "
-        "their letters literal. What lies between two matches is bytes.",
+        "At each position of the text: does an allowed special token begin here? If several do, "
+        "which one wins?",
+        "re.finditer finds them if the alternatives are in the right order and re.escape has made "
+        "their characters literal. What lies between two matches is bytes.",
     ),
 )
 
@@ -428,7 +432,7 @@ BYTES_PER_TOKEN = Exercise(
         ),
     ),
     hints=(
-        "How long is é, in bytes? str.encode makes bytes of a text.",
+        "How long is é in bytes? str.encode turns a text into bytes.",
         "Add up all bytes, add up all tokens, and divide once, at the end.",
     ),
 )
