@@ -5,9 +5,8 @@ from types import SimpleNamespace
 
 import torch
 from rich.console import Console
-from transformer_lessons.cli.training_run import fit
 
-from transformer_lessons.cli import training_run
+from transformer_lessons.cli import train
 from transformer_lessons.config import ModelConfig
 from transformer_lessons.data.batches import random_windows
 from transformer_lessons.errors import LessonsError
@@ -25,12 +24,12 @@ def run(tmp_path, change):
         change(model)
     config = TrainConfig(steps=3)
     source = SimpleNamespace(
-        tokenizer=BPETokenizer.train("", 256), prompt=[97], unigram_loss=None, state=None
+        tokenizer=BPETokenizer.train("", 256), prompt=[97], unigram_loss=None, held_out=None
     )
     (tmp_path / "log.jsonl").write_text("")
     options = SimpleNamespace(model=model.config, training=config, out=tmp_path)
     trainer = Trainer(model, config, random_windows(torch.arange(200), 8, 2))
-    fit(trainer, source, options, Console(file=StringIO()))
+    train.fit(trainer, source, options, Console(file=StringIO()))
     return trainer
 
 
@@ -49,6 +48,6 @@ def test_a_sample_that_fails_is_told_and_the_run_goes_on(tmp_path, capsys, monke
         raise LessonsError("the scores are not all finite")
         yield
 
-    monkeypatch.setattr(training_run, "stream", broken)
+    monkeypatch.setattr(train, "stream", broken)
     assert run(tmp_path, lambda model: None).n_steps == 3
     assert capsys.readouterr().out.count("no sample: the scores are not all finite") == 3

@@ -165,7 +165,7 @@ def test_a_killed_training_goes_on_as_if_nothing_was(tmp_path, source, tries):  
     if source == "tokens":
         ByteTokenizer().save(tmp_path / "b.json")
         run("tokenizer", "encode", "b.json", "t.txt", "--out", "t.npy", cwd=tmp_path)
-        data = ("--tokens", "t.npy", "--held-out", "t.npy", "--tokenizer", "b.json")
+        data = ("--text", "t.npy", "--held-out", "t.npy", "--tokenizer", "b.json")
         data = (*data, "--workers", "2")
     options = (*data, *OPTIONS, "--training.steps", 30 * (n_stops + 1))
     run("train", *options, "--out", "whole", cwd=tmp_path)
@@ -185,7 +185,8 @@ def test_a_killed_training_goes_on_as_if_nothing_was(tmp_path, source, tries):  
     run("train", "--resume", "--out", "parts", cwd=tmp_path)
     assert_same_run(tmp_path / "whole", parts)
     names = [path.name for path in parts.iterdir() if not path.name.startswith("step-")]
-    assert set(names) <= {"config.json", "log.jsonl", "tokenizer.json", ".lock"}
+    of_a_run = {"config.json", "log.jsonl", "tokenizer.json", ".lock", "loss.svg", "summary.json"}
+    assert set(names) <= of_a_run
     assert len(checkpoints(parts)) <= 3
     print(f"{source}: stopped {n_stops} times, {len(log_of(parts))} steps, equal to the last bit")
 

@@ -399,7 +399,7 @@ def test_a_killed_process_leaves_no_child_behind(tmp_path, slow_index):
     with subprocess.Popen(command, stdout=subprocess.PIPE, env=env) as parent:
         assert parent.stdout.readline().strip().isdigit()
         tree = psutil.Process(parent.pid).children(recursive=True)
-        assert len(tree) == 1
+        assert tree  # pip, and what it may have started to ask about the system
         parent.kill()
     _, alive = psutil.wait_procs(tree, timeout=60)
     assert not alive
