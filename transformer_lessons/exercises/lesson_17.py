@@ -56,7 +56,7 @@ DRAW = Exercise(
         ),
         WrongAnswer(
             lambda weights, u: int(weights.argmax()),
-            "This is always the token of the largest weight: u makes no difference.",
+            "This always returns the token with the largest weight, whatever u is.",
         ),
         WrongAnswer(
             lambda weights, u: int(u * len(weights)),
@@ -64,9 +64,9 @@ DRAW = Exercise(
         ),
     ),
     hints=(
-        "Walk along the line and add up weights. At which token have you gone past u?",
-        "cumsum gives the places where the parts end; the last of them is the length of the whole "
-        "line. How many parts end at u's place or before it?",
+        "Walk along the line and add up the weights. At which token do you pass u?",
+        "cumsum gives the points where the parts end, and the last one is the length of the whole "
+        "line. How many parts end at or before the point of u?",
     ),
 )
 
@@ -112,11 +112,11 @@ TOP_K = Exercise(
         ),
         WrongAnswer(
             _top_k_last,
-            "Exactly k, but of equal scores the ones with the highest ids.",
+            "These are exactly k, but of equal scores it keeps those with the highest ids.",
         ),
         WrongAnswer(
             lambda scores, k: sorted(range(len(scores)), key=lambda token: scores[token])[-k:],
-            "The order of the ids follows the scores: they are asked for in rising order.",
+            "The ids are in the order of their scores. They should be in rising order.",
         ),
         WrongAnswer(
             lambda scores, k: sorted(sorted(range(len(scores)), key=scores.__getitem__)[:k]),
@@ -124,8 +124,8 @@ TOP_K = Exercise(
         ),
     ),
     hints=(
-        "Sort ids, not scores. What has to come first when two scores are equal?",
-        "sorted takes a key; a pair as the key compares its second part where the first is equal.",
+        "Sort ids, not scores. Which id should come first when two scores are equal?",
+        "sorted takes a key. In a pair, the second part decides where the first parts are equal.",
     ),
 )
 
@@ -201,12 +201,12 @@ TOP_P = Exercise(
         ),
         WrongAnswer(
             _top_p_wrong_places,
-            "The right probabilities in the wrong places: after sorting, each has to go back to "
-            "its own id.",
+            "The right probabilities are at the wrong ids: after sorting, each has to go back to "
+            "its own.",
         ),
         WrongAnswer(
             _top_p_not_shared_out,
-            "The right tokens are kept, but what is left doesn't sum to 1.",
+            "The right tokens are kept, but their probabilities do not sum to 1.",
         ),
         WrongAnswer(
             _top_p_is_min_p,
@@ -214,9 +214,9 @@ TOP_P = Exercise(
         ),
     ),
     hints=(
-        "A token stays if the ones that are more likely than it don't yet reach p.",
-        "The running sum without the token itself is the sum before it. Sorting also gives you the "
-        "ids in their new order; with them you can write results back.",
+        "A token stays if the tokens more likely than it sum to less than p.",
+        "The running sum minus the token's own probability is the sum before it. Sorting also "
+        "gives you the ids in their new order, with which you can write the results back.",
     ),
 )
 
@@ -249,8 +249,7 @@ MIN_P = Exercise(
         ),
         WrongAnswer(
             lambda logits, p: logits.masked_fill(logits < logits.max() - p, -math.inf),
-            "The distance between scores is a logarithm: it must be compared with ln p, not with "
-            "p.",
+            "The difference of two scores is a logarithm: compare it with ln p, not with p.",
         ),
         WrongAnswer(
             lambda logits, p: logits.masked_fill(logits < logits.max() + math.log10(p), -math.inf),
@@ -263,7 +262,7 @@ MIN_P = Exercise(
     ),
     hints=(
         "Write 'less than p times the best' with probabilities, and take logarithms of both sides.",
-        "The probabilities' common denominator drops out: what is left are two scores and ln p.",
+        "The common denominator of the probabilities cancels. Two scores and ln p are left.",
     ),
 )
 
@@ -318,24 +317,24 @@ PENALTY = Exercise(
     wrong_answers=(
         WrongAnswer(
             _penalty_always_divides,
-            "Dividing a negative score moves it up: the repeated token gets more likely.",
+            "Dividing a negative score raises it, so the repeated token becomes more likely.",
         ),
         WrongAnswer(
             _penalty_each_time,
-            "A token that occurred twice is lowered twice: this penalty doesn't count.",
+            "A token that occurred twice is lowered twice, but this penalty does not count.",
         ),
         WrongAnswer(
             _penalty_subtracts,
-            "This subtracts: it is a penalty too, but not the one that divides and multiplies.",
+            "This subtracts. That is a penalty too, but not the one that divides and multiplies.",
         ),
         WrongAnswer(
             _penalty_on_others,
-            "The tokens that have not occurred are lowered, and the others left alone.",
+            "This lowers the tokens that have not occurred, and not the others.",
         ),
     ),
     hints=(
-        "What does dividing by 2 do to a score of -4? Does the token get less likely?",
-        "Go through the different tokens of the history, each once, and treat the two signs apart.",
+        "What does dividing by 2 do to a score of -4? Does the token become less likely?",
+        "Go through the tokens of the history, each once, and treat the two signs separately.",
     ),
 )
 
@@ -343,7 +342,7 @@ PENALTY = Exercise(
 def _beam(
     first: Sequence[float], follows: Sequence[Sequence[float]], length: int, n_beams: int
 ) -> list[int]:
-    """The most likely text that a search with n_beams texts finds."""
+    """The most likely sequence that a search with n_beams beams finds."""
     beams = [([token], share) for token, share in enumerate(first)]
     beams = sorted(beams, key=lambda beam: -beam[1])[:n_beams]
     for _ in range(length - 1):
@@ -418,29 +417,29 @@ BEAM = Exercise(
     wrong_answers=(
         WrongAnswer(
             _beam_is_exhaustive,
-            "This finds the best of all texts, also where a narrow beam misses it: after each step "
-            "only n_beams may stay.",
+            "This finds the best of all sequences, even where a narrow beam misses it. After each "
+            "step only n_beams may stay.",
         ),
         WrongAnswer(
             _beam_is_greedy,
-            "This is greedy: one text is kept, whatever n_beams says.",
+            "This is greedy: it keeps one sequence, whatever n_beams is.",
         ),
         WrongAnswer(
             _beam_by_last_step,
-            "The texts are ranked by the probability of their last token alone: it is the product "
-            "of all that counts.",
+            "This ranks sequences by the probability of their last token. It is the product of all "
+            "probabilities that counts.",
         ),
         WrongAnswer(
             _beam_one_each,
-            "Each text keeps its own best continuation: two continuations of one text never "
-            "compete with those of another.",
+            "Each sequence keeps its own best continuation. Two continuations of one sequence must "
+            "be able to displace another sequence.",
         ),
     ),
     hints=(
         "A beam is a list of tokens and the probability of the whole list. One step makes every "
         "pair of a beam and a next token, and keeps the best of all of them.",
-        "Start with a beam for each first token, cut down to n_beams. One token is there then: how "
-        "many steps are left? Sort by the product each time.",
+        "Start with a beam for each first token, and keep the best n_beams. They have one token "
+        "each, so how many steps are left? Sort by the product in each step.",
     ),
 )
 

@@ -21,35 +21,35 @@ TOKENS_READ = Exercise(
     wrong_answers=(
         WrongAnswer(
             lambda n_prompt, n_new: [_tokens_read(n_prompt, n_new)[0], n_prompt + n_new],
-            "With a cache, the last new token is counted too: it is written, but nobody reads it.",
+            "With a cache, this counts the last new token too. It is generated, but never read.",
         ),
         WrongAnswer(
             lambda n_prompt, n_new: [_tokens_read(n_prompt + 1, n_new)[0], n_prompt + n_new - 1],
-            "The first question is the prompt alone: no new token has been appended to it yet.",
+            "The first call reads the prompt alone: no new token has been appended yet.",
         ),
         WrongAnswer(
             lambda n_prompt, n_new: [_tokens_read(n_prompt, n_new)[0], n_new],
-            "A cache starts empty: the prompt has to be read as well, once.",
+            "A cache starts empty, so the prompt has to be read too, once.",
         ),
         WrongAnswer(
             lambda n_prompt, n_new: [n_new * (n_prompt + n_new - 1), n_prompt + n_new - 1],
-            "Without a cache, only the last question is as long as that: earlier ones are shorter.",
+            "Without a cache, only the last call reads that many tokens. Earlier ones read fewer.",
         ),
         WrongAnswer(
             lambda n_prompt, n_new: [n_new * n_prompt, n_prompt + n_new - 1],
-            "Without a cache, the new tokens are read again too, not only the prompt.",
+            "Without a cache, every call reads the new tokens again too, not only the prompt.",
         ),
     ),
     hints=(
-        "Write down the length of each question for a prompt of 4 and 3 new tokens.",
-        "The first new token is the answer to the prompt; the last one is never part of a "
-        "question.",
+        "Write down how many tokens each call reads, for a prompt of 4 and 3 new tokens.",
+        "The first call reads the prompt and gives the first new token. The last new token is "
+        "never read.",
     ),
 )
 
 
 def _next_positions(lengths: Sequence[int], n_written: int) -> list[int]:
-    """Each text's next position, after a batch with padding at the front and `n_written` steps."""
+    """Each sequence's next position, after a batch padded on the left and `n_written` steps."""
     return [length + n_written for length in lengths]
 
 
@@ -60,28 +60,28 @@ NEXT_POSITIONS = Exercise(
     wrong_answers=(
         WrongAnswer(
             lambda lengths, n_written: [max(lengths) + n_written for _ in lengths],
-            "This counts the padding: it is the place in the batch. Positions begin after padding.",
+            "This is the column in the batch, padding included. Positions start after the padding.",
         ),
         WrongAnswer(
             lambda lengths, n_written: [n_written for _ in lengths],
-            "Positions go on where the prompt ended: here they begin at 0 again after it.",
+            "Positions continue after the prompt. Here they start at 0 again.",
         ),
         WrongAnswer(
             lambda lengths, n_written: list(lengths),
-            "The tokens written so far have positions too, which come before the next one.",
+            "The new tokens in the cache have positions too, and the next one comes after them.",
         ),
         WrongAnswer(
             lambda lengths, n_written: [length + n_written - 1 for length in lengths],
-            "That position is taken, by the last token that was read. Positions count from 0.",
+            "The last token in the cache already has that position. Positions are counted from 0.",
         ),
         WrongAnswer(
             lambda lengths, n_written: [max(lengths) - length + n_written for length in lengths],
-            "This counts the padding in front of each text, instead of the text's own tokens.",
+            "This counts the padding in front of each sequence instead of its own tokens.",
         ),
     ),
     hints=(
-        "What position would the token get if its text were alone, without any padding?",
-        "How many tokens of its own text stand before it? Positions begin with 0.",
+        "What position would the token get if its sequence were alone, without padding?",
+        "How many tokens of its own sequence come before it? Positions start at 0.",
     ),
 )
 
@@ -121,40 +121,40 @@ PIECE_MASK = Exercise(
     wrong_answers=(
         WrongAnswer(
             _left_triangle,
-            "The triangle sits at the left: the first new token stands after all cached ones.",
+            "The triangle is at the left, but the first new token comes after all cached ones.",
         ),
         WrongAnswer(
             lambda n_cached, n_new, window: torch.ones(n_new, n_cached + n_new, dtype=torch.bool),
-            "New tokens see those after them in the same piece: right for one token, not for more.",
+            "New tokens see later ones of the same chunk. This is right for one token only.",
         ),
         WrongAnswer(
             _all_but_itself,
-            "A token may look at itself: the newest key that it sees is its own.",
+            "A token may see itself: the newest key that it sees is its own.",
         ),
         WrongAnswer(
             lambda n_cached, n_new, window: _piece_mask(n_cached, n_new, None),
-            "The window is missing: what is `window` or more places back is out of sight.",
+            "The window is missing: keys `window` or more positions back must be hidden.",
         ),
         WrongAnswer(
             lambda n_cached, n_new, window: _piece_mask(
                 n_cached, n_new, None if window is None else window + 1
             ),
-            "One too many in sight: a window of 4 is the token itself and 3 before it.",
+            "Each token sees one key too many: a window of 4 is the token itself and 3 before it.",
         ),
         WrongAnswer(
             lambda n_cached, n_new, window: _piece_mask(0, n_new, window),
-            "The cached tokens are missing: keys are those of the cache and the new ones.",
+            "The cached tokens are missing: the keys are those in the cache and the new ones.",
         ),
     ),
     hints=(
-        "Number queries and keys by their places in the text. Which number has the first query?",
-        "A row of places against a column of places compares each with each.",
+        "Number queries and keys by their positions. What is the position of the first query?",
+        "Comparing a row of positions with a column of positions gives a table of all pairs.",
     ),
 )
 
 
 def _ring_places(n_seen: int, n_slots: int) -> list[int]:
-    """The place that each slot of a ring holds after places 0 to n_seen - 1; -1 for none."""
+    """The position that each slot of a ring holds after positions 0 to n_seen - 1; -1 for none."""
     last = n_seen - 1
     return [max(last - (last - slot) % n_slots, -1) for slot in range(n_slots)]
 
@@ -168,32 +168,32 @@ RING_PLACES = Exercise(
             lambda n_seen, n_slots: [
                 n_seen - 1 - (n_seen - 1 - slot) % n_slots for slot in range(n_slots)
             ],
-            "Below 0 there is no place: such a slot has never been written, and counts as -1.",
+            "There are no positions below 0: such a slot was never written, and counts as -1.",
         ),
         WrongAnswer(
             lambda n_seen, n_slots: (
                 list(range(max(n_seen - n_slots, 0), n_seen)) + [-1] * max(n_slots - n_seen, 0)
             ),
-            "These are the right places in the wrong slots: nothing moves in a ring.",
+            "The right positions are in the wrong slots: in a ring nothing is moved.",
         ),
         WrongAnswer(
             lambda n_seen, n_slots: [slot if slot < n_seen else -1 for slot in range(n_slots)],
-            "This ring never overwrites: the first places stay, and the newest are lost.",
+            "This ring never overwrites: it keeps the first positions and loses the newest.",
         ),
         WrongAnswer(
             lambda n_seen, n_slots: _ring_places(n_seen + 1, n_slots),
-            "One place too many: after n_seen places, the last one is n_seen - 1.",
+            "One position too many: after n_seen tokens, the last position is n_seen - 1.",
         ),
         WrongAnswer(
             lambda n_seen, n_slots: [
                 place if place >= 0 else 0 for place in _ring_places(n_seen, n_slots)
             ],
-            "An empty slot looks here as if it held place 0, and would be looked at.",
+            "Here an empty slot seems to hold position 0, and would be attended to.",
         ),
     ),
     hints=(
-        "Let it happen: start with empty slots and write one place after the other.",
-        "Place p goes to the slot whose number is the remainder of p divided by the slots.",
+        "Simulate it: start with empty slots and write one position after the other.",
+        "Position p goes to the slot numbered p modulo the number of slots.",
     ),
 )
 
@@ -201,7 +201,7 @@ RING_PLACES = Exercise(
 def _tokens_per_second(
     weight_bytes: float, cache_bytes: float, n_texts: int, bandwidth: float
 ) -> float:
-    """All texts together, if reading weights once and each cache once is all that costs time."""
+    """The rate of all sequences together, if only reading weights and caches takes time."""
     return n_texts * bandwidth / (weight_bytes + n_texts * cache_bytes)
 
 
@@ -219,36 +219,36 @@ TOKENS_PER_SECOND = Exercise(
             lambda weight_bytes, cache_bytes, n_texts, bandwidth: (
                 bandwidth / (weight_bytes + cache_bytes)
             ),
-            "The weights are read once for all texts, not once for each.",
+            "The weights are read once for all sequences, not once for each.",
         ),
         WrongAnswer(
             lambda weight_bytes, cache_bytes, n_texts, bandwidth: (
                 n_texts * bandwidth / weight_bytes
             ),
-            "The caches are missing: each new token looks at all before it, in every block.",
+            "The caches are missing: each new token attends to all earlier ones in every block.",
         ),
         WrongAnswer(
             lambda weight_bytes, cache_bytes, n_texts, bandwidth: (
                 n_texts * bandwidth / (weight_bytes + cache_bytes)
             ),
-            "Weights are shared by the texts, caches are not: each text has its own to read.",
+            "The sequences share the weights, but each has a cache of its own to be read.",
         ),
         WrongAnswer(
             lambda weight_bytes, cache_bytes, n_texts, bandwidth: (
                 bandwidth / (weight_bytes + n_texts * cache_bytes)
             ),
-            "These are the passes per second: each pass makes one token for every text.",
+            "These are passes per second. Each pass makes one token for every sequence.",
         ),
         WrongAnswer(
             lambda weight_bytes, cache_bytes, n_texts, bandwidth: (
                 (weight_bytes + n_texts * cache_bytes) / bandwidth
             ),
-            "This is how long a pass takes, in seconds. Asked is the number of tokens per second.",
+            "This is the time of a pass in seconds. The question asks for tokens per second.",
         ),
     ),
     hints=(
         "How many bytes does one pass read? How long does that take?",
-        "One pass makes one token for each text.",
+        "One pass makes one token for each sequence.",
     ),
 )
 
@@ -262,7 +262,7 @@ def _texts_that_fit(
     n_tokens: int,
     window: int | None = None,
 ) -> int:
-    """How many texts have room for their caches beside the weights, at 2 bytes per number."""
+    """How many sequences' caches fit beside the weights, at 2 bytes per number."""
     n_kept = n_tokens if window is None else min(n_tokens, window)
     one_text = 2 * n_layers * n_kv_heads * head_dim * n_kept * 2
     return max(memory - weight_bytes, 0) // one_text
@@ -284,7 +284,7 @@ def _fit_tokens(arguments: Sequence[int], n_tokens: int) -> int:
 
 def _fit_rounded_up(memory: int, weight_bytes: int, *sizes: int) -> int:
     fitting = _texts_that_fit(memory, weight_bytes, *sizes)
-    # One byte less than a further text takes would be enough for it, if rounding went up.
+    # One byte less than a further sequence takes would be enough for it, if rounding went up.
     n_layers, n_kv_heads, head_dim, n_tokens, window = sizes
     n_kept = n_tokens if window is None else min(n_tokens, window)
     return fitting + (
@@ -312,28 +312,28 @@ TEXTS_THAT_FIT = Exercise(
         ),
         WrongAnswer(
             lambda memory, weight_bytes, *sizes: _texts_that_fit(memory, 0, *sizes),
-            "The weights lie in the same memory: only what they leave is free for texts.",
+            "The weights are in the same memory, and only the rest of it is free for caches.",
         ),
         WrongAnswer(
             _fit_without_window,
-            "With a window, what is out of sight needs no slot: a long text costs W tokens.",
+            "With a window, a long sequence needs only W slots: older tokens are not seen.",
         ),
         WrongAnswer(
             _fit_with_full_window,
-            "A text that is shorter than the window needs no more slots than it has tokens.",
+            "A sequence shorter than the window needs no more slots than it has tokens.",
         ),
         WrongAnswer(
             _fit_rounded_up,
-            "The last text of these would have only a part of its cache: round down.",
+            "The last of these sequences would have only a part of its cache: round down.",
         ),
         WrongAnswer(
             lambda *arguments: _fit_tokens(arguments, 1),
-            "This is how many tokens fit: each text has many of them.",
+            "This is the number of tokens that fit. Each sequence has many of them.",
         ),
     ),
     hints=(
         "How many numbers does one token keep in one block? Then in all blocks, for all tokens.",
-        "A text keeps all its tokens, or as many as the window holds, whichever is less.",
+        "A sequence keeps all its tokens, or as many as the window holds, whichever is less.",
     ),
 )
 
