@@ -28,10 +28,10 @@ def read_conversations(path: Path | str) -> list[Messages]:
     """The conversations of a JSONL file; a bad line raises `LessonsError` with its number."""
     conversations = []
     try:
-        lines = decode_utf8(Path(path).read_bytes(), where=str(path)).splitlines()
+        text = decode_utf8(Path(path).read_bytes(), where=str(path))
     except OSError as error:
         raise LessonsError(f"can't read it: {error.strerror}", where=str(path)) from None
-    for number, line in enumerate(lines, start=1):
+    for number, line in enumerate(text.removesuffix("\n").split("\n"), start=1):
         try:
             messages = json.loads(line)["messages"]
         except (ValueError, TypeError, KeyError, RecursionError):
@@ -53,7 +53,8 @@ def chat_example(template: Template, messages: Messages, tokenizer: Tokenizer) -
     rewrites messages, or ends an answer with no special token, raises `LessonsError`.
     """
     _check_messages(messages, "messages", tokenizer.special_tokens)
-    special = set(tokenizer.special_tokens.values())
+    if not (special := set(tokenizer.special_tokens.values())):
+        raise LessonsError("a tokenizer without special tokens can't end an answer", where="chat")
     ids: list[int] = []
     learned: list[bool] = []
     before, first = "", 0

@@ -137,9 +137,12 @@ def load_lora(model: Decoder, folder: Path | str) -> Decoder:
         raise LessonsError(f"not a readable safetensors file: {error}", where=str(path)) from None
     expected = {name: p for name, p in adapted.named_parameters() if p.requires_grad}
     for name in sorted(expected.keys() | tensors.keys()):
-        theirs, ours = (tuple(t[name].shape) if name in t else None for t in (tensors, expected))
+        theirs, ours = (
+            f"{tuple(t[name].shape)} of {t[name].dtype}" if name in t else "missing"
+            for t in (tensors, expected)
+        )
         if theirs != ours:
-            what = f"tensor {name!r} is {theirs}, not {ours} as at rank {rank}"
+            what = f"tensor {name!r}: {theirs}, not {ours} as at rank {rank}"
             raise LessonsError(what, where=str(path))
         expected[name].data.copy_(tensors[name])
     return adapted
