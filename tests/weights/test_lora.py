@@ -183,7 +183,7 @@ def test_an_unmerged_model_is_not_saved_as_a_whole_one(random_model, tmp_path): 
     adapted = add_lora(random_model(CONFIG).float(), 2, 4)
     for save in (
         lambda: export_json(adapted, tmp_path / "a.json"),
-        lambda: save_checkpoint(tmp_path / "checkpoint", adapted),
+        lambda: save_checkpoint(tmp_path / "checkpoint", 1, adapted),
     ):
         with pytest.raises(LessonsError, match=r"qkv\.lora_a holds .* LoRA that is not merged"):
             save()
