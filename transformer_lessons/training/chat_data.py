@@ -8,6 +8,7 @@ A file of conversations has one a line, as JSON (JSON Lines):
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -16,7 +17,9 @@ from transformer_lessons.data.batches import IGNORE
 from transformer_lessons.data.packing import document_mask
 from transformer_lessons.errors import LessonsError
 from transformer_lessons.support.files import decode_utf8
-from transformer_lessons.tokenizers.tokenizer import Tokenizer
+
+if TYPE_CHECKING:  # who trains on pairs or windows loads no tokenizer
+    from transformer_lessons.tokenizers.tokenizer import Tokenizer
 
 Messages = Sequence[dict[str, str]]  # {"role": …, "content": …} each
 Example = tuple[Tensor, Tensor]  # inputs and targets, (T,) each
@@ -43,7 +46,7 @@ def read_conversations(path: Path | str) -> list[Messages]:
     return conversations
 
 
-def chat_example(template: Template, messages: Messages, tokenizer: Tokenizer) -> Example:
+def chat_example(template: Template, messages: Messages, tokenizer: "Tokenizer") -> Example:
     """A conversation as inputs and targets (T,); all targets but the assistant's are `IGNORE`.
 
     Learned are the words of each answer and the special token that ends it. Where an answer begins
@@ -83,7 +86,10 @@ def chat_example(template: Template, messages: Messages, tokenizer: Tokenizer) -
 
 
 def chat_examples(
-    template: Template, conversations: Iterable[Messages], tokenizer: Tokenizer, context_length: int
+    template: Template,
+    conversations: Iterable[Messages],
+    tokenizer: "Tokenizer",
+    context_length: int,
 ) -> tuple[list[Example], int]:
     """The examples of `conversations`, and how many targets were cut off to make them fit.
 
@@ -106,18 +112,18 @@ def pack_examples(
     A row is inputs and targets (1, T) and a mask (1, 1, T, T) that keeps each example alone; its
     positions are mask[:, 0].sum(-1) - 1. A longer example raises `LessonsError`.
     """
-    row: list[Example] = []
-    for number, example in enumerate([*examples, None]):
-        if example is not None and len(example[0]) > context_length:
+    rows: list[list[Example]] = [[]]
+    for number, example in enumerate(examples):
+        if len(example[0]) > context_length:
             what = f"{len(example[0])} tokens, but a row has {context_length}"
             raise LessonsError(what, where=f"examples[{number}]", remedy="See `chat_examples`.")
-        if row and (example is None or sum(len(x) for x, _ in [*row, example]) > context_length):
-            inputs, targets = (torch.cat(part)[None] for part in zip(*row, strict=True))
-            last = torch.cat([torch.arange(len(x)) == len(x) - 1 for x, _ in row]).long()
-            yield inputs, targets, document_mask(last, end_of_text=1)[None, None]
-            row = []
-        if example is not None:
-            row.append(example)
+        if sum(len(inputs) for inputs, _ in [*rows[-1], example]) > context_length:
+            rows.append([])
+        rows[-1].append(example)
+    for row in filter(None, rows):
+        inputs, targets = (torch.cat(part)[None] for part in zip(*row, strict=True))
+        is_last = torch.cat([torch.arange(len(x)) == len(x) - 1 for x, _ in row])
+        yield inputs, targets, document_mask(is_last.long(), end_of_text=1)[None, None]
 
 
 def _check_messages(messages: Messages, where: str, special: Iterable[str] = ()) -> None:
