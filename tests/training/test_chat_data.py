@@ -12,6 +12,7 @@ from transformer_lessons.config import ModelConfig
 from transformer_lessons.data.batches import IGNORE
 from transformer_lessons.data.pairs import collate
 from transformer_lessons.errors import LessonsError
+from transformer_lessons.support.gguf_file import read_gguf
 from transformer_lessons.tokenizers.bpe import BPETokenizer
 from transformer_lessons.tokenizers.byte_tokenizer import ByteTokenizer
 from transformer_lessons.training.chat_data import (
@@ -21,6 +22,8 @@ from transformer_lessons.training.chat_data import (
     read_conversations,
 )
 from transformer_lessons.training.loss import cross_entropy
+from transformer_lessons.weights.chat_template import load_chat_template
+from transformer_lessons.weights.pretrained import gguf_tokenizer
 
 START, END = "<|im_start|>", "<|im_end|>"
 VOCAB = {byte: bytes([byte]) for byte in range(256)} | {256: b"ab", 257: b"\n\n"}
@@ -65,6 +68,14 @@ def test_an_oracle_that_searches_the_text(texts, with_system):  # SPEC G10
     text = chatml([*system, *said(*texts[:n_kept])], False)
     found = re.findall(r"<\|im_start\|>assistant\n(.*?<\|im_end\|>)", text, re.DOTALL)
     assert learned_text(targets) == "".join(found)
+
+
+def test_with_the_template_of_smollm2(smollm2):  # SPEC G10
+    """It writes a system message of its own in front; special tokens stand around each message."""
+    template, tokenizer = load_chat_template(smollm2), gguf_tokenizer(read_gguf(smollm2))
+    _, targets = chat_example(template.render, said("Hi!", "Hello. 😀", "Bye.", "Ciao!"), tokenizer)
+    learned = tokenizer.decode(targets[targets != IGNORE].tolist())
+    assert learned == f"Hello. 😀{END}Ciao!{END}"
 
 
 def test_an_answer_is_encoded_by_itself_as_a_chat_writes_it():
