@@ -53,7 +53,11 @@ def randomized(model, seed=0):
 
 def trained(model, steps=3):
     batches = iter(lambda: (TOKENS, TOKENS.roll(-1, 1)), None)
-    Trainer(model, TrainConfig(steps=steps, learning_rate=0.01), batches).fit()
+    trainer = Trainer(model, TrainConfig(steps=steps, learning_rate=0.01), batches)
+    trainer.fit()
+    states = [state for optimizer in trainer.optimizers for state in optimizer.state.values()]
+    n_kept = sum(tensor.numel() for state in states for tensor in state.values() if tensor.ndim)
+    assert n_kept == 2 * sum(p.numel() for p in model.parameters() if p.requires_grad)
     return model.eval()
 
 
@@ -220,6 +224,14 @@ def test_adapters_come_back_to_the_bit(saved):  # SPEC G10
     assert len(load_file(folder / "adapter.safetensors")) == 8  # the adapters alone
     assert torch.equal(logits(load_lora(base, folder)), logits(adapted))
     assert torch.equal(logits(load_lora(copy.deepcopy(base), folder)), logits(adapted))
+
+
+def test_adapters_of_different_rank_are_not_saved(saved, tmp_path):  # SPEC E1
+    _, adapted, _ = saved
+    layer = adapted.blocks[1].attention.qkv.layer
+    adapted.blocks[1].attention.qkv = LoraLinear(layer, rank=2, alpha=7)
+    with pytest.raises(LessonsError, match="different rank or alpha"):
+        save_lora(adapted, tmp_path / "mixed")
 
 
 def test_adapters_beside_int8_come_back(random_model, tmp_path):

@@ -105,9 +105,11 @@ def save_lora(model: Decoder, folder: Path | str) -> None:
     adapters = _adapters(model)
     tensors = {f"{path}.{name}": getattr(adapters[path], name).detach().contiguous()
                for path in adapters for name in ("lora_a", "lora_b")}  # fmt: skip
-    first = next(iter(adapters.values()))
-    facts = {"format": FORMAT, "base": _base_sha256(model), "rank": first.rank}
-    facts |= {"alpha": float(first.alpha), "layers": list(adapters)}
+    (rank, alpha), *others = {(x.rank, float(x.alpha)) for x in adapters.values()}
+    if others:
+        raise LessonsError("adapters of different rank or alpha", where="save_lora")
+    facts = {"format": FORMAT, "base": _base_sha256(model), "rank": rank, "alpha": alpha}
+    facts |= {"layers": list(adapters)}
     with new_folder(Path(folder)) as unfinished:
         try:
             save_file(tensors, unfinished / TENSORS)
