@@ -7,6 +7,7 @@ from importlib import import_module
 from typing import Any
 
 _NAMES = {
+    "chat_data": ["chat_example", "chat_examples", "pack_examples", "read_conversations"],
     "checkpoint": ["Checkpoint", "checkpoints", "latest_checkpoint", "load_checkpoint",
                    "save_checkpoint", "write_checkpoint"],
     "clipping": ["clip_grad_norm"],
