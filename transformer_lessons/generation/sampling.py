@@ -92,8 +92,8 @@ def penalize_repetition(logits: Tensor, history: Sequence[int], penalty: float) 
     """Scores (V,) of tokens in `history`: divided by `penalty` above 0, multiplied below 0.
 
     Either way they sink, if `penalty` is above 1. How often a token occurred makes no difference.
-    Sources: Keskar et al. 2019, "CTRL: A Conditional Transformer Language Model", section 4.1, which
-    only divides; the rule for negative scores came later, in `transformers`.
+    Sources: Keskar et al. 2019, "CTRL: A Conditional Transformer Language Model", section 4.1, who
+    only divide; the rule for negative scores came later, in `transformers`.
 
     >>> penalize_repetition(torch.tensor([2.0, -2.0, 2.0]), [0, 1, 1], 4.0).tolist()
     [0.5, -8.0, 2.0]

@@ -45,7 +45,7 @@ def ascii_pattern(name: str) -> re.Pattern:
 
 
 def pretokenize(text: str, pattern: str = "gpt4") -> list[str]:
-    """`split_pattern(pattern).findall(text)`, in half the time where text is ASCII.
+    """`split_pattern(pattern).findall(text)`, in less time where the text is ASCII.
 
     >>> pretokenize("né à Paris, 1871")
     ['né', ' à', ' Paris', ',', ' ', '187', '1']
@@ -76,7 +76,7 @@ def split_special(
     >>> list(split_special("a<|end|>b", ["<|end|>"], "all"))
     [('a', False), ('<|end|>', True), ('b', False)]
     """
-    utf8_bytes(text)  # what is no character is named with its place in the whole text
+    utf8_bytes(text)  # raises for half a character, with its place in the whole text
     one = [allowed_special] if isinstance(allowed_special, str) else allowed_special
     allowed = set(special_tokens if allowed_special == "all" else one)
     for unknown in allowed.difference(special_tokens):
