@@ -10,6 +10,7 @@ import torch
 from nbclient import NotebookClient
 from nbformat.v4 import new_code_cell, new_notebook
 
+from transformer_lessons.data import cleaning
 from transformer_lessons.generation import sampling
 from transformer_lessons.model import attention, norm
 from transformer_lessons.model.decoder import Decoder
@@ -80,6 +81,16 @@ def test_an_edited_class_is_used_and_pickled(cell):
     assert type(pickle.loads(pickle.dumps(mine(4)))) is mine
     cell(original)
     assert torch.equal(first_logits(), before)
+
+
+def test_an_edited_function_takes_its_place_in_a_tuple(cell):
+    original, steps = cleaning.collapse_white_space, cleaning.STEPS
+    mine = cell(original, "return ", "return 'mine' or ")
+    assert mine in cleaning.STEPS
+    assert original not in cleaning.STEPS
+    assert cleaning.clean("a text")[0] == "mine"
+    cell(original)
+    assert steps == cleaning.STEPS
 
 
 def test_an_edit_of_an_edit_takes_its_place(cell):

@@ -74,11 +74,11 @@ def _replace(old: Any, new: Any) -> None:
     modules = [m for name, m in sys.modules.items() if name.split(".")[0] == PACKAGE]
     for module in modules:
         for name, value in list(vars(module).items()):
-            if name == "_originals":
-                continue
             if value is old:
                 setattr(module, name, new)
-            elif isinstance(value, dict):
+            elif type(value) in (tuple, list) and any(held is old for held in value):
+                setattr(module, name, type(value)(new if held is old else held for held in value))
+            elif isinstance(value, dict) and name != "_originals":
                 value.update({key: new for key, held in value.items() if held is old})
             for function in _functions(value):
                 if old in (function.__defaults__ or ()):

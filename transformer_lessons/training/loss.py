@@ -81,14 +81,14 @@ class LinearCrossEntropy(torch.autograd.Function):
                 logits += bias
             log_p = logits.log_softmax(dim=-1)
             total -= log_p.gather(-1, chosen).squeeze(-1).where(is_real, 0).sum()
-            slope = log_p.exp_()  # the softmax, in the same memory …
-            slope.scatter_add_(-1, chosen, -torch.ones_like(slope[:, :1]))  # … minus 1 there
-            slope *= is_real[:, None]
+            grad = log_p.exp_()  # the softmax, in the same memory …
+            grad.scatter_add_(-1, chosen, -torch.ones_like(grad[:, :1]))  # … minus 1 there
+            grad *= is_real[:, None]
             if bias is not None:
-                of_bias += slope.sum(dim=0)
-            slope = slope.to(narrow)
-            of_hidden.append(slope @ matrix)
-            of_weight += slope.T @ part
+                of_bias += grad.sum(dim=0)
+            grad = grad.to(narrow)
+            of_hidden.append(grad @ matrix)
+            of_weight += grad.T @ part
         ctx.save_for_backward(torch.cat(of_hidden), of_weight, of_bias)
         ctx.dtypes = hidden_states.dtype, weight.dtype, None if bias is None else bias.dtype
         return total
