@@ -30,7 +30,7 @@ BUDGETS = {
     "cli": 1900,
 }
 # Rooms that are still over their budget, as large as they were last: they may only shrink.
-STILL_OVER = {"tokenizers": 807, "data": 897, "support": 2850, "cli": 2596}
+STILL_OVER = {"tokenizers": 807, "data": 897, "support": 2850, "cli": 2594}
 MAX_FUNCTION, MAX_CLASS, MAX_MODULE = 45, 130, 250
 # The path of what may be longer, and why it stays whole.
 LONG = {

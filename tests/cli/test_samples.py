@@ -7,13 +7,14 @@ import torch
 from rich.console import Console
 
 from transformer_lessons.cli import train
+from transformer_lessons.cli.display import TrainingDisplay
 from transformer_lessons.config import ModelConfig
 from transformer_lessons.data.batches import random_windows
 from transformer_lessons.errors import LessonsError
 from transformer_lessons.model.decoder import Decoder
 from transformer_lessons.tokenizers.bpe import BPETokenizer
 from transformer_lessons.training.config import TrainConfig
-from transformer_lessons.training.trainer import Trainer
+from transformer_lessons.training.trainer import StepReport, Trainer
 
 
 def run(tmp_path, change):
@@ -51,3 +52,15 @@ def test_a_sample_that_fails_is_told_and_the_run_goes_on(tmp_path, capsys, monke
     monkeypatch.setattr(train, "stream", broken)
     assert run(tmp_path, lambda model: None).n_steps == 3
     assert capsys.readouterr().out.count("no sample: the scores are not all finite") == 3
+
+
+def test_steps_that_were_left_out_are_said(capsys):
+    display = TrainingDisplay(Console(file=StringIO()), 3, lambda: "", {})
+    for step, skipped in enumerate((False, True, True), start=1):
+        display(StepReport(step, 1.0, 0.1, 1.0, 8, 0.5, skipped=skipped))
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.partition("tokens/s")[2].strip() for line in lines] == [
+        "",
+        ", steps left out: 1 (fp16)",
+        ", steps left out: 2 (fp16)",
+    ]

@@ -71,7 +71,7 @@ class TrainingDisplay:
     ) -> None:
         self.console, self.steps, self.sample = console, steps, sample
         self.levels, self.pause, self.losses = levels, pause, list(losses)
-        self.validation, self.seconds, self.n_targets = "", 0.0, 0
+        self.validation, self.seconds, self.n_targets, self.n_skipped = "", 0.0, 0, 0
         facts = TextColumn("{task.fields[facts]}"), TimeRemainingColumn(compact=True)
         columns = TextColumn("step"), MofNCompleteColumn(), BarColumn(bar_width=24), *facts
         self.progress = Progress(*columns, console=console)
@@ -90,6 +90,7 @@ class TrainingDisplay:
         self.losses.append(report.loss)
         self.seconds += report.seconds
         self.n_targets += report.n_targets
+        self.n_skipped += report.skipped
         if report.validation is not None:
             self.validation = f", held out {report.validation:.4f}{' (best)' * report.is_best}"
         if more:
@@ -99,15 +100,16 @@ class TrainingDisplay:
         is_rare = report.step % every != 0 and report.validation is None
         if report.step not in (1, self.steps) and is_rare:
             return
-        rate = self.n_targets / self.seconds
+        speed = f"{self.n_targets / self.seconds:,.0f} tokens/s"
+        if self.n_skipped:
+            speed += f", steps left out: {self.n_skipped} (fp16)"
         if self.console.is_terminal:
-            facts = f"{rate:,.0f} tokens/s, left"
-            self.progress.update(TaskID(0), completed=report.step, facts=facts)
+            self.progress.update(TaskID(0), completed=report.step, facts=f"{speed}, left")
             self.live.update(self.picture(), refresh=True)
             time.sleep(self.pause)
         else:
             line = f"step {report.step:>5}/{self.steps}  loss {report.loss:.4f}"
-            print(f"{line}{self.validation}  {rate:,.0f} tokens/s  {self.sample()}", flush=True)
+            print(f"{line}{self.validation}  {speed}  {self.sample()}", flush=True)
 
     def picture(self) -> Group:
         """The whole display: progress, loss curve, and what the model writes."""

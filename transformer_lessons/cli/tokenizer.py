@@ -9,11 +9,7 @@ import tyro
 
 from transformer_lessons import cli
 from transformer_lessons.cli.display import progress_line
-from transformer_lessons.cli.documents import (
-    learn_tokenizer,
-    read_source,
-    told_warnings,
-)
+from transformer_lessons.cli.documents import learn_tokenizer, read_source, told_warnings
 from transformer_lessons.config import Allowed
 from transformer_lessons.data.documents import END_OF_TEXT
 from transformer_lessons.data.token_files import open_tokens, tokenize_corpus
