@@ -19,6 +19,7 @@ STAGES = {
     "errors": 0,
     "config": 1,
     "device": 1,
+    "lazy": 0,
     "support": 2,
     "presets": 3,
     "tokenizers": 3,

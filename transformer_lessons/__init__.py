@@ -5,8 +5,9 @@ order, and each offers its public names (`from transformer_lessons.training impo
 A name is loaded when it is asked for: what needs no PyTorch doesn't wait for it.
 """
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from transformer_lessons.lazy import lazy_names
 
 if TYPE_CHECKING:  # for type checkers, which don't run `__getattr__`
     from transformer_lessons.analysis import attention_patterns
@@ -119,12 +120,7 @@ _PLACES = {
     "weights": ["load_pretrained", "load_shipped", "save_pretrained"],
 }  # fmt: skip
 
-
-def __getattr__(name: str) -> Any:
-    for place, names in _PLACES.items():
-        if name in names:
-            return getattr(import_module(f"{__name__}.{place}"), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+__getattr__ = lazy_names(__name__, _PLACES)
 
 
 def __dir__() -> list[str]:

@@ -15,7 +15,10 @@ BOOK_STYLE = WIDGETS.parent / "book.css"
 # What each widget needs between the scripts that all have and the one with its own name.
 SCRIPTS = {
     "first-model": ("decoder.js", "model_file.js", "attention_grid.js", "first_model_weights.js"),
-    "train-here": ("decoder.js", "autograd.js", "training.js", "train_here_pictures.js"),
+    "train-here": (
+        *("decoder.js", "model_file.js", "schedule.js", "autograd.js", "training.js"),
+        "train_here_pictures.js",
+    ),
     "bpe-stepper": ("bpe.js", "bpe_pieces.js"),
     "rope-explorer": ("rope.js",),
     "attention-explorer": ("attention.js",),

@@ -30,11 +30,8 @@ def parse(
     Values that its annotations forbid raise `LessonsError`. With `early`, what `kinds` doesn't have
     is passed over: for options that give others their defaults.
     """
-    framed, arguments, prog = (
-        StringIO(),
-        list(arguments),
-        f"python -m transformer_lessons {command}",
-    )
+    framed, arguments = StringIO(), list(arguments)
+    prog = f"python -m transformer_lessons {command}"
     # AvoidSubcommands: a field that may hold a nested config (rope_scaling) would become one.
     plain: Any = partial(tyro.cli, args=arguments, prog=prog, config=(tyro.conf.AvoidSubcommands,))
     try:

@@ -85,8 +85,10 @@ def _check_options(options: DataOptions) -> None:
         wrong |= {"--held-out": options.held_out, "--separator": options.separator}
     if is_pairs and options.tokenizer != "bytes":
         wrong["--tokenizer"] = options.tokenizer
-    for name in (name for name, value in wrong.items() if value is not None):
-        raise LessonsError(f"{name} doesn't go with {'a stream' if is_stream else 'this source'}")
+    for name, value in wrong.items():
+        if value is not None:
+            with_what = "a stream" if is_stream else "this source"
+            raise LessonsError(f"{name} doesn't go with {with_what}")
 
 
 def sequence_length(model: ModelConfig, training: TrainConfig) -> int:

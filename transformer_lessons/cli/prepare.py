@@ -36,7 +36,7 @@ from transformer_lessons.support.documents import (
     name_of,
     read_file,
 )
-from transformer_lessons.support.files import new_folder, read_json, sha256
+from transformer_lessons.support.files import new_folder, read_json, sha256, write_json
 
 FORMAT = "transformer_lessons/data-1"
 OUTPUTS = (*(f"{split}.jsonl" for split in SPLITS), "dropped.jsonl")
@@ -147,8 +147,7 @@ def prepare(
             what = f"of {counts.found} documents and files none was kept"
             raise LessonsError(what, remedy=f"Dropped: {reasons or 'nothing'}.")
         manifest = _manifest(config, counts, folder) | {"inputs": inputs}
-        text = json.dumps(manifest, indent=2, ensure_ascii=False) + "\n"
-        (folder / "manifest.json").write_text(text, encoding="utf-8", newline="\n")
+        write_json(folder / "manifest.json", manifest, indent=2)
     return manifest
 
 

@@ -1,6 +1,5 @@
 """`train`: data, model, run folder and display come together, with defaults from a preset."""
 
-import json
 import math
 import shlex
 import sys
@@ -27,7 +26,7 @@ from transformer_lessons.generation.sampling import Sampler
 from transformer_lessons.model.accounting import count_parameters
 from transformer_lessons.model.decoder import Decoder
 from transformer_lessons.presets import preset
-from transformer_lessons.support.files import read_json, replace_file
+from transformer_lessons.support.files import read_json, write_json
 from transformer_lessons.training.checkpoint import checkpoints
 from transformer_lessons.training.config import TrainConfig, train_preset
 from transformer_lessons.training.evaluate import token_lengths
@@ -129,7 +128,7 @@ def run(arguments: Sequence[str]) -> int:
         console.print(f"Go on: {again} train --resume --out {where}", soft_wrap=True)
         return 128 + signals[0]
     rows = summary(trainer, source, options.out)
-    replace_file(options.out / "summary.json", json.dumps(rows, indent=2) + "\n")
+    write_json(options.out / "summary.json", rows, indent=2)
     console.print_rows("after training", rows)
     console.print(f"Saved: {path}, and the curve of the loss: loss.svg", soft_wrap=True)
     prompt = shlex.quote(visible(source.tokenizer.decode_bytes(source.prompt)))

@@ -3,8 +3,7 @@
 Each name is loaded when it is asked for: who needs a configuration doesn't wait for PyTorch.
 """
 
-from importlib import import_module
-from typing import Any
+from transformer_lessons.lazy import lazy_names
 
 _NAMES = {
     "batches": ["IGNORE", "CountedBatches", "batches_from_text", "consecutive_windows",
@@ -17,10 +16,4 @@ _NAMES = {
     "stream": ["TokenStream"], "token_files": ["TokenFile", "open_tokens", "tokenize_corpus"],
 }  # fmt: skip
 __all__ = sorted(name for names in _NAMES.values() for name in names)
-
-
-def __getattr__(name: str) -> Any:
-    for module, names in _NAMES.items():
-        if name in names:
-            return getattr(import_module(f"{__name__}.{module}"), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+__getattr__ = lazy_names(__name__, _NAMES)

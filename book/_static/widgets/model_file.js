@@ -147,5 +147,5 @@
     });
   }
 
-  Object.assign((window.TransformerLessons ??= {}), { read_json, read_model });
+  Object.assign((window.TransformerLessons ??= {}), { expected_shapes, read_json, read_model });
 })();

@@ -49,5 +49,7 @@
     return found === -1 ? shared : found;
   }
 
-  (window.TransformerLessons ??= {}).schedule = { rates_of, sum_of, first_difference };
+  (window.TransformerLessons ??= {}).schedule = {
+    cosine_schedule, rates_of, sum_of, first_difference,
+  };
 })();

@@ -6,6 +6,8 @@
      <link rel="stylesheet" href="../_static/widgets/train_here.css">
      <script defer src="../_static/widgets/elements.js"></script>
      <script defer src="../_static/widgets/decoder.js"></script>
+     <script defer src="../_static/widgets/model_file.js"></script>
+     <script defer src="../_static/widgets/schedule.js"></script>
      <script defer src="../_static/widgets/autograd.js"></script>
      <script defer src="../_static/widgets/training.js"></script>
      <script defer src="../_static/widgets/train_here_pictures.js"></script>

@@ -1,5 +1,6 @@
 /* The first model and its training: the twins of model/, training/optimizer.py and
-   data/batches.py, on the tape of autograd.js.
+   data/batches.py, on the tape of autograd.js. Names and shapes come from model_file.js, the
+   learning rates from schedule.js.
 
    The norms of a model that is four numbers wide are switched off (lesson 1 says why), so they are
    left out here: their parameters stay as they start. */
@@ -7,7 +8,7 @@
 (function () {
   "use strict";
 
-  const { Tape, matrix, random_generator } = window.TransformerLessons;
+  const { Tape, matrix, random_generator, expected_shapes, schedule } = window.TransformerLessons;
 
   const FLUCTLIGHT = {
     vocab_size: 256, context_length: 16, d_model: 4, n_layers: 2, n_heads: 2, d_ff: 8,
@@ -18,19 +19,6 @@
     betas: [0.9, 0.999], eps: 1e-8, max_grad_norm: 1, is_causal: true,
   };
 
-  /* Names and shapes, in the order of the package's state dict. */
-  function shapes_of({ vocab_size: V, d_model: D, d_ff: F, n_layers }) {
-    const linear = (name, n_out, n_in) => [[`${name}.weight`, n_out, n_in], [`${name}.bias`, n_out]];
-    const norm = (name) => [[`${name}.weight`, D], [`${name}.bias`, D]];
-    const block = (name) => [
-      ...norm(`${name}.attention_norm`), ...linear(`${name}.attention.qkv`, 3 * D, D),
-      ...linear(`${name}.attention.out`, D, D), ...norm(`${name}.feedforward_norm`),
-      ...linear(`${name}.feedforward.up`, F, D), ...linear(`${name}.feedforward.down`, D, F),
-    ];
-    const blocks = Array.from({ length: n_layers }, (_, i) => block(`blocks.${i}`)).flat();
-    return [["embedding.weight", V, D], ...blocks, ...norm("final_norm"), ...linear("head", V, D)];
-  }
-
   /* Small random weights, zero biases; what adds to the residual stream starts smaller. */
   function initial_weights(config, seed) {
     const random = random_generator(seed);
@@ -38,7 +26,7 @@
       Math.sqrt(-2 * Math.log(1 - random())) * Math.cos(2 * Math.PI * random());
     const smaller = 0.02 / Math.sqrt(2 * config.n_layers);
     const weights = {};
-    for (const [name, ...shape] of shapes_of(config)) {
+    for (const [name, shape] of expected_shapes(config)) {
       const std = /\.(out|down)\.weight$/.test(name) ? smaller : 0.02;
       const data = Array.from({ length: shape.reduce((a, b) => a * b) }, () => {
         if (name.includes("norm.weight")) return 1;
@@ -54,7 +42,7 @@
        for. */
     constructor(config, weights) {
       this.config = config;
-      this.parameters = new Map(shapes_of(config).map(([name, rows, columns = 1]) =>
+      this.parameters = new Map([...expected_shapes(config)].map(([name, [rows, columns = 1]]) =>
         [name, matrix(rows, columns, Float64Array.from(weights[name].data, Math.fround))]));
     }
 
@@ -80,17 +68,11 @@
 
     /* What export_json writes, and load_json and the first model's page read. */
     to_json() {
-      const shapes = shapes_of(this.config);
-      const weights = Object.fromEntries(shapes.map(([name, ...shape]) =>
+      const shapes = [...expected_shapes(this.config)];
+      const weights = Object.fromEntries(shapes.map(([name, shape]) =>
         [name, { shape, data: Array.from(this.parameters.get(name).data, Math.fround) }]));
       return { format: "transformer_lessons/1", config: this.config, weights };
     }
-  }
-
-  /* Half a cosine from the largest learning rate to the smallest. */
-  function learning_rate_at(step, { steps, learning_rate: high, min_learning_rate: low }) {
-    const progress = Math.min(step / Math.max(steps - 1, 1), 1);
-    return low + ((high - low) * (1 + Math.cos(Math.PI * progress))) / 2;
   }
 
   class PageTrainer {
@@ -125,8 +107,9 @@
 
     /* AdamW without weight decay. */
     update(parameters) {
-      const { betas: [b1, b2], eps } = this.settings;
-      const lr = learning_rate_at(this.n_steps, this.settings);
+      const { betas: [b1, b2], eps, steps, learning_rate, min_learning_rate } = this.settings;
+      const lr = schedule.cosine_schedule(
+        this.n_steps, learning_rate, min_learning_rate, 0, steps);
       this.n_steps += 1;
       const [small1, small2] = [1 - b1 ** this.n_steps, Math.sqrt(1 - b2 ** this.n_steps)];
       parameters.forEach(({ data, grad }, n) => {
