@@ -100,21 +100,22 @@ class TrainingDisplay:
         is_rare = report.step % every != 0 and report.validation is None
         if report.step not in (1, self.steps) and is_rare:
             return
+        written = more["sample"] if more else self.sample()
         speed = f"{self.n_targets / self.seconds:,.0f} tokens/s"
         if self.n_skipped:
             speed += f", steps left out: {self.n_skipped} (fp16)"
         if self.console.is_terminal:
             self.progress.update(TaskID(0), completed=report.step, facts=f"{speed}, left")
-            self.live.update(self.picture(), refresh=True)
+            self.live.update(self.picture(written), refresh=True)
             time.sleep(self.pause)
         else:
             line = f"step {report.step:>5}/{self.steps}  loss {report.loss:.4f}"
-            print(f"{line}{self.validation}  {speed}  {self.sample()}", flush=True)
+            print(f"{line}{self.validation}  {speed}  {written}", flush=True)
 
-    def picture(self) -> Group:
+    def picture(self, sample: str) -> Group:
         """The whole display: progress, loss curve, and what the model writes."""
         curve = Text(loss_curve(self.losses, self.steps, self.levels))
-        written = Text(self.sample(), style="bold", no_wrap=True, overflow="ellipsis")
+        written = Text(sample, style="bold", no_wrap=True, overflow="ellipsis")
         panels = {f"loss, in nats{self.validation}": curve, "it writes": written}
         boxes = [Panel(text, title=title, title_align="left") for title, text in panels.items()]
         return Group(self.progress, *boxes)

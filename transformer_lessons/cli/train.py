@@ -12,6 +12,7 @@ from typing import Annotated, Any
 
 import torch
 import tyro
+from torch import Tensor
 
 from transformer_lessons import cli
 from transformer_lessons.cli import run_folder
@@ -156,7 +157,8 @@ def fit(
     if source.unigram_loss is not None:
         levels["how often each token"] = source.unigram_loss
     before = [line["loss"] for line in run_folder.read_log(options.out)]
-    sample = partial(write_sample, trainer.model, source)
+    known = known_tokens(source.tokenizer, trainer.model.config.vocab_size)
+    sample = partial(write_sample, trainer.model, source, known)
     display = TrainingDisplay(console, options.training.steps, sample, levels, losses=before)
 
     def on_step(report: StepReport) -> None:
@@ -180,9 +182,8 @@ def fit(
     return signals
 
 
-def write_sample(model: Decoder, source: DataSource) -> str:
-    """What the model writes after the beginning of the held-out text."""
-    known = known_tokens(source.tokenizer, model.config.vocab_size)
+def write_sample(model: Decoder, source: DataSource, known: Tensor) -> str:
+    """What the model writes after the beginning of the held-out text, in `known` tokens."""
     try:
         written = list(stream(model, source.prompt, 48, Sampler(0.3), allowed=known))
     except LessonsError as error:  # training goes on as long as it can
@@ -216,4 +217,5 @@ def summary(trainer: Trainer, source: DataSource, folder: Path) -> dict[str, str
 
         peak = getrusage(RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
         rows["memory"] = f"{peak / 1e6:,.0f} MB at its peak"
-    return rows | {"it writes": write_sample(trainer.model, source)}
+    known = known_tokens(source.tokenizer, trainer.model.config.vocab_size)
+    return rows | {"it writes": write_sample(trainer.model, source, known)}

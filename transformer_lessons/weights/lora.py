@@ -12,11 +12,12 @@ from pathlib import Path
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from transformer_lessons.errors import LessonsError
 from transformer_lessons.model.decoder import Decoder
+from transformer_lessons.support.checkpoint_files import read_tensors
 from transformer_lessons.support.files import field, new_folder, write_json
 from transformer_lessons.support.safetensors_files import file_in_folder, read_json_file
 from transformer_lessons.weights.quantize import Int8Linear
@@ -133,10 +134,7 @@ def load_lora(model: Decoder, folder: Path | str) -> Decoder:
         remedy = "Load the weights that it was trained beside."
         raise LessonsError("made for another base model", where=where, remedy=remedy)
     path = file_in_folder(folder, TENSORS)
-    try:
-        tensors = load_file(path)
-    except (OSError, SafetensorError) as error:
-        raise LessonsError(f"not a readable safetensors file: {error}", where=str(path)) from None
+    tensors = read_tensors(path)
     expected = {name: p for name, p in adapted.named_parameters() if p.requires_grad}
     for name in sorted(expected.keys() | tensors.keys()):
         theirs, ours = (
