@@ -5,7 +5,7 @@
 A figure of a cell tagged `figure:learning` becomes `book/_static/figures/learning.png`; the model
 that lesson 01 exported to `runs/first_model.json` becomes the script that its page loads, and the
 scores that lesson 17 samples from and the losses of lesson 24 become two more. Last, the map of the
-lessons is drawn.
+lessons is drawn, and the pages of the reference are written.
 """
 
 import base64
@@ -18,6 +18,7 @@ from lesson_map import draw
 from notebook_files import ROOT, notebook_paths, numbered_code_cells, read_notebook, tags
 from page_heads import heads_script
 from page_scores import scores_script
+from reference import reference_pages
 
 from transformer_lessons.errors import LessonsError
 from transformer_lessons.support.files import read_json, replace_file
@@ -62,9 +63,9 @@ def main(root: Path = ROOT) -> int:
     export_page_script(root / "runs" / "first_model.json", root / PAGE_MODEL, "first_model")
     print(f"written: {PAGE_MODEL}")
     made = {PAGE_SCORES: scores_script(), PAGE_HEADS: heads_script(), LESSON_MAP: draw(root)}
-    for script_path, script in made.items():
-        replace_file(root / script_path, script)
-        print(f"written: {script_path}")
+    for path, text in (made | reference_pages(root)).items():
+        replace_file(root / path, text)
+        print(f"written: {path}")
     return 0
 
 
