@@ -1,4 +1,4 @@
-"""A Sphinx extension: docstrings for the reference, and the texts that the search shows.
+"""A Sphinx extension: docstrings for the reference, texts that the search shows, fewer icons.
 
 Sphinx's search fetches each page that it found to show a few words of it, and a page that was
 opened from the disk may not fetch. So the texts are put into a script that the search page loads.
@@ -12,6 +12,7 @@ from typing import Any
 from docutils import nodes
 
 TEXTS = "search_texts.js"
+ICON = re.compile(r'"?([a-z0-9-]+)"?:\[\d+,\d+,\[([^\]]*)\],"[0-9a-f]+",(?:"[^"]*"|\[[^\]]*\])\],?')
 Section = tuple[str, str, str]  # its id, its title, its text without the sections inside
 
 
@@ -23,6 +24,7 @@ def setup(app: Any) -> dict[str, Any]:
     app.connect("env-purge-doc", forget_texts)
     app.connect("html-page-context", load_texts)
     app.connect("build-finished", write_texts)
+    app.connect("build-finished", drop_icons)
     return {"parallel_read_safe": False, "env_version": 1}
 
 
@@ -74,3 +76,21 @@ def write_texts(app: Any, error: Exception | None) -> None:
         texts = json.dumps(app.env.tl_texts, ensure_ascii=False, sort_keys=True)
         script = f"window.TransformerLessonsTexts = {texts};\n"
         (Path(app.outdir) / "_static" / TEXTS).write_text(script, encoding="utf-8")
+
+
+def drop_icons(app: Any, error: Exception | None) -> None:
+    """Take the icons that no page shows out of the theme's 1.5 MB of them."""
+    script = Path(app.outdir) / "_static" / "scripts" / "fontawesome.js"
+    if error is not None or not script.exists():
+        return
+    files = [*script.parents[2].rglob("*.html"), *script.parents[1].rglob("*.js")]
+    used = {"question", "circle-question"}  # what it shows for an icon that it doesn't have
+    for path in files:
+        if path != script:
+            used |= set(re.findall(r"\bfa-([a-z0-9-]+)", path.read_text("utf-8", errors="ignore")))
+
+    def kept(found: re.Match[str]) -> str:
+        names = {found[1], *re.findall(r'"([a-z0-9-]+)"', found[2])}
+        return found[0] if names & used else ""
+
+    script.write_text(ICON.sub(kept, script.read_text("utf-8")), encoding="utf-8")
