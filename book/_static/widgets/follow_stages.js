@@ -1,0 +1,475 @@
+/* The stages of the page "Follow a text through a model", from pieces to the choice. Each has an
+   element, and show(view) fills it with the numbers of one position.
+
+   A view is { model, tokenizer, trace, t, n_forgotten, colours }: `trace[t]` is what the model has
+   computed for the piece that is followed. */
+
+(function () {
+  "use strict";
+
+  const { element, button, written, grouped, value_slider, show_value, Dial, bpe_pieces, sampling,
+    random_generator, follow } = window.TransformerLessons;
+  const { spoken, number_text, percent, top, probabilities, paint, largest_of, Ledger, Heads,
+    Chances, FEW } = follow;
+
+  const LESSONS = {
+    2: "02_bytes", 3: "03_bpe", 5: "05_embeddings_and_positions", 6: "06_rope", 7: "07_attention",
+    8: "08_fast_attention", 9: "09_norms_and_feedforward", 10: "10_the_whole_model",
+    17: "17_sampling", 18: "18_kv_cache", 24: "24_looking_inside",
+  };
+  const GUESSES = 4; // shown after each block
+  const SCORES = 8;
+  const MOST_LISTED = 5000; // parameters: a model with no more is listed number by number
+
+  const box = (view, id) => bpe_pieces.box(view.tokenizer.tokens[id] ?? "",
+    view.tokenizer.is_special(id) ? "tl-special" : "");
+  const name = (view, id) => (view.tokenizer.is_special(id) ? "end of text"
+    : spoken(view.tokenizer.tokens[id] ?? ""));
+  const told = (view, id) => bpe_pieces.told(name(view, id), box(view, id));
+  const count = (n, word) => `${grouped(n)} ${word}${n === 1 ? "" : "s"}`;
+
+  /* What all stages share: a heading, the shape in the book's letters, lessons, a sentence. */
+  class Stage {
+    constructor(id, title, lessons) {
+      this.shape = element("p", { class: "tl-shape" });
+      this.say = element("p", { class: "tl-say" });
+      const links = lessons.map((n) => element("a", { href: `../notebooks/${LESSONS[n]}.html` },
+        `lesson ${n}`));
+      this.element = element("section", { class: "tl-stage", id: `${id}`,
+        "aria-labelledby": `${id}-title` },
+      element("div", { class: "tl-head" }, element("h2", { id: `${id}-title` }, title),
+        element("p", { class: "tl-links" }, ...links), this.shape), this.say);
+    }
+
+    shapes(...parts) {
+      this.shape.replaceChildren(...parts.map(([letters, ...sizes]) => element("span", {},
+        `${letters} = (${sizes.map(grouped).join(", ")}${sizes.length === 1 ? ",)" : ")"}`)));
+    }
+  }
+
+  // ---- Pieces and ids -------------------------------------------------------------------------
+
+  class Pieces extends Stage {
+    constructor(id, on_follow) {
+      super(id, "Pieces and their ids", [2, 3]);
+      this.on_follow = on_follow;
+      this.made = [];
+      this.list = element("div", { class: "tl-pieces", role: "radiogroup", dir: "ltr",
+        "aria-label": "The piece that is followed" });
+      this.list.addEventListener("keydown", (event) => this.move(event));
+      this.about = element("p", { class: "tl-note" });
+      this.element.append(this.list, this.about);
+    }
+
+    show(view) {
+      const { trace, t, model, tokenizer, n_forgotten } = view;
+      const V = model.config.vocab_size;
+      this.shapes(["ids (T)", trace.length]);
+      const kinds = tokenizer.kind === "bytes" ? "A byte is a piece here, and its value is its id."
+        : `Each is one of the ${grouped(V)} that the tokenizer has learned, and its place among `
+          + "them is its id.";
+      this.say.textContent = `The text is cut into ${count(trace.length + n_forgotten, "piece")}. `
+        + `${kinds} From here on the model sees only these numbers. Choose a piece to follow it.`;
+      const had_focus = this.list.contains(document.activeElement);
+      trace.forEach(({ token }, i) => {
+        if (this.made[i]?.token !== token || this.made[i].view !== view.model) this.make(view, i);
+        this.made[i].button.setAttribute("aria-checked", i === t);
+        this.made[i].button.tabIndex = i === t ? 0 : -1;
+        this.made[i].button.classList.toggle("tl-written", i >= view.n_typed);
+      });
+      for (const gone of this.made.splice(trace.length)) gone.button.remove();
+      const chosen = this.made[t].button;
+      if (had_focus) chosen.focus();
+      this.list.scrollTop = chosen.offsetTop + chosen.offsetHeight - this.list.clientHeight + 6;
+      this.describe(view);
+    }
+
+    make(view, i) {
+      const { token } = view.trace[i];
+      const made = element("button", { type: "button", role: "radio" },
+        bpe_pieces.told(`${name(view, token)}, id`, box(view, token)),
+        element("span", { class: "tl-id" }, `${token}`));
+      made.addEventListener("click", () => this.on_follow(i));
+      if (this.made[i]) this.made[i].button.replaceWith(made);
+      else this.list.append(made);
+      this.made[i] = { token, button: made, view: view.model };
+    }
+
+    describe(view) {
+      const { trace, t, n_forgotten, tokenizer, model } = view;
+      const { token } = trace[t];
+      const bytes = [...tokenizer.tokens[token] ?? ""].map((byte) =>
+        byte.charCodeAt(0).toString(16).padStart(2, "0"));
+      const where = t === trace.length - 1 ? ", the last one: from it comes the next piece" : "";
+      const forgotten = n_forgotten ? ` The first ${count(n_forgotten, "piece")} of the text are out `
+        + `of sight: this model sees at most ${grouped(model.config.context_length)}.` : "";
+      this.about.replaceChildren("Followed: ", told(view, token), ` at position ${t}${where}. `
+        + `Its bytes: ${bytes.join(" ")}.${forgotten}`);
+    }
+
+    move(event) {
+      const last = this.made.length - 1;
+      const at = this.made.findIndex(({ button: made }) => made === document.activeElement);
+      const targets = { ArrowLeft: at - 1, ArrowUp: at - 1, ArrowRight: at + 1, ArrowDown: at + 1,
+        Home: 0, End: last };
+      if (!Object.hasOwn(targets, event.key) || event.ctrlKey || event.altKey || event.metaKey) return;
+      event.preventDefault();
+      event.stopPropagation(); // the book's own arrow keys turn the page
+      this.on_follow(Math.min(Math.max(targets[event.key], 0), last));
+    }
+  }
+
+  // ---- Rows -----------------------------------------------------------------------------------
+
+  class Rows extends Stage {
+    constructor(id) {
+      super(id, "Each id picks a row of numbers", [5, 6]);
+      this.canvas = element("canvas", { class: "tl-matrix", role: "img" });
+      this.ledger = new Ledger(`${id}-row`, "The row of the piece that is followed", ["x"]);
+      this.element.append(this.canvas, this.ledger.element);
+    }
+
+    show({ model, trace, t, colours }) {
+      const { d_model: D, position, vocab_size } = model.config;
+      const rows = trace.map(({ x }) => x[0]);
+      this.shapes(["embedding (V, D)", vocab_size, D], ["x (T, D)", rows.length, D]);
+      const where = { rope: "Nothing here says where a piece stands: inside attention, RoPE turns "
+        + "queries and keys by their position.", none: "Nothing says where a piece stands.",
+      learned: "The row of its position is added.", sinusoidal: "Waves of its position are added." };
+      this.say.textContent = `The embedding is a table with ${count(D, "number")} for each piece, `
+        + `learned in training. Here are the rows that this text picks; the frame is around the one `
+        + `we follow. Colour is sign, strength is size. ${where[position]}`;
+      const most = largest_of(rows);
+      paint(this.canvas, rows.length, D, colours, (row, i) => rows[row][i] / most);
+      const height = Math.min(Math.max(5 * rows.length, 40), 190);
+      this.canvas.style.height = `${height}px`;
+      this.canvas.style.setProperty("--tl-top", `${(100 * t) / rows.length}%`);
+      this.canvas.setAttribute("aria-label",
+        `${rows.length} rows of ${D} numbers as colours, from ${written(-most)} to ${written(most)}`);
+      this.ledger.show([rows[t]], colours);
+    }
+  }
+
+  // ---- Blocks ---------------------------------------------------------------------------------
+
+  class Blocks extends Stage {
+    constructor(id) {
+      super(id, "Block after block, the row becomes a guess", [7, 8, 9, 10, 24]);
+      this.id = id;
+      this.layer = null; // the block that is looked into; null: the last
+      this.lens = element("tbody");
+      this.heads = new Heads(() => this.look());
+      this.title = element("h3", {});
+      this.looks = element("p", { class: "tl-looks", dir: "ltr" });
+      this.words = element("p", { class: "tl-note", "aria-live": "polite" });
+      this.ledger = new Ledger(`${id}-added`, "What the block adds", ["x", "+ attention", "+ MLP",
+        "= x"]);
+      this.cache = element("p", { class: "tl-note" });
+      const lens = element("table", { class: "tl-lens" },
+        element("caption", {}, "If the model ended here, the next piece would be …"), this.lens);
+      this.element.append(element("div", { class: "tl-two" }, element("div", {}, lens),
+        element("div", {}, this.title, this.heads.element, this.words, this.looks)),
+      this.ledger.element, this.cache);
+    }
+
+    show(view) {
+      const { model, trace, t } = view;
+      const { n_layers, n_heads: H, d_model: D } = model.config;
+      const T = trace.length;
+      this.view = view;
+      if (this.radios?.length !== n_layers) this.build(n_layers);
+      this.layer = Math.min(this.layer, n_layers - 1);
+      this.shapes(["x (T, D)", T, D], ["weights (H, T, T)", H, T, T]);
+      this.say.textContent = `${n_layers === 1 ? "The block" : `Each of the ${n_layers} blocks`} adds `
+        + "twice to the row: attention fetches from earlier pieces, then the MLP works on what is "
+        + "there. Read after each block, the row shows how the guess forms. Choose a block to look "
+        + "inside.";
+      for (let depth = 0; depth <= n_layers; depth += 1) {
+        const p = probabilities(model.logits(t, depth));
+        const guesses = top(p, GUESSES).map(([id, share]) => this.guess(id, share));
+        this.cells[depth].replaceChildren(...guesses);
+      }
+      this.show_block();
+      const kept = 2 * n_layers * model.n_kv_heads * model.head_dim;
+      this.cache.replaceChildren(`Kept for the next piece: keys and values of ${count(T, "piece")}, `
+        + `2 · L · K · T · d = ${grouped(kept * T)} numbers, the `, element("a",
+        { href: `../notebooks/${LESSONS[18]}.html` }, "KV cache"), `. ${view.work}`);
+    }
+
+    guess(id, share) {
+      const made = element("td", {}, told(this.view, id), element("span", {}, percent(share)));
+      made.style.setProperty("--tl-share", `${100 * share}%`);
+      return made;
+    }
+
+    build(n_layers) {
+      this.layer = n_layers - 1;
+      this.cells = Array.from({ length: n_layers + 1 }, () => element("tr"));
+      this.radios = this.cells.slice(1).map((_, layer) => {
+        const input = element("input", { type: "radio", name: `${this.id}-block`,
+          id: `${this.id}-block-${layer}` });
+        input.checked = layer === this.layer;
+        input.addEventListener("change", () => {
+          this.layer = layer;
+          this.show_block();
+        });
+        input.addEventListener("keydown", (event) => event.stopPropagation());
+        return input;
+      });
+      this.lines = this.cells.map((cells, depth) => {
+        const head = depth === 0 ? "the row itself" : element("label",
+          { for: `${this.id}-block-${depth - 1}` }, this.radios[depth - 1], `block ${depth - 1}`);
+        const line = element("tr", {}, element("th", { scope: "row" }, head));
+        this.cells[depth] = { replaceChildren: (...guesses) =>
+          line.replaceChildren(line.firstChild, ...guesses) };
+        return line;
+      });
+      this.lens.replaceChildren(...this.lines);
+    }
+
+    show_block() {
+      const { trace, t, colours } = this.view;
+      const { x, attention, mlp } = trace[t];
+      this.lines.forEach((line, depth) => line.classList.toggle("tl-open", depth === this.layer + 1));
+      this.title.textContent = `Inside block ${this.layer}: where its heads look`;
+      this.heads.show(trace, this.layer, colours);
+      this.ledger.show([x[this.layer], attention[this.layer], mlp[this.layer], x[this.layer + 1]],
+        colours);
+      this.look();
+    }
+
+    /* Where one head looks from the followed piece: pieces shaded by weight, and a sentence. */
+    look() {
+      const { view, layer } = this;
+      const { model, trace, t } = view;
+      const { head } = this.heads;
+      const weights = trace[t].weights[layer][head];
+      const [[best, share]] = top(weights, 1);
+      const score = model.scores(t, layer, head)[best];
+      const back = best === t ? "itself" : `${t - best} back`;
+      this.words.replaceChildren(`Head ${head}: `, told(view, trace[t].token), " looks most at ",
+        told(view, trace[best].token), ` (${back}): weight ${written(share)}, from the score `
+        + `q · k / √d = ${written(score)}.`);
+      const first = Math.max(t - 79, 0);
+      this.looks.replaceChildren(...(first > 0 ? ["… "] : []),
+        ...trace.slice(first, t + 1).map(({ token }, i) => {
+          const weight = weights[first + i];
+          const made = element("span", { class: "tl-looked", title: written(weight, 3),
+            "aria-hidden": "true" }, box(view, token));
+          made.style.setProperty("--tl-weight", `${(100 * Math.sqrt(weight)).toFixed(0)}%`);
+          return made;
+        }));
+    }
+  }
+
+  // ---- Norm and scores --------------------------------------------------------------------------
+
+  class Norm extends Stage {
+    constructor(id) {
+      super(id, "The final norm brings the row to size", [9]);
+      this.ledger = new Ledger(`${id}-norm`, "The row before and after the norm",
+        ["x", "norm(x)"]);
+      this.element.append(this.ledger.element);
+    }
+
+    show({ model, trace, t, colours }) {
+      const { norm, d_model: D, n_layers } = model.config;
+      const x = trace[t].x[n_layers];
+      const normed = model.normed(t);
+      const [before, after] = [x, normed].map((row) => number_text(follow.size_of(row)));
+      this.shapes(["norm(x) (D)", D]);
+      const mean = norm === "layer" ? "takes off the mean, then divides" : "divides";
+      this.say.textContent = model.norm_scale === 0
+        ? "A model this small does without norms: in training, they have been faded out."
+        : `All that was added has given the row the size ${before}. The norm ${mean} by the size, and `
+          + `then multiplies each number by a learned weight: the size is now ${after}.`;
+      this.ledger.show([x, normed], colours);
+    }
+  }
+
+  class Scores extends Stage {
+    constructor(id) {
+      super(id, "A score for every piece there is", [10]);
+      this.rows = Array.from({ length: SCORES }, () => element("tr"));
+      this.curve = element("canvas", { class: "tl-curve", role: "img" });
+      const heads = ["piece", "id", "score", "e^score, shared out", ""].map((text) =>
+        (text ? element("th", { scope: "col" }, text) : element("td")));
+      this.next = element("p", { class: "tl-note" });
+      this.element.append(element("table", { class: "tl-scores" },
+        element("caption", { class: "tl-spoken" }, "The highest scores"),
+        element("thead", {}, element("tr", {}, ...heads)), element("tbody", {}, ...this.rows)),
+      this.next);
+    }
+
+    show(view) {
+      const { model, trace, t } = view;
+      const { vocab_size: V, tie_embeddings } = model.config;
+      const logits = model.logits(t);
+      const p = probabilities(logits);
+      const rank_of = (id) => logits.filter((logit) => logit > logits[id]).length + 1;
+      this.shapes(["logits (V)", V]);
+      const whose = tie_embeddings ? "the embedding's row of" : "a learned row for";
+      this.say.textContent = `The score of a piece is the dot product of the row with ${whose} that `
+        + `piece. softmax makes probabilities of all ${grouped(V)} scores; these are the highest.`;
+      top(logits, Math.min(SCORES, V)).forEach(([id, logit], i) => {
+        const bar = element("span", { class: "tl-bar" });
+        bar.style.width = `${100 * p[id]}%`;
+        this.rows[i].replaceChildren(element("th", { scope: "row" }, told(view, id)),
+          element("td", { class: "tl-n" }, `${id}`), element("td", { class: "tl-n" }, written(logit)),
+          element("td", { class: "tl-n" }, percent(p[id])), element("td", { class: "tl-track" }, bar));
+      });
+      if (t === trace.length - 1) {
+        this.next.textContent = "This is the last piece: the next one is chosen from these.";
+      } else {
+        const { token } = trace[t + 1];
+        const rank = rank_of(token);
+        this.next.replaceChildren("In the text, the next piece is ", told(view, token),
+          `: probability ${percent(p[token])}, place ${grouped(rank)} of ${grouped(V)}.`);
+      }
+    }
+  }
+
+  // ---- The choice -------------------------------------------------------------------------------
+
+  const SLIDERS = {
+    temperature: { label: "Temperature", min: 0.05, max: 2, step: 0.05 },
+    top_p: { label: "Top-p", min: 0.01, max: 1, step: 0.01, idle: 1 },
+    min_p: { label: "Min-p", min: 0, max: 1, step: 0.01, idle: 0 },
+  };
+
+  class Choice extends Stage {
+    constructor(id, on_change) {
+      super(id, "One is chosen", [17]);
+      this.id = id;
+      this.on_change = on_change;
+      this.chances = new Chances();
+      this.result = element("p", { class: "tl-result", "aria-live": "polite" });
+      this.controls = element("div", { class: "tl-dials" });
+      this.element.append(this.chances.element, this.result, this.controls);
+      this.sliders = Object.fromEntries(Object.entries(SLIDERS).map(([key, options]) => {
+        const made = value_slider({ ...options, id: `${id}-${key}` });
+        made.input.addEventListener("input", on_change);
+        made.input.addEventListener("keydown", (event) => event.stopPropagation());
+        return [key, made];
+      }));
+      this.greedy = element("input", { type: "checkbox", id: `${id}-greedy` });
+      this.greedy.addEventListener("change", on_change);
+      this.seed = new Dial({ id: `${id}-seed`, label: "Seed", min: 0, max: 999 }, on_change);
+      this.seed.set(0);
+    }
+
+    /* Start with the sampler's numbers; top-k's limit is the size of the vocabulary. */
+    begin(vocab_size, sampler) {
+      const slide = { min: 0, max: Math.log2(vocab_size), step: 0.25,
+        from: (place) => Math.round(2 ** place), to: Math.log2 };
+      this.top_k = new Dial({ id: `${this.id}-top-k`, label: `Top-k (${grouped(vocab_size)}: off)`,
+        min: 1, max: vocab_size, slide }, this.on_change);
+      this.top_k.set(sampler.top_k ?? vocab_size);
+      this.vocab_size = vocab_size;
+      this.greedy.checked = sampler.temperature === 0;
+      for (const [key, made] of Object.entries(this.sliders)) {
+        made.input.value = sampler[key] || SLIDERS[key].min;
+      }
+      const { temperature, top_p, min_p } = this.sliders;
+      this.controls.replaceChildren(temperature.row, this.top_k.element, top_p.row, min_p.row,
+        this.seed.element, element("p", { class: "tl-choices" }, element("label",
+          { for: this.greedy.id }, this.greedy, "Greedy: always the most likely")));
+    }
+
+    get sampler() {
+      const values = Object.fromEntries(Object.entries(this.sliders).map(([key, made]) =>
+        [key, made.input.valueAsNumber]));
+      const top_k = this.top_k.value === this.vocab_size ? null : this.top_k.value;
+      const temperature = this.greedy.checked ? 0 : values.temperature;
+      return { ...sampling.PLAIN, ...values, top_k, temperature };
+    }
+
+    /* What the sampler leaves of the last piece's scores, and which piece the draw takes. The n-th
+       draw of a seed is always the same number: after "Back" the same piece comes again. */
+    choose(logits, n_drawn) {
+      const { sampler } = this;
+      const p = sampling.probabilities(sampler, Array.from(logits), []);
+      const left = sampling.by_size(p).filter((id) => p[id] > 0).map((id) => [id, p[id]]);
+      if (sampler.temperature === 0) return { left, random: null, token: left[0][0] };
+      const next = random_generator(this.seed.value);
+      for (let i = 0; i < n_drawn; i += 1) next();
+      const random = next();
+      let before = 0;
+      const found = left.find(([, share]) => (before += share) > random) ?? left[0];
+      return { left, random, token: found[0] };
+    }
+
+    show(view, { left, random, token }) {
+      const V = view.model.config.vocab_size;
+      const { sampler } = this;
+      this.shapes(["probabilities (V)", V]);
+      for (const [key, made] of Object.entries(this.sliders)) {
+        const off = made.input.valueAsNumber === SLIDERS[key].idle ? " (off)" : "";
+        show_value(made, `${made.input.valueAsNumber.toFixed(2)}${off}`);
+        made.input.disabled = this.greedy.checked;
+      }
+      for (const field of [this.top_k.field, this.top_k.slider, this.seed.field, this.seed.slider]) {
+        field.disabled = this.greedy.checked;
+      }
+      this.say.textContent = "The sampler reshapes the probabilities after the last piece and drops "
+        + "the unlikely pieces. What is left is laid out on a line from 0 to 1; a random number "
+        + `says where to cut. ${sampler.temperature === 0 ? "Only one piece is left now."
+          : `${count(left.length, "piece")} of ${grouped(V)} ${left.length === 1 ? "is" : "are"} left.`}`;
+      this.chances.show(left, random, token, (id) => box(view, id));
+      const share = left.find(([id]) => id === token)[1];
+      const drawn = random === null ? "The most likely piece is "
+        : `The random number is ${written(random, 3)}: it falls on `;
+      this.result.replaceChildren(drawn, told(view, token), ` (${percent(share)}). `,
+        "Write one puts it at the end of the text.");
+    }
+  }
+
+  // ---- Every number of a small model --------------------------------------------------------------
+
+  class AllNumbers extends Stage {
+    constructor(id) {
+      super(id, "Every number of the model", [10]);
+      this.list = element("div", { class: "tl-all", tabindex: 0, role: "region",
+        "aria-label": "All numbers of the model" });
+      this.element.append(this.list);
+    }
+
+    /* Fits a model that is small enough to be written out. */
+    begin(model, tokenizer) {
+      this.element.hidden = model.n_parameters > MOST_LISTED;
+      this.lines = new Map();
+      this.list.replaceChildren(...(this.element.hidden ? [] : Object.entries(model.tensors).map(
+        ([tensor, numbers]) => this.tensor(model, tokenizer, tensor, numbers))));
+    }
+
+    tensor(model, tokenizer, tensor, numbers) {
+      const shape = model.shapes[tensor];
+      const by_token = ["embedding.weight", "head.weight", "head.bias"].includes(tensor);
+      const width = tensor === "head.bias" ? 1 : shape.at(-1);
+      const n_rows = numbers.length / width;
+      const lines = Array.from({ length: n_rows }, (_, i) => {
+        const row = Array.from(numbers.subarray(i * width, (i + 1) * width), (x) => written(x));
+        const line = element("span", {}, ...(by_token
+          ? [element("b", {}, bpe_pieces.box(tokenizer.tokens[i] ?? "")), " "] : []), row.join(" "));
+        if (by_token) this.lines.set(`${tensor}.${i}`, line);
+        return line;
+      });
+      return element("div", {}, element("h3", {}, `${tensor} (${shape.join(", ")})`),
+        element("div", { class: by_token ? "tl-by-token" : "" }, ...lines));
+    }
+
+    show({ model, trace }, token) {
+      if (this.element.hidden) return;
+      this.shapes(["parameters", model.n_parameters]);
+      this.say.textContent = `These ${grouped(model.n_parameters)} numbers are all that training has `
+        + "made, and all that was used above. The rows of the pieces in the text, and the row of "
+        + "the one that is chosen next, are marked.";
+      const used = new Set([...trace.map((entry) => `embedding.weight.${entry.token}`),
+        `head.weight.${token}`, `head.bias.${token}`]);
+      for (const [key, line] of this.lines) line.classList.toggle("tl-used", used.has(key));
+    }
+  }
+
+  Object.assign(follow, { Pieces, Rows, Blocks, Norm, Scores, Choice, AllNumbers, box, told, name,
+    count, LESSONS, button, FEW });
+})();
