@@ -72,7 +72,7 @@ def _shortest(number: np.float32) -> float:
 
 
 def export_page_model(model: Decoder, tokenizer: Tokenizer, path: Path | str) -> None:
-    """Write `model` and `tokenizer` to a file that the page "Follow a text through a model" opens.
+    """Write `model` and `tokenizer` to a file for the page "Follow a text through the model".
 
     {"format": "transformer_lessons/page-1", "config": {...}, "tokenizer": what `save` writes,
      "weights": {"head.weight": {"shape": [V, D], "int8": "...", "scale": "..."}, ...}}

@@ -1,4 +1,4 @@
-/* Follow a text through a model: from the pieces of what the reader types to the choice of the next
+/* Follow a text through the model: from the pieces of what the reader types to the choice of the next
    piece, with the numbers of every stage, again and again.
 
    A page needs the scripts that book/follow.md names, in that order, and
@@ -15,12 +15,16 @@
   const HERE = document.currentScript.src;
   const SLICE = 16; // milliseconds of work before the page may do something else
   const LONGEST = 20000; // characters that are cut into pieces; more than any context here holds
-  const EXAMPLES = ["def area(width, height):\n    return width *", "for i in range(",
-    "import os\nimport sys\nfrom collections import ", "if not isinstance(name, str):\n    raise "];
+  const EXAMPLES = {
+    "a + ?": "def add(a, b):\n    return a +",
+    "raise ?": "if not isinstance(name, str):\n    raise",
+    "self.?": "def __init__(self, parent, child):\n    self.parent = parent\n    self.",
+    "import ?": "import os\nimport sys\nfrom collections import",
+  };
   const MODELS = {
-    python_small: { label: "python-small", about: "3,148,224 numbers, has read Python's library",
-      text: EXAMPLES[0], sampler: sampling.SAMPLERS.balanced },
-    first_model: { label: "fluctlight", about: "2,656 numbers, knows only ababab", text: "ab",
+    python_small: { label: "python-small", about: "3.1 million numbers",
+      text: EXAMPLES["a + ?"], sampler: { ...sampling.PLAIN, temperature: 0.8, top_p: 0.95 } },
+    first_model: { label: "fluctlight", about: "2,656 numbers", text: "ab",
       sampler: sampling.PLAIN },
   };
   const READ = new TextDecoder();
@@ -34,7 +38,7 @@
     constructor(root, id) {
       Object.assign(this, { root, id, run: 0, written: [], t: null, pace: null });
       this.build();
-      this.text.value = EXAMPLES[0];
+      this.text.value = MODELS.python_small.text;
       const redraw = () => this.model && this.show();
       new MutationObserver(redraw).observe(document.documentElement,
         { attributeFilter: ["data-theme"] });
@@ -204,7 +208,7 @@
     stop() {
       this.run += 1;
       this.writing = false;
-      this.on.textContent = "Write on";
+      this.on.textContent = "Keep writing";
     }
 
     async back(n) {
@@ -245,9 +249,10 @@
       this.output.replaceChildren(this.text.value.slice(-2000), element("ins", {},
         this.decoded(this.written)), element("span", { class: "tl-caret", "aria-hidden": "true" }));
       this.output.scrollTop = this.output.scrollHeight;
-      const speed = this.pace === null ? "" : ` · ${written(this.pace, 1)} ms for the last one`;
-      this.state.textContent = `${grouped(view.trace.length)} of `
-        + `${grouped(this.model.config.context_length)} pieces${n_more ? speed : ""}`;
+      const speed = this.pace === null || n_more === 0 ? ""
+        : `, ${written(this.pace, 1)} ms for the last`;
+      this.state.textContent = `${grouped(view.trace.length)} of at most `
+        + `${grouped(this.model.config.context_length)} pieces${speed}`;
       for (const made of this.undo) made.disabled = n_more === 0;
     }
 
@@ -297,7 +302,7 @@
         numbers: new AllNumbers(`${id}-numbers`),
       };
       this.root.classList.add("tl-follow");
-      this.root.replaceChildren(this.build_text(), this.build_bar(), this.build_outline(),
+      this.root.replaceChildren(this.build_text(), this.build_bar(),
         ...Object.values(this.stages).map((stage) => stage.element), this.live);
     }
 
@@ -306,10 +311,13 @@
       this.text = element("textarea", { id: `${id}-text`, rows: 3, dir: "auto", spellcheck: "false",
         autocapitalize: "none", autocomplete: "off" });
       this.text.addEventListener("input", () => this.type());
-      this.start = button("Follow this text", () => this.choose("python_small"));
+      this.start = button("Follow this text", async () => {
+        await this.choose("python_small");
+        this.root.firstChild.scrollIntoView();
+      });
       this.start.className = "tl-start";
-      const examples = EXAMPLES.map((example) => {
-        const made = button(example.replace(/\s+/g, " ").slice(0, 24).trim(), async () => {
+      const examples = Object.entries(EXAMPLES).map(([label, example]) => {
+        const made = button(label, async () => {
           this.text.value = example;
           await (this.name === "first_model" ? this.choose("python_small") : this.type());
         });
@@ -318,12 +326,16 @@
       });
       this.trouble = element("p", { class: "tl-problem", role: "status" });
       this.output = element("pre", { class: "tl-output", dir: "auto", tabindex: 0, role: "region",
-        "aria-label": "The text and what is written" });
-      return element("div", { class: "tl-text", id: `${id}-top` }, element("div", {},
-        element("label", { for: this.text.id }, "Your text"), this.text, this.trouble,
-        element("p", { class: "tl-examples" }, "or ", ...examples)),
-      element("div", {}, this.build_models(), this.start, element("p",
-        { class: "tl-label tl-when-live" }, "The text, and how it goes on"), this.output));
+        "aria-label": "The text so far" });
+      this.state = element("span", { class: "tl-note" });
+      return element("div", { id: `${id}-top`, class: "tl-top" }, this.build_models(),
+        element("div", { class: "tl-text" },
+          element("div", {}, element("label", { for: this.text.id }, "Your text"), this.text,
+            this.trouble, element("div", { class: "tl-examples" },
+              element("span", {}, "Examples:"), ...examples, this.start)),
+          element("div", { class: "tl-when-live" }, element("p", { class: "tl-label" },
+            "The text so far ", this.state), this.output)),
+        this.build_outline());
     }
 
     build_models() {
@@ -340,9 +352,12 @@
       });
       const file = element("input", { type: "file", id: `${id}-file`, accept: ".json,application/json" });
       file.addEventListener("change", () => this.open(file));
-      this.about = element("p", { class: "tl-note", role: "status" }, "python-small is 4.4 MB; it is "
-        + "read when you type or press the button, and runs in this page only.");
-      return element("fieldset", { class: "tl-models" }, element("legend", {}, "The model"), ...rows,
+      this.about = element("p", { class: "tl-note", role: "status" }, "python-small was trained on Python's "
+        + "library and runs in this page. It takes 4.4 MB, which come when you type or press the "
+        + "button.");
+      return element("fieldset", { class: "tl-models" },
+        element("legend", { class: "tl-spoken" }, "The model"),
+        element("span", { class: "tl-label", "aria-hidden": "true" }, "Model"), ...rows,
         element("p", { class: "tl-own" }, element("label", { for: file.id }, "your own"), file),
         this.about);
     }
@@ -357,23 +372,23 @@
       this.next = element("span", { class: "tl-next-piece" });
       const one = button("Write one", () => this.write_one());
       one.append(" ", this.next);
-      this.on = button("Write on", () => this.write_on());
-      this.undo = [button("Back", () => this.back(1)), button("Begin again",
+      this.on = button("Keep writing", () => this.write_on());
+      this.undo = [button("Back", () => this.back(1)), button("Reset",
         () => this.back(Infinity))];
-      this.state = element("p", { class: "tl-note" });
       watch_stages(links, this.root);
       return element("div", { class: "tl-bar-of-stages" }, element("nav", { "aria-label": "Stages" },
-        ...links), element("div", { class: "tl-buttons" }, one, this.on, ...this.undo, this.state));
+        ...links), element("div", { class: "tl-buttons" }, one, this.on, ...this.undo));
     }
 
     /* What the reader will see, before a model is there. */
     build_outline() {
-      const steps = ["The text is cut into pieces, and each piece has a number, its id.",
-        "Each id picks a row of 192 numbers.", "Six blocks add to the rows. In each, six attention "
-        + "heads look back at earlier pieces.", "A norm brings the last row to size.",
-        "The row is compared with all 4,096 pieces: a score for each.",
-        "One piece is chosen, put at the end of the text, and all begins again."];
-      return element("ol", { class: "tl-outline" }, ...steps.map((step) => element("li", {}, step)));
+      const steps = { Pieces: "The text is cut into pieces. Each has a number, its id.",
+        Rows: "Each id picks a row of 192 numbers.", Blocks: "Six blocks add to the rows. In each, "
+        + "six heads look back at earlier pieces.", Norm: "A norm brings the last row to size.",
+        Scores: "The row is compared with all 4,096 pieces: a score for each.",
+        Choice: "One piece is chosen and put at the end. Then all begins again." };
+      return element("ol", { class: "tl-outline" }, ...Object.entries(steps).map(([title, words]) =>
+        element("li", {}, element("b", {}, title), words)));
     }
   }
 
@@ -388,6 +403,7 @@
         if (link === current) link.setAttribute("aria-current", "step");
         else link.removeAttribute("aria-current");
       }
+      if (current) current.parentElement.scrollLeft = current.offsetLeft - 80;
     };
     document.addEventListener("scroll", mark, { passive: true });
     new MutationObserver(mark).observe(root, { attributeFilter: ["class"] });

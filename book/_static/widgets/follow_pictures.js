@@ -1,4 +1,4 @@
-/* What the page "Follow a text through a model" draws: numbers as colours, rows of numbers that are
+/* What the page "Follow a text through the model" draws: numbers as colours, rows of numbers that are
    added up, the heads of a block, and a line of chances. */
 
 (function () {
@@ -175,6 +175,7 @@
         }
         return made;
       });
+      this.element.style.setProperty("--tl-n", Math.min(n_heads, 8));
       this.element.replaceChildren(...this.buttons);
     }
 

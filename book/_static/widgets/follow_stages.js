@@ -1,4 +1,4 @@
-/* The stages of the page "Follow a text through a model", from pieces to the choice. Each has an
+/* The stages of the page "Follow a text through the model", from pieces to the choice. Each has an
    element, and show(view) fills it with the numbers of one position.
 
    A view is { model, tokenizer, trace, t, n_forgotten, colours }: `trace[t]` is what the model has
@@ -17,12 +17,17 @@
     8: "08_fast_attention", 9: "09_norms_and_feedforward", 10: "10_the_whole_model",
     17: "17_sampling", 18: "18_kv_cache", 24: "24_looking_inside",
   };
-  const GUESSES = 4; // shown after each block
+  const GUESSES = 3; // shown after each block
   const SCORES = 8;
   const MOST_LISTED = 5000; // parameters: a model with no more is listed number by number
 
-  const box = (view, id) => bpe_pieces.box(view.tokenizer.tokens[id] ?? "",
-    view.tokenizer.is_special(id) ? "tl-special" : "");
+  /* A piece in its box; of many spaces only their number is shown. */
+  function box({ tokenizer }, id) {
+    const token = tokenizer.tokens[id] ?? "";
+    if (/^ {4,}$/.test(token)) return element("span", { class: "tl-box" }, `␣×${token.length}`);
+    return bpe_pieces.box(token, tokenizer.is_special(id) ? "tl-special" : "");
+  }
+
   const name = (view, id) => (view.tokenizer.is_special(id) ? "end of text"
     : spoken(view.tokenizer.tokens[id] ?? ""));
   const told = (view, id) => bpe_pieces.told(name(view, id), box(view, id));
@@ -126,7 +131,9 @@
       super(id, "Each id picks a row of numbers", [5, 6]);
       this.canvas = element("canvas", { class: "tl-matrix", role: "img" });
       this.ledger = new Ledger(`${id}-row`, "The row of the piece that is followed", ["x"]);
-      this.element.append(this.canvas, this.ledger.element);
+      this.frame = element("div", { class: "tl-frame" }, this.canvas);
+      this.element.append(this.frame, this.ledger.element, element("p", { class: "tl-note" },
+        "The slider reads out one number. The size of a row is the root of the mean of its squares."));
     }
 
     show({ model, trace, t, colours }) {
@@ -141,9 +148,8 @@
         + `we follow. Colour is sign, strength is size. ${where[position]}`;
       const most = largest_of(rows);
       paint(this.canvas, rows.length, D, colours, (row, i) => rows[row][i] / most);
-      const height = Math.min(Math.max(5 * rows.length, 40), 190);
-      this.canvas.style.height = `${height}px`;
-      this.canvas.style.setProperty("--tl-top", `${(100 * t) / rows.length}%`);
+      this.frame.style.setProperty("--tl-top", `${(100 * t) / rows.length}%`);
+      this.frame.style.setProperty("--tl-high", `${100 / rows.length}%`);
       this.canvas.setAttribute("aria-label",
         `${rows.length} rows of ${D} numbers as colours, from ${written(-most)} to ${written(most)}`);
       this.ledger.show([rows[t]], colours);
@@ -177,13 +183,16 @@
       const { n_layers, n_heads: H, d_model: D } = model.config;
       const T = trace.length;
       this.view = view;
-      if (this.radios?.length !== n_layers) this.build(n_layers);
-      this.layer = Math.min(this.layer, n_layers - 1);
+      if (this.built_for !== model) {
+        this.built_for = model;
+        this.build(n_layers);
+        this.heads.head = clearest(trace[t].weights[this.layer]);
+      }
       this.shapes(["x (T, D)", T, D], ["weights (H, T, T)", H, T, T]);
       this.say.textContent = `${n_layers === 1 ? "The block" : `Each of the ${n_layers} blocks`} adds `
         + "twice to the row: attention fetches from earlier pieces, then the MLP works on what is "
-        + "there. Read after each block, the row shows how the guess forms. Choose a block to look "
-        + "inside.";
+        + "there. At first the row knows only its own piece. Read after each block, it shows how the "
+        + "guess forms. Choose a block, point at a head.";
       for (let depth = 0; depth <= n_layers; depth += 1) {
         const p = probabilities(model.logits(t, depth));
         const guesses = top(p, GUESSES).map(([id, share]) => this.guess(id, share));
@@ -197,7 +206,8 @@
     }
 
     guess(id, share) {
-      const made = element("td", {}, told(this.view, id), element("span", {}, percent(share)));
+      const made = element("td", {}, element("div", {}, told(this.view, id),
+        element("span", { class: "tl-share" }, percent(share))));
       made.style.setProperty("--tl-share", `${100 * share}%`);
       return made;
     }
@@ -217,7 +227,7 @@
         return input;
       });
       this.lines = this.cells.map((cells, depth) => {
-        const head = depth === 0 ? "the row itself" : element("label",
+        const head = depth === 0 ? "no block" : element("label",
           { for: `${this.id}-block-${depth - 1}` }, this.radios[depth - 1], `block ${depth - 1}`);
         const line = element("tr", {}, element("th", { scope: "row" }, head));
         this.cells[depth] = { replaceChildren: (...guesses) =>
@@ -259,7 +269,15 @@
           made.style.setProperty("--tl-weight", `${(100 * Math.sqrt(weight)).toFixed(0)}%`);
           return made;
         }));
+      const there = this.looks.children[best - first]; // may be too far back to be shown
+      this.looks.scrollTop = there ? there.offsetTop - 24 : 0;
     }
+  }
+
+  /* The head with the largest weight on an earlier piece that is not the first of the text. */
+  function clearest(weights) {
+    const most = weights.map((row) => Math.max(0, ...row.subarray(1, row.length - 1)));
+    return most.indexOf(Math.max(...most));
   }
 
   // ---- Norm and scores --------------------------------------------------------------------------
@@ -292,7 +310,7 @@
       super(id, "A score for every piece there is", [10]);
       this.rows = Array.from({ length: SCORES }, () => element("tr"));
       this.curve = element("canvas", { class: "tl-curve", role: "img" });
-      const heads = ["piece", "id", "score", "e^score, shared out", ""].map((text) =>
+      const heads = ["piece", "id", "score", "probability", ""].map((text) =>
         (text ? element("th", { scope: "col" }, text) : element("td")));
       this.next = element("p", { class: "tl-note" });
       this.element.append(element("table", { class: "tl-scores" },
@@ -413,7 +431,7 @@
       }
       this.say.textContent = "The sampler reshapes the probabilities after the last piece and drops "
         + "the unlikely pieces. What is left is laid out on a line from 0 to 1; a random number "
-        + `says where to cut. ${sampler.temperature === 0 ? "Only one piece is left now."
+        + `says which piece is taken. ${sampler.temperature === 0 ? "Only one piece is left now."
           : `${count(left.length, "piece")} of ${grouped(V)} ${left.length === 1 ? "is" : "are"} left.`}`;
       this.chances.show(left, random, token, (id) => box(view, id));
       const share = left.find(([id]) => id === token)[1];
