@@ -34,7 +34,7 @@ SCRIPTS = {
     "follow": (
         *("decoder.js", "model_file.js", "bpe.js", "bpe_pieces.js", "sampling.js"),
         *("first_model_weights.js", "follow_file.js", "follow_model.js", "follow_pictures.js"),
-        "follow_stages.js",
+        *("follow_stages.js", "follow_choice.js", "follow_form.js"),
     ),
 }
 FETCHED = {"follow": ("python_small_weights.js",)}  # when the reader asks for it

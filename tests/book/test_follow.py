@@ -100,7 +100,12 @@ def live(page, model="python-small"):
     page.get_by_role("radio", name=model).check()
     if model == "python-small":
         page.get_by_role("button", name="Follow this text").click()
-    page.wait_for_selector(".tl-live")
+    settled(page)
+
+
+def settled(page):
+    """Wait until all that was asked for is drawn."""
+    page.wait_for_selector(".tl-live[aria-busy=false]")
 
 
 def ids(page) -> list[int]:
@@ -117,6 +122,7 @@ def wait_for_ids(page, expected):
         ".join() === ids.join()",
         arg=expected,
     )
+    settled(page)
 
 
 def write_one(page):
@@ -388,7 +394,7 @@ def test_an_earlier_piece_can_be_followed(widget, shipped):
 # ---- Bad input -----------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("text", [*HARD, "a" * 5000, "‏אבג"])
+@pytest.mark.parametrize("text", [*HARD, "a" * 3000, "‏אבג"])
 def test_any_text_can_be_followed(widget, text):
     live(widget, "fluctlight")
     type_text(widget, text)
@@ -423,7 +429,7 @@ def test_of_a_very_long_text_the_end_is_read(widget):
     type_text(widget, "😀" + "x" * 30000 + "yz")
     widget.wait_for_function("document.querySelectorAll('.tl-pieces .tl-id').length > 12")
     assert ids(widget)[-2:] == [121, 122]
-    assert "only the last 20,000 are cut" in widget.locator(".tl-problem").first.inner_text()
+    assert "only the last 4,000 are cut" in widget.locator(".tl-problem").first.inner_text()
 
 
 def choose_file(page, path):

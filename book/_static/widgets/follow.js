@@ -9,24 +9,13 @@
 (function () {
   "use strict";
 
-  const { element, button, written, grouped, mount, read_json, read_page_model, TracedModel, weights,
+  const { element, written, grouped, mount, read_json, read_page_model, TracedModel, weights,
     sampling, follow } = window.TransformerLessons;
 
   const HERE = document.currentScript.src;
   const SLICE = 16; // milliseconds of work before the page may do something else
-  const LONGEST = 20000; // characters that are cut into pieces; more than any context here holds
-  const EXAMPLES = {
-    "a + ?": "def add(a, b):\n    return a +",
-    "raise ?": "if not isinstance(name, str):\n    raise",
-    "self.?": "def __init__(self, parent, child):\n    self.parent = parent\n    self.",
-    "import ?": "import os\nimport sys\nfrom collections import",
-  };
-  const MODELS = {
-    python_small: { label: "python-small", about: "3.1 million numbers",
-      text: EXAMPLES["a + ?"], sampler: { ...sampling.PLAIN, temperature: 0.8, top_p: 0.95 } },
-    first_model: { label: "fluctlight", about: "2,656 numbers", text: "ab",
-      sampler: sampling.PLAIN },
-  };
+  const LONGEST = 4000; // characters that are cut into pieces: more than 256 pieces have
+  const { MODELS } = follow;
   const READ = new TextDecoder();
 
   const frame = () => new Promise((done) => {
@@ -36,10 +25,14 @@
 
   class Follow {
     constructor(root, id) {
-      Object.assign(this, { root, id, run: 0, written: [], t: null, pace: null });
+      Object.assign(this, { root, id, run: 0, written: [], t: null, pace: null, n_changes: 0 });
       this.build();
-      this.text.value = MODELS.python_small.text;
-      const redraw = () => this.model && this.show();
+      this.form.text.value = MODELS.python_small.text;
+      const redraw = () => {
+        if (!this.view) return;
+        this.view = { ...this.view, colours: follow.palette(root) };
+        this.draw(this.view);
+      };
       new MutationObserver(redraw).observe(document.documentElement,
         { attributeFilter: ["data-theme"] });
     }
@@ -64,7 +57,7 @@
         this.check();
         return;
       }
-      if (text !== null) this.text.value = text;
+      if (text !== null) this.form.text.value = text;
       await this.type();
     }
 
@@ -81,7 +74,7 @@
       this.pace = null;
       this.stages.choice.begin(read.config.vocab_size, sampler);
       this.stages.numbers.begin(this.model, this.tokenizer);
-      this.link_numbers.hidden = this.stages.numbers.element.hidden;
+      this.form.link_numbers.hidden = this.stages.numbers.element.hidden;
       this.check();
       this.say(words);
     }
@@ -106,13 +99,22 @@
 
     // ---- The text ---------------------------------------------------------------------------------
 
+    /* A program, or a fast hand, may change the text many times before it can be shown. */
+    async type_soon() {
+      this.busy(true);
+      const n_changes = this.n_changes += 1;
+      await frame();
+      if (n_changes === this.n_changes) await this.type();
+    }
+
     /* What is typed has changed: the pieces that are the same as before need no new work. */
     async type() {
       this.stop();
+      this.busy(true);
       this.written = [];
       this.t = null;
       if (!this.model) return this.choose("python_small");
-      const typed = this.text.value;
+      const typed = this.form.text.value;
       this.root.classList.toggle("tl-nothing", typed === "");
       if (typed === "") return this.problem("Type at least one character, or take an example.");
       const start = [...typed].length > LONGEST ? typed.length - LONGEST : 0;
@@ -128,7 +130,12 @@
     }
 
     problem(words) {
-      this.trouble.textContent = words;
+      this.form.trouble.textContent = words;
+      this.busy(false);
+    }
+
+    busy(is_busy) {
+      this.root.setAttribute("aria-busy", is_busy);
     }
 
     /* Bring the model's trace up to the text, in slices, and show it. */
@@ -151,16 +158,14 @@
         if (n_new === 1) this.took(performance.now() - started);
         await pause();
         if (run !== this.run) return false;
-        this.busy(trace.length, seen.length);
+        if (seen.length - trace.length > 8) {
+          this.form.state.textContent = `reading ${trace.length} of ${seen.length} …`;
+        }
       }
       this.work = `For this text, ${follow.count(same, "piece")} could be kept and `
         + `${grouped(n_new)} ${n_new === 1 ? "was" : "were"} computed.`;
-      this.show();
+      await this.show();
       return true;
-    }
-
-    busy(n_done, n_all) {
-      if (n_all - n_done > 8) this.state.textContent = `reading ${n_done} of ${n_all} …`;
     }
 
     took(milliseconds) {
@@ -189,7 +194,7 @@
       if (!this.can_write()) return undefined;
       this.stop();
       this.writing = true;
-      this.on.textContent = "Stop";
+      this.form.keep.textContent = "Stop";
       const { run } = this;
       const n_before = this.written.length;
       while (run === this.run && this.written.length < n_before + 400) {
@@ -198,6 +203,7 @@
         await frame();
       }
       if (run === this.run) this.stop();
+      await this.draw(this.view);
       return this.announce(`Written: ${this.decoded(this.written.slice(n_before))}`);
     }
 
@@ -208,7 +214,7 @@
     stop() {
       this.run += 1;
       this.writing = false;
-      this.on.textContent = "Keep writing";
+      this.form.keep.textContent = "Keep writing";
     }
 
     async back(n) {
@@ -228,57 +234,77 @@
 
     // ---- What the reader sees -----------------------------------------------------------------------
 
-    get view() {
-      const { model, tokenizer, n_forgotten, work } = this;
+    /* What the stages show; they may be asked for more while the next text is being read. */
+    make_view() {
+      const { tokenizer, n_forgotten, work } = this;
+      const model = this.model.snapshot();
       const last = model.trace.length - 1;
-      return { model, tokenizer, trace: model.trace, t: Math.min(this.t ?? last, last), work,
-        n_forgotten, n_typed: this.typed.length - n_forgotten, colours: follow.palette(this.root) };
+      const chosen = this.stages.choice.choose(model.logits(last), this.written.length);
+      return { model, tokenizer, trace: model.trace, t: this.t ?? last, work, n_forgotten, chosen,
+        n_typed: this.typed.length - n_forgotten, colours: follow.palette(this.root) };
     }
 
     show() {
-      const { view } = this;
-      if (view.t < 0) return;
+      if (this.model.trace.length === 0) return undefined;
+      this.view = this.make_view();
+      this.chosen = this.view.chosen;
       this.root.classList.add("tl-live");
-      const last = view.trace.length - 1;
-      this.chosen = this.stages.choice.choose(this.model.logits(last), this.written.length);
-      for (const stage of ["pieces", "rows", "blocks", "norm", "scores"]) {
-        this.stages[stage].show(view);
-      }
-      this.show_choice(view);
       const n_more = this.written.length;
-      this.output.replaceChildren(this.text.value.slice(-2000), element("ins", {},
+      this.form.output.replaceChildren(this.form.text.value.slice(-2000), element("ins", {},
         this.decoded(this.written)), element("span", { class: "tl-caret", "aria-hidden": "true" }));
-      this.output.scrollTop = this.output.scrollHeight;
+      this.form.output.scrollTop = this.form.output.scrollHeight;
       const speed = this.pace === null || n_more === 0 ? ""
         : `, ${written(this.pace, 1)} ms for the last`;
-      this.state.textContent = `${grouped(view.trace.length)} of at most `
+      this.form.state.textContent = `${grouped(this.view.trace.length)} of at most `
         + `${grouped(this.model.config.context_length)} pieces${speed}`;
-      for (const made of this.undo) made.disabled = n_more === 0;
+      for (const made of this.form.undo) made.disabled = n_more === 0;
+      this.show_next();
+      return this.draw(this.view);
     }
 
-    show_choice(view) {
-      this.stages.choice.show(view, this.chosen);
-      this.stages.numbers.show(view, this.chosen.token);
-      this.next.replaceChildren(follow.told(view, this.chosen.token));
+    show_next() {
+      this.form.next.replaceChildren(follow.told(this.view, this.chosen.token));
+    }
+
+    /* Draw the stages that can be seen at once, the others a slice of work each, and while it keeps
+       writing only the former. */
+    async draw(view) {
+      const stages = Object.values(this.stages);
+      const is_seen = ({ element: { hidden }, element: stage }) => {
+        const { top, bottom } = stage.getBoundingClientRect();
+        return !hidden && top < window.innerHeight && bottom > 0;
+      };
+      const seen = stages.filter(is_seen);
+      for (const stage of seen) stage.show(view);
+      if (this.writing) return;
+      this.busy(true);
+      for (const stage of stages.filter((other) => !seen.includes(other))) {
+        await next_task();
+        if (view !== this.view) return;
+        stage.show(view);
+      }
+      this.busy(false);
     }
 
     /* A setting of the sampler has changed. */
     resample() {
-      if (!this.model || this.model.trace.length === 0) return;
-      const { view } = this;
-      this.chosen = this.stages.choice.choose(this.model.logits(view.trace.length - 1),
-        this.written.length);
-      this.show_choice(view);
+      if (!this.view) return;
+      const { model, trace } = this.view;
+      this.chosen = this.stages.choice.choose(model.logits(trace.length - 1), this.written.length);
+      this.view = { ...this.view, chosen: this.chosen };
+      this.stages.choice.show(this.view);
+      this.stages.numbers.show(this.view);
+      this.show_next();
     }
 
     follow(t) {
       this.t = t;
-      const { view } = this;
-      for (const stage of ["pieces", "rows", "blocks", "norm", "scores"]) this.stages[stage].show(view);
+      this.view = { ...this.view, t };
+      this.draw(this.view);
     }
 
     say(words) {
-      this.about.textContent = words;
+      this.form.about.textContent = words;
     }
 
     announce(words) {
@@ -286,135 +312,53 @@
     }
 
     check() {
-      for (const [name, input] of Object.entries(this.choices)) input.checked = name === this.name;
+      for (const [name, input] of Object.entries(this.form.choices)) input.checked = name === this.name;
     }
 
-    // ---- The elements, once ---------------------------------------------------------------------------
+    // ---- The elements, once ---------------------------------------------------------------------
 
     build() {
-      const { id } = this;
+      const { id, root } = this;
+      const { Pieces, Rows, Blocks, Norm, Scores, Choice, AllNumbers, Form } = follow;
       this.live = element("p", { class: "tl-spoken", "aria-live": "polite" });
-      const { Pieces, Rows, Blocks, Norm, Scores, Choice, AllNumbers } = follow;
       this.stages = {
         pieces: new Pieces(`${id}-pieces`, (t) => this.follow(t)), rows: new Rows(`${id}-rows`),
         blocks: new Blocks(`${id}-blocks`), norm: new Norm(`${id}-norm`),
         scores: new Scores(`${id}-scores`), choice: new Choice(`${id}-choice`, () => this.resample()),
         numbers: new AllNumbers(`${id}-numbers`),
       };
-      this.root.classList.add("tl-follow");
-      this.root.replaceChildren(this.build_text(), this.build_bar(),
+      this.form = new Form(id, {
+        type: () => this.type_soon(), open: (input) => this.open(input),
+        choose: (name) => this.choose(name, MODELS[name].text),
+        example: (text) => this.example(text), start: () => this.start(),
+        one: () => this.write_one(), on: () => this.write_on(), back: (n) => this.back(n),
+      });
+      root.classList.add("tl-follow");
+      root.replaceChildren(this.form.top, this.form.bar,
         ...Object.values(this.stages).map((stage) => stage.element), this.live);
+      this.form.watch(root);
     }
 
-    build_text() {
-      const { id } = this;
-      this.text = element("textarea", { id: `${id}-text`, rows: 3, dir: "auto", spellcheck: "false",
-        autocapitalize: "none", autocomplete: "off" });
-      this.text.addEventListener("input", () => this.type());
-      this.start = button("Follow this text", async () => {
-        await this.choose("python_small");
-        this.root.firstChild.scrollIntoView();
-      });
-      this.start.className = "tl-start";
-      const examples = Object.entries(EXAMPLES).map(([label, example]) => {
-        const made = button(label, async () => {
-          this.text.value = example;
-          await (this.name === "first_model" ? this.choose("python_small") : this.type());
-        });
-        made.classList.add("tl-example");
-        return made;
-      });
-      this.trouble = element("p", { class: "tl-problem", role: "status" });
-      this.output = element("pre", { class: "tl-output", dir: "auto", tabindex: 0, role: "region",
-        "aria-label": "The text so far" });
-      this.state = element("span", { class: "tl-note" });
-      return element("div", { id: `${id}-top`, class: "tl-top" }, this.build_models(),
-        element("div", { class: "tl-text" },
-          element("div", {}, element("label", { for: this.text.id }, "Your text"), this.text,
-            this.trouble, element("div", { class: "tl-examples" },
-              element("span", {}, "Examples:"), ...examples, this.start)),
-          element("div", { class: "tl-when-live" }, element("p", { class: "tl-label" },
-            "The text so far ", this.state), this.output)),
-        this.build_outline());
+    async start() {
+      await this.choose("python_small");
+      this.form.top.scrollIntoView();
     }
 
-    build_models() {
-      const { id } = this;
-      this.choices = {};
-      const rows = Object.entries(MODELS).map(([name, { label, about, text }]) => {
-        const input = element("input", { type: "radio", name: `${id}-model`, id: `${id}-${name}` });
-        input.checked = name === "python_small";
-        input.addEventListener("change", () => this.choose(name, text));
-        input.addEventListener("keydown", (event) => event.stopPropagation());
-        this.choices[name] = input;
-        return element("label", { for: input.id }, input, element("span", {}, element("b", {}, label),
-          ` ${about}`));
-      });
-      const file = element("input", { type: "file", id: `${id}-file`, accept: ".json,application/json" });
-      file.addEventListener("change", () => this.open(file));
-      this.about = element("p", { class: "tl-note", role: "status" }, "python-small was trained on Python's "
-        + "library and runs in this page. It takes 4.4 MB, which come when you type or press the "
-        + "button.");
-      return element("fieldset", { class: "tl-models" },
-        element("legend", { class: "tl-spoken" }, "The model"),
-        element("span", { class: "tl-label", "aria-hidden": "true" }, "Model"), ...rows,
-        element("p", { class: "tl-own" }, element("label", { for: file.id }, "your own"), file),
-        this.about);
-    }
-
-    build_bar() {
-      const { id } = this;
-      const titles = { top: "Text", pieces: "Pieces", rows: "Rows", blocks: "Blocks", norm: "Norm",
-        scores: "Scores", choice: "Choice", numbers: "Numbers" };
-      const links = Object.entries(titles).map(([stage, title]) =>
-        element("a", { href: `#${id}-${stage}` }, title));
-      this.link_numbers = links.at(-1);
-      this.next = element("span", { class: "tl-next-piece" });
-      const one = button("Write one", () => this.write_one());
-      one.append(" ", this.next);
-      this.on = button("Keep writing", () => this.write_on());
-      this.undo = [button("Back", () => this.back(1)), button("Reset",
-        () => this.back(Infinity))];
-      watch_stages(links, this.root);
-      return element("div", { class: "tl-bar-of-stages" }, element("nav", { "aria-label": "Stages" },
-        ...links), element("div", { class: "tl-buttons" }, one, this.on, ...this.undo));
-    }
-
-    /* What the reader will see, before a model is there. */
-    build_outline() {
-      const steps = { Pieces: "The text is cut into pieces. Each has a number, its id.",
-        Rows: "Each id picks a row of 192 numbers.", Blocks: "Six blocks add to the rows. In each, "
-        + "six heads look back at earlier pieces.", Norm: "A norm brings the last row to size.",
-        Scores: "The row is compared with all 4,096 pieces: a score for each.",
-        Choice: "One piece is chosen and put at the end. Then all begins again." };
-      return element("ol", { class: "tl-outline" }, ...Object.entries(steps).map(([title, words]) =>
-        element("li", {}, element("b", {}, title), words)));
+    /* The examples are Python: they are for python-small, or for the reader's own model. */
+    async example(text) {
+      this.form.text.value = text;
+      await (this.name === "first_model" ? this.choose("python_small") : this.type());
     }
   }
 
-  /* The stage that is in view is marked in the bar. */
-  function watch_stages(links, root) {
-    const mark = () => {
-      const shown = links.map((link) => [link, document.getElementById(link.hash.slice(1))])
-        .filter(([, stage]) => stage?.checkVisibility());
-      const passed = shown.filter(([, stage]) => stage.getBoundingClientRect().top < 240);
-      const current = (passed.at(-1) ?? shown[0])?.[0];
-      for (const link of links) {
-        if (link === current) link.setAttribute("aria-current", "step");
-        else link.removeAttribute("aria-current");
-      }
-      if (current) current.parentElement.scrollLeft = current.offsetLeft - 80;
-    };
-    document.addEventListener("scroll", mark, { passive: true });
-    new MutationObserver(mark).observe(root, { attributeFilter: ["class"] });
-  }
+  const next_task = () => new Promise((done) => setTimeout(done));
 
   /* An awaitable that lets the page breathe once a slice of work is used up. */
   function pauses() {
     let started = performance.now();
     return async () => {
       if (performance.now() - started < SLICE) return;
-      await new Promise((done) => setTimeout(done));
+      await next_task();
       started = performance.now();
     };
   }

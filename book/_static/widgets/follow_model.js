@@ -62,6 +62,11 @@
         (_, j) => config.rope_theta ** ((-2 * j) / this.head_dim));
     }
 
+    /* The same model, with what it has computed so far, whatever is pushed or cropped later. */
+    snapshot() {
+      return Object.assign(Object.create(TracedModel.prototype), this, { trace: [...this.trace] });
+    }
+
     /* Keep what was computed for the first n tokens: as KVCache.crop. */
     crop(n) {
       this.trace.length = Math.min(n, this.trace.length);

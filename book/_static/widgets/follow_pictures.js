@@ -36,10 +36,11 @@
   }
 
   function probabilities(logits) {
-    const largest = logits.reduce((a, b) => Math.max(a, b), -Infinity);
-    const exps = logits.map((logit) => Math.exp(logit - largest));
-    const total = exps.reduce((sum, x) => sum + x, 0);
-    return exps.map((x) => x / total);
+    let [largest, total] = [-Infinity, 0];
+    for (const logit of logits) if (logit > largest) largest = logit;
+    const p = logits.map((logit) => Math.exp(logit - largest));
+    for (const x of p) total += x;
+    return p.map((x) => x / total);
   }
 
   // ---- Numbers as colours -----------------------------------------------------------------------
@@ -58,11 +59,13 @@
     [canvas.width, canvas.height] = [n_columns, n_rows];
     const context = canvas.getContext("2d");
     const image = context.createImageData(n_columns, n_rows);
+    const { data } = image;
     for (let row = 0, at = 0; row < n_rows; row += 1) {
       for (let column = 0; column < n_columns; column += 1, at += 4) {
         const value = shade(row, column);
-        image.data.set(colours[value < 0 ? 1 : 0], at);
-        image.data[at + 3] = 255 * Math.sqrt(Math.min(Math.abs(value), 1)); // small ones are seen
+        const colour = colours[value < 0 ? 1 : 0];
+        for (let i = 0; i < 3; i += 1) data[at + i] = colour[i];
+        data[at + 3] = 255 * Math.sqrt(Math.min(Math.abs(value), 1)); // small ones are seen
       }
     }
     context.putImageData(image, 0, 0);
