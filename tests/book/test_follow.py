@@ -304,7 +304,7 @@ def test_writing_goes_on_from_what_is_kept_and_back(widget, shipped):
         write_one(widget)
         wait_for_ids(widget, prompt + expected[:n])
     kept = widget.locator("#tl-follow-0-blocks > .tl-note").inner_text()
-    assert f"{len(prompt) + 2} pieces could be kept and 1 was computed" in kept
+    assert f"{len(prompt) + 2} tokens could be kept and 1 was computed" in kept
     assert widget.locator(".tl-output ins").inner_text() == tokenizer.decode(expected)
     widget.get_by_role("button", name="Back").click()
     wait_for_ids(widget, prompt + expected[:2])
@@ -339,7 +339,7 @@ def test_the_sampler_and_the_seed_decide_what_is_drawn(widget, shipped):
     left = Sampler(temperature=2.0, top_k=9, top_p=0.8, min_p=0.01).probabilities(logits)
     n_left = int((left > 0).sum())
     assert 1 < n_left < 9
-    assert f"{n_left} pieces of 4,096 are left" in choice.inner_text()
+    assert f"{n_left} tokens of 4,096 are left" in choice.inner_text()
     drawn = set()
     for seed in range(12):
         choice.get_by_label("Seed", exact=True).fill(str(seed))
@@ -365,8 +365,8 @@ def test_back_and_again_draws_the_same(widget):
 
 def test_every_number_of_the_small_model_is_there(widget):  # SPEC G14
     live(widget, "fluctlight")
-    numbers = widget.locator(".tl-all span:not(.tl-box):not(.tl-hex)").evaluate_all(
-        "all => all.flatMap(e => e.lastChild.textContent.trim().split(' '))"
+    numbers = widget.locator(".tl-all > div > div > span").evaluate_all(
+        "all => all.flatMap(e => e.lastChild.textContent.trim().split(/ +/))"
     )
     assert len(numbers) == 2656
     text = (WIDGETS / "first_model_weights.js").read_text(encoding="utf-8")

@@ -1,5 +1,5 @@
-/* Follow a text through the model: from the pieces of what the reader types to the choice of the next
-   piece, with the numbers of every stage, again and again.
+/* Follow a text through the model: from the tokens of what the reader types to the choice of the
+   next one, with the numbers of every stage, again and again.
 
    A page needs the scripts that book/follow.md names, in that order, and
      <figure class="tl-fallback">...a static picture: without JavaScript, and in print...</figure>
@@ -14,7 +14,7 @@
 
   const HERE = document.currentScript.src;
   const SLICE = 16; // milliseconds of work before the page may do something else
-  const LONGEST = 4000; // characters that are cut into pieces: more than 256 pieces have
+  const LONGEST = 4000; // characters that are cut into pieces: more than 256 tokens have
   const { MODELS } = follow;
   const READ = new TextDecoder();
 
@@ -63,7 +63,7 @@
 
     size_in_words({ n_parameters, config }) {
       return `${grouped(n_parameters)} numbers, ${follow.count(config.n_layers, "block")}, sees `
-        + `${grouped(config.context_length)} pieces`;
+        + `${grouped(config.context_length)} tokens`;
     }
 
     use(read, name, sampler, words) {
@@ -107,7 +107,7 @@
       if (n_changes === this.n_changes) await this.type();
     }
 
-    /* What is typed has changed: the pieces that are the same as before need no new work. */
+    /* What is typed has changed: the tokens that are the same as before need no new work. */
     async type() {
       this.stop();
       this.busy(true);
@@ -162,7 +162,7 @@
           this.form.state.textContent = `reading ${trace.length} of ${seen.length} …`;
         }
       }
-      this.work = `For this text, ${follow.count(same, "piece")} could be kept and `
+      this.work = `For this text, ${follow.count(same, "token")} could be kept and `
         + `${grouped(n_new)} ${n_new === 1 ? "was" : "were"} computed.`;
       await this.show();
       return true;
@@ -223,7 +223,7 @@
       this.written.splice(Math.max(this.written.length - n, 0));
       this.t = null;
       await this.read();
-      this.announce(`${follow.count(this.written.length, "written piece")} left.`);
+      this.announce(`${follow.count(this.written.length, "written token")} left.`);
     }
 
     decoded(ids) {
@@ -256,7 +256,7 @@
       const speed = this.pace === null || n_more === 0 ? ""
         : `, ${written(this.pace, 1)} ms for the last`;
       this.form.state.textContent = `${grouped(this.view.trace.length)} of at most `
-        + `${grouped(this.model.config.context_length)} pieces${speed}`;
+        + `${grouped(this.model.config.context_length)} tokens${speed}`;
       for (const made of this.form.undo) made.disabled = n_more === 0;
       this.show_next();
       return this.draw(this.view);
@@ -319,10 +319,10 @@
 
     build() {
       const { id, root } = this;
-      const { Pieces, Rows, Blocks, Norm, Scores, Choice, AllNumbers, Form } = follow;
+      const { Tokens, Rows, Blocks, Norm, Scores, Choice, AllNumbers, Form } = follow;
       this.live = element("p", { class: "tl-spoken", "aria-live": "polite" });
       this.stages = {
-        pieces: new Pieces(`${id}-pieces`, (t) => this.follow(t)), rows: new Rows(`${id}-rows`),
+        pieces: new Tokens(`${id}-pieces`, (t) => this.follow(t)), rows: new Rows(`${id}-rows`),
         blocks: new Blocks(`${id}-blocks`), norm: new Norm(`${id}-norm`),
         scores: new Scores(`${id}-scores`), choice: new Choice(`${id}-choice`, () => this.resample()),
         numbers: new AllNumbers(`${id}-numbers`),

@@ -39,10 +39,10 @@
 
   class Scores extends Stage {
     constructor(id) {
-      super(id, "A score for every piece there is", [10]);
+      super(id, "A score for every token there is", [10]);
       this.rows = Array.from({ length: SCORES }, () => element("tr"));
       this.curve = element("canvas", { class: "tl-curve", role: "img" });
-      const heads = ["piece", "id", "score", "probability", ""].map((text) =>
+      const heads = ["token", "id", "score", "probability", ""].map((text) =>
         (text ? element("th", { scope: "col" }, text) : element("td")));
       this.next = element("p", { class: "tl-note" });
       this.element.append(element("table", { class: "tl-scores" },
@@ -59,8 +59,8 @@
       const rank_of = (id) => logits.filter((logit) => logit > logits[id]).length + 1;
       this.shapes(["logits (V)", V]);
       const whose = tie_embeddings ? "the embedding's row of" : "a learned row for";
-      this.say.textContent = `The score of a piece is the dot product of the row with ${whose} that `
-        + `piece. softmax makes probabilities of all ${grouped(V)} scores; these are the highest.`;
+      this.say.textContent = `The score, or logit, of a token is the dot product of the row with ${whose} `
+        + `it. softmax makes probabilities of all ${grouped(V)} scores; these are the highest.`;
       top(logits, Math.min(SCORES, V)).forEach(([id, logit], i) => {
         const bar = element("span", { class: "tl-bar" });
         bar.style.width = `${100 * p[id]}%`;
@@ -69,11 +69,11 @@
           element("td", { class: "tl-n" }, percent(p[id])), element("td", { class: "tl-track" }, bar));
       });
       if (t === trace.length - 1) {
-        this.next.textContent = "This is the last piece: the next one is chosen from these.";
+        this.next.textContent = "This is the last token: the next one is chosen from these.";
       } else {
         const { token } = trace[t + 1];
         const rank = rank_of(token);
-        this.next.replaceChildren("In the text, the next piece is ", told(view, token),
+        this.next.replaceChildren("In the text, the next token is ", told(view, token),
           `: probability ${percent(p[token])}, place ${grouped(rank)} of ${grouped(V)}.`);
       }
     }
@@ -134,8 +134,8 @@
       return { ...sampling.PLAIN, ...values, top_k, temperature };
     }
 
-    /* What the sampler leaves of the last piece's scores, and which piece the draw takes. The n-th
-       draw of a seed is always the same number: after "Back" the same piece comes again. */
+    /* What the sampler leaves of the last token's scores, and which token the draw takes. The n-th
+       draw of a seed is always the same number: after "Back" the same token comes again. */
     choose(logits, n_drawn) {
       const { sampler } = this;
       const p = sampling.probabilities(sampler, Array.from(logits), []);
@@ -162,13 +162,13 @@
       for (const field of [this.top_k.field, this.top_k.slider, this.seed.field, this.seed.slider]) {
         field.disabled = this.greedy.checked;
       }
-      this.say.textContent = "The sampler reshapes the probabilities after the last piece and drops "
-        + "the unlikely pieces. What is left is laid out on a line from 0 to 1; a random number "
-        + `says which piece is taken. ${sampler.temperature === 0 ? "Only one piece is left now."
-          : `${count(left.length, "piece")} of ${grouped(V)} ${left.length === 1 ? "is" : "are"} left.`}`;
+      this.say.textContent = "The sampler reshapes the probabilities after the last token and drops "
+        + "the unlikely tokens. What is left is laid out on a line from 0 to 1; a random number "
+        + `says which token is taken. ${sampler.temperature === 0 ? "Only one token is left now."
+          : `${count(left.length, "token")} of ${grouped(V)} ${left.length === 1 ? "is" : "are"} left.`}`;
       this.chances.show(left, random, token, (id) => box(view, id));
       const share = left.find(([id]) => id === token)[1];
-      const drawn = random === null ? "The most likely piece is "
+      const drawn = random === null ? "The most likely token is "
         : `The random number is ${written(random, 3)}: it falls on `;
       this.result.replaceChildren(drawn, told(view, token), ` (${percent(share)}). `,
         "Write one puts it at the end of the text.");
@@ -199,7 +199,7 @@
       const width = tensor === "head.bias" ? 1 : shape.at(-1);
       const n_rows = numbers.length / width;
       const lines = Array.from({ length: n_rows }, (_, i) => {
-        const row = Array.from(numbers.subarray(i * width, (i + 1) * width), (x) => written(x));
+        const row = Array.from(numbers.subarray(i * width, (i + 1) * width), (x) => written(x).padStart(5));
         const line = element("span", {}, ...(by_token
           ? [element("b", {}, bpe_pieces.box(tokenizer.tokens[i] ?? "")), " "] : []), row.join(" "));
         if (by_token) this.lines.set(`${tensor}.${i}`, line);
@@ -213,7 +213,7 @@
       if (this.element.hidden) return;
       this.shapes(["parameters", model.n_parameters]);
       this.say.textContent = `These ${grouped(model.n_parameters)} numbers are all that training has `
-        + "made, and all that was used above. The rows of the pieces in the text, and the row of "
+        + "made, and all that was used above. The rows of the tokens in the text, and the row of "
         + "the one that is chosen next, are marked.";
       const used = new Set([...trace.map((entry) => `embedding.weight.${entry.token}`),
         `head.weight.${token}`, `head.bias.${token}`]);

@@ -76,7 +76,7 @@
     }
 
     build_bar(id, on) {
-      const titles = { top: "Text", pieces: "Pieces", rows: "Rows", blocks: "Blocks", norm: "Norm",
+      const titles = { top: "Text", pieces: "Tokens", rows: "Rows", blocks: "Blocks", norm: "Norm",
         scores: "Scores", choice: "Choice", numbers: "Numbers" };
       this.links = Object.entries(titles).map(([stage, title]) =>
         element("a", { href: `#${id}-${stage}` }, title));
@@ -92,11 +92,11 @@
 
     /* What the reader will see, before a model is there. */
     build_outline() {
-      const steps = { Pieces: "The text is cut into pieces. Each has a number, its id.",
+      const steps = { Tokens: "The text is cut into pieces, its tokens. Each has a number, its id.",
         Rows: "Each id picks a row of 192 numbers.", Blocks: "Six blocks add to the rows. In each, "
-        + "six heads look back at earlier pieces.", Norm: "A norm brings the last row to size.",
-        Scores: "The row is compared with all 4,096 pieces: a score for each.",
-        Choice: "One piece is chosen and put at the end. Then all begins again." };
+        + "six heads look back at earlier tokens.", Norm: "A norm brings the last row to size.",
+        Scores: "The row is compared with all 4,096 tokens: a score for each.",
+        Choice: "One token is chosen and put at the end. Then all begins again." };
       return element("ol", { class: "tl-outline" }, ...Object.entries(steps).map(([title, words]) =>
         element("li", {}, element("b", {}, title), words)));
     }

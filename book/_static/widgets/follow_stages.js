@@ -1,8 +1,8 @@
-/* The first stages of the page "Follow a text through the model": pieces, rows, blocks. Each has an
+/* The first stages of the page "Follow a text through the model": tokens, rows, blocks. Each has an
    element, and show(view) fills it with the numbers of one position.
 
    A view is { model, tokenizer, trace, t, n_typed, n_forgotten, work, chosen, colours }: `trace[t]`
-   is what the model has computed for the piece that is followed, `chosen` what comes next. */
+   is what the model has computed for the token that is followed, `chosen` what comes next. */
 
 (function () {
   "use strict";
@@ -19,7 +19,7 @@
 
   const boxes = new WeakMap(); // of each tokenizer, the boxes that have been made
 
-  /* A piece in its box; of many spaces only their number is shown. */
+  /* A token in its box; of many spaces only their number is shown. */
   function box({ tokenizer }, id) {
     if (!boxes.has(tokenizer)) boxes.set(tokenizer, new Map());
     const made = boxes.get(tokenizer);
@@ -56,15 +56,15 @@
     }
   }
 
-  // ---- Pieces and ids -------------------------------------------------------------------------
+  // ---- Tokens and ids -------------------------------------------------------------------------
 
-  class Pieces extends Stage {
+  class Tokens extends Stage {
     constructor(id, on_follow) {
-      super(id, "Pieces and their ids", [2, 3]);
+      super(id, "Tokens and their ids", [2, 3]);
       this.on_follow = on_follow;
       this.made = [];
       this.list = element("div", { class: "tl-pieces", role: "radiogroup", dir: "ltr",
-        "aria-label": "The piece that is followed" });
+        "aria-label": "The token that is followed" });
       this.list.addEventListener("keydown", (event) => this.move(event));
       this.about = element("p", { class: "tl-note" });
       this.element.append(this.list, this.about);
@@ -74,11 +74,13 @@
       const { trace, t, model, tokenizer, n_forgotten } = view;
       const V = model.config.vocab_size;
       this.shapes(["ids (T)", trace.length]);
-      const kinds = tokenizer.kind === "bytes" ? "A byte is a piece here, and its value is its id."
+      const kinds = tokenizer.kind === "bytes" ? "A byte is a token here, and its value is its id."
         : `Each is one of the ${grouped(V)} that the tokenizer has learned, and its place among `
           + "them is its id.";
-      this.say.textContent = `The text is cut into ${count(trace.length + n_forgotten, "piece")}. `
-        + `${kinds} From here on the model sees only these numbers. Choose a piece to follow it.`;
+      const n_tokens = trace.length + n_forgotten;
+      this.say.textContent = `The text is cut into ${count(n_tokens, "piece")}, called `
+        + `${n_tokens === 1 ? "a token" : "tokens"}. ${kinds} From here on the model sees only these `
+        + "numbers. Choose a token to follow it.";
       const had_focus = this.list.contains(document.activeElement);
       trace.forEach(({ token }, i) => {
         if (this.made[i]?.token !== token || this.made[i].tokenizer !== view.tokenizer) this.make(view, i);
@@ -109,8 +111,8 @@
       const { token } = trace[t];
       const bytes = [...tokenizer.tokens[token] ?? ""].map((byte) =>
         byte.charCodeAt(0).toString(16).padStart(2, "0"));
-      const where = t === trace.length - 1 ? ", the last one: from it comes the next piece" : "";
-      const forgotten = n_forgotten ? ` The first ${count(n_forgotten, "piece")} of the text are out `
+      const where = t === trace.length - 1 ? ", the last one: from it comes the next token" : "";
+      const forgotten = n_forgotten ? ` The first ${count(n_forgotten, "token")} of the text are out `
         + `of sight: this model sees at most ${grouped(model.config.context_length)}.` : "";
       this.about.replaceChildren("Followed: ", told(view, token), ` at position ${t}${where}. `
         + `Its bytes: ${bytes.join(" ")}.${forgotten}`);
@@ -134,7 +136,7 @@
     constructor(id) {
       super(id, "Each id picks a row of numbers", [5, 6]);
       this.canvas = element("canvas", { class: "tl-matrix", role: "img" });
-      this.ledger = new Ledger(`${id}-row`, "The row of the piece that is followed", ["x"]);
+      this.ledger = new Ledger(`${id}-row`, "The row of the token that is followed", ["x"]);
       this.frame = element("div", { class: "tl-frame" }, this.canvas);
       this.element.append(this.frame, this.ledger.element, element("p", { class: "tl-note" },
         "The slider reads out one number. The size of a row is the root of the mean of its squares."));
@@ -144,10 +146,10 @@
       const { d_model: D, position, vocab_size } = model.config;
       const rows = trace.map(({ x }) => x[0]);
       this.shapes(["embedding (V, D)", vocab_size, D], ["x (T, D)", rows.length, D]);
-      const where = { rope: "Nothing here says where a piece stands: inside attention, RoPE turns "
-        + "queries and keys by their position.", none: "Nothing says where a piece stands.",
+      const where = { rope: "Nothing here says where a token stands: inside attention, RoPE turns "
+        + "queries and keys by their position.", none: "Nothing says where a token stands.",
       learned: "The row of its position is added.", sinusoidal: "Waves of its position are added." };
-      this.say.textContent = `The embedding is a table with ${count(D, "number")} for each piece, `
+      this.say.textContent = `The embedding is a table with ${count(D, "number")} for each token, `
         + `learned in training. Here are the rows that this text picks; the frame is around the one `
         + `we follow. Colour is sign, strength is size. ${where[position]}`;
       const most = largest_of(rows);
@@ -176,7 +178,7 @@
         "= x"]);
       this.cache = element("p", { class: "tl-note" });
       const lens = element("table", { class: "tl-lens" },
-        element("caption", {}, "If the model ended here, the next piece would be …"), this.lens);
+        element("caption", {}, "If the model ended here, the next token would be …"), this.lens);
       this.element.append(element("div", { class: "tl-two" }, element("div", {}, lens),
         element("div", {}, this.title, this.heads.element, this.words, this.looks)),
       this.ledger.element, this.cache);
@@ -194,8 +196,8 @@
       }
       this.shapes(["x (T, D)", T, D], ["weights (H, T, T)", H, T, T]);
       this.say.textContent = `${n_layers === 1 ? "The block" : `Each of the ${n_layers} blocks`} adds `
-        + "twice to the row: attention fetches from earlier pieces, then the MLP works on what is "
-        + "there. At first the row knows only its own piece. Read after each block, it shows how the "
+        + "twice to the row: attention fetches from earlier tokens, then the MLP works on what is "
+        + "there. At first the row knows only its own token. Read after each block, it shows how the "
         + "guess forms. Choose a block, point at a head.";
       for (let depth = 0; depth <= n_layers; depth += 1) {
         const p = probabilities(model.logits(t, depth));
@@ -204,7 +206,7 @@
       }
       this.show_block();
       const kept = 2 * n_layers * model.n_kv_heads * model.head_dim;
-      this.cache.replaceChildren(`Kept for the next piece: keys and values of ${count(T, "piece")}, `
+      this.cache.replaceChildren(`Kept for the next token: keys and values of ${count(T, "token")}, `
         + `2 · L · K · T · d = ${grouped(kept * T)} numbers, the `, element("a",
         { href: `../notebooks/${LESSONS[18]}.html` }, "KV cache"), `. ${view.work}`);
     }
@@ -252,7 +254,7 @@
       this.look();
     }
 
-    /* Where one head looks from the followed piece: pieces shaded by weight, and a sentence. */
+    /* Where one head looks from the followed token: tokens shaded by weight, and a sentence. */
     look() {
       const { view, layer } = this;
       const { model, trace, t } = view;
@@ -278,11 +280,11 @@
     }
   }
 
-  /* The head with the largest weight on an earlier piece that is not the first of the text. */
+  /* The head with the largest weight on an earlier token that is not the first of the text. */
   function clearest(weights) {
     const most = weights.map((row) => Math.max(0, ...row.subarray(1, row.length - 1)));
     return most.indexOf(Math.max(...most));
   }
 
-  Object.assign(follow, { Stage, Pieces, Rows, Blocks, box, told, name, count });
+  Object.assign(follow, { Stage, Tokens, Rows, Blocks, box, told, name, count });
 })();
