@@ -58,10 +58,14 @@ def _numbers(name: str, tensor: Tensor) -> list[float]:
     if tensor.dtype != torch.float32:
         what, remedy = f"{tensor.dtype} is not float32", "Export model.float()."
         raise LessonsError(what, where=f"tensor {name!r}", remedy=remedy)
+    _check_finite(name, tensor)
+    return [_shortest(number) for number in tensor.detach().cpu().flatten().numpy()]
+
+
+def _check_finite(name: str, tensor: Tensor) -> None:
     if not tensor.isfinite().all():
         remedy = "Train again: the loss has probably become nan, try a lower learning rate."
         raise LessonsError("it holds inf or nan", where=f"tensor {name!r}", remedy=remedy)
-    return [_shortest(number) for number in tensor.detach().cpu().flatten().numpy()]
 
 
 def _shortest(number: np.float32) -> float:
@@ -78,8 +82,9 @@ def export_page_model(model: Decoder, tokenizer: Tokenizer, path: Path | str) ->
      "weights": {"head.weight": {"shape": [V, D], "int8": "...", "scale": "..."}, ...}}
 
     Matrices are rounded by `round_to_int8`, a scale for each row; vectors are "float32". All of it
-    is little-endian and in base64: a weight takes 1.34 bytes. A model that the page can't run, or a
-    tokenizer that it doesn't know or that has more tokens than the model, raises `LessonsError`.
+    is little-endian and in base64: a weight takes 1.34 bytes. A model that the page can't run, a
+    tokenizer that it doesn't know or that has more tokens than the model, and numbers that are not
+    finite, raise `LessonsError`.
     """
     for name, value in PAGE_RUNS.items():
         if (found := getattr(model.config, name)) != value:
@@ -96,19 +101,20 @@ def export_page_model(model: Decoder, tokenizer: Tokenizer, path: Path | str) ->
             "format": PAGE_FORMAT,
             "config": model.config.to_dict(),
             "tokenizer": read_json(Path(folder) / "tokenizer.json"),
-            "weights": {name: _packed(tensor) for name, tensor in own_tensors(model).items()},
+            "weights": {name: _packed(name, tensor) for name, tensor in own_tensors(model).items()},
         }
     write_json(Path(path), document)
 
 
-def _packed(tensor: Tensor) -> dict[str, list[int] | str]:
+def _packed(name: str, tensor: Tensor) -> dict[str, list[int] | str]:
     """A matrix as int8 with a scale for each row, a vector as float32; bytes as base64."""
+    _check_finite(name, tensor)
     parts = {"float32": tensor.detach().float()}
     if tensor.ndim == 2:
         parts = dict(zip(("int8", "scale"), round_to_int8(tensor.detach()), strict=True))
     packed: dict[str, list[int] | str] = {"shape": list(tensor.shape)}
-    for name, part in parts.items():
+    for kind, part in parts.items():
         numbers = part.cpu().numpy()
         little_endian = numbers.astype(numbers.dtype.newbyteorder("<"))
-        packed[name] = base64.b64encode(little_endian.tobytes()).decode("ascii")
+        packed[kind] = base64.b64encode(little_endian.tobytes()).decode("ascii")
     return packed
