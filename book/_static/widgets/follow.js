@@ -39,7 +39,7 @@
 
     // ---- The model ------------------------------------------------------------------------------
 
-    /* Use the model called `name`, fetching it if need be; `text` replaces the reader's, if given. */
+    /* Use the model called `name`, fetching it if need be; `text` replaces the reader's. */
     async choose(name, text = null) {
       this.stop();
       if (this.name === name) return;
@@ -97,7 +97,7 @@
       input.value = ""; // so that the same file can be chosen again
     }
 
-    // ---- The text ---------------------------------------------------------------------------------
+    // ---- The text -------------------------------------------------------------------------------
 
     /* A program, or a fast hand, may change the text many times before it can be shown. */
     async type_soon() {
@@ -148,7 +148,7 @@
       const seen = ids.slice(this.n_forgotten);
       const { trace } = this.model;
       let same = 0;
-      while (same < Math.min(seen.length, trace.length) && trace[same].token === seen[same]) same += 1;
+      while (same < seen.length && trace[same]?.token === seen[same]) same += 1;
       this.model.crop(same);
       const pause = pauses();
       const n_new = seen.length - same;
@@ -164,6 +164,8 @@
       }
       this.work = `For this text, ${follow.count(same, "token")} could be kept and `
         + `${grouped(n_new)} ${n_new === 1 ? "was" : "were"} computed.`;
+      await next_task(); // what was computed, and the drawing of it, need not be one slice
+      if (run !== this.run) return false;
       await this.show();
       return true;
     }
@@ -172,7 +174,7 @@
       this.pace = this.pace === null ? milliseconds : 0.8 * this.pace + 0.2 * milliseconds;
     }
 
-    // ---- Writing ------------------------------------------------------------------------------------
+    // ---- Writing --------------------------------------------------------------------------------
 
     async write() {
       const { token } = this.chosen;
@@ -232,7 +234,7 @@
       return READ.decode(Uint8Array.from(bytes, (byte) => byte.charCodeAt(0)));
     }
 
-    // ---- What the reader sees -----------------------------------------------------------------------
+    // ---- What the reader sees ------------------------------------------------------------------
 
     /* What the stages show; they may be asked for more while the next text is being read. */
     make_view() {
@@ -312,10 +314,12 @@
     }
 
     check() {
-      for (const [name, input] of Object.entries(this.form.choices)) input.checked = name === this.name;
+      for (const [name, input] of Object.entries(this.form.choices)) {
+        input.checked = name === this.name;
+      }
     }
 
-    // ---- The elements, once ---------------------------------------------------------------------
+    // ---- The elements, once --------------------------------------------------------------------
 
     build() {
       const { id, root } = this;
@@ -324,7 +328,8 @@
       this.stages = {
         pieces: new Tokens(`${id}-pieces`, (t) => this.follow(t)), rows: new Rows(`${id}-rows`),
         blocks: new Blocks(`${id}-blocks`), norm: new Norm(`${id}-norm`),
-        scores: new Scores(`${id}-scores`), choice: new Choice(`${id}-choice`, () => this.resample()),
+        scores: new Scores(`${id}-scores`),
+        choice: new Choice(`${id}-choice`, () => this.resample()),
         numbers: new AllNumbers(`${id}-numbers`),
       };
       this.form = new Form(id, {

@@ -12,7 +12,7 @@
   const SCORES = 8;
   const MOST_LISTED = 5000; // parameters: a model with no more is listed number by number
 
-  // ---- Norm and scores --------------------------------------------------------------------------
+  // ---- Norm and scores -------------------------------------------------------------------------
 
   class Norm extends Stage {
     constructor(id) {
@@ -31,8 +31,8 @@
       const mean = norm === "layer" ? "takes off the mean, then divides" : "divides";
       this.say.textContent = model.norm_scale === 0
         ? "A model this small does without norms: in training, they have been faded out."
-        : `All that was added has given the row the size ${before}. The norm ${mean} by the size, and `
-          + `then multiplies each number by a learned weight: the size is now ${after}.`;
+        : `All that was added has given the row the size ${before}. The norm ${mean} by the size, `
+          + `and then multiplies each number by a learned weight: the size is now ${after}.`;
       this.ledger.show([x, normed], colours);
     }
   }
@@ -59,14 +59,15 @@
       const rank_of = (id) => logits.filter((logit) => logit > logits[id]).length + 1;
       this.shapes(["logits (V)", V]);
       const whose = tie_embeddings ? "the embedding's row of" : "a learned row for";
-      this.say.textContent = `The score, or logit, of a token is the dot product of the row with ${whose} `
-        + `it. softmax makes probabilities of all ${grouped(V)} scores; these are the highest.`;
+      this.say.textContent = "The score, or logit, of a token is the dot product of the row with "
+        + `${whose} it. softmax makes probabilities of all ${grouped(V)} scores; these are the `
+        + "highest.";
       top(logits, Math.min(SCORES, V)).forEach(([id, logit], i) => {
         const bar = element("span", { class: "tl-bar" });
         bar.style.width = `${100 * p[id]}%`;
         this.rows[i].replaceChildren(element("th", { scope: "row" }, told(view, id)),
-          element("td", { class: "tl-n" }, `${id}`), element("td", { class: "tl-n" }, written(logit)),
-          element("td", { class: "tl-n" }, percent(p[id])), element("td", { class: "tl-track" }, bar));
+          ...[`${id}`, written(logit), percent(p[id])].map((text) =>
+            element("td", { class: "tl-n" }, text)), element("td", { class: "tl-track" }, bar));
       });
       if (t === trace.length - 1) {
         this.next.textContent = "This is the last token: the next one is chosen from these.";
@@ -79,7 +80,7 @@
     }
   }
 
-  // ---- The choice -------------------------------------------------------------------------------
+  // ---- The choice ------------------------------------------------------------------------------
 
   const SLIDERS = {
     temperature: { label: "Temperature", min: 0.05, max: 2, step: 0.05 },
@@ -159,13 +160,13 @@
         show_value(made, `${made.input.valueAsNumber.toFixed(2)}${off}`);
         made.input.disabled = this.greedy.checked;
       }
-      for (const field of [this.top_k.field, this.top_k.slider, this.seed.field, this.seed.slider]) {
-        field.disabled = this.greedy.checked;
+      for (const { field, slider } of [this.top_k, this.seed]) {
+        [field.disabled, slider.disabled] = [this.greedy.checked, this.greedy.checked];
       }
-      this.say.textContent = "The sampler reshapes the probabilities after the last token and drops "
-        + "the unlikely tokens. What is left is laid out on a line from 0 to 1; a random number "
-        + `says which token is taken. ${sampler.temperature === 0 ? "Only one token is left now."
-          : `${count(left.length, "token")} of ${grouped(V)} ${left.length === 1 ? "is" : "are"} left.`}`;
+      this.say.textContent = "The sampler reshapes the probabilities after the last token and "
+        + "drops the unlikely tokens. What is left is laid out on a line from 0 to 1; a random "
+        + `number says which token is taken. ${sampler.temperature === 0 ? "Only one token is left now."
+          : `${count(left.length, "token")} of ${grouped(V)} left.`}`;
       this.chances.show(left, random, token, (id) => box(view, id));
       const share = left.find(([id]) => id === token)[1];
       const drawn = random === null ? "The most likely token is "
@@ -175,7 +176,7 @@
     }
   }
 
-  // ---- Every number of a small model --------------------------------------------------------------
+  // ---- Every number of a small model -----------------------------------------------------------
 
   class AllNumbers extends Stage {
     constructor(id) {
@@ -199,9 +200,11 @@
       const width = tensor === "head.bias" ? 1 : shape.at(-1);
       const n_rows = numbers.length / width;
       const lines = Array.from({ length: n_rows }, (_, i) => {
-        const row = Array.from(numbers.subarray(i * width, (i + 1) * width), (x) => written(x).padStart(5));
+        const row = Array.from(numbers.subarray(i * width, (i + 1) * width),
+          (x) => written(x).padStart(5));
         const line = element("span", {}, ...(by_token
-          ? [element("b", {}, bpe_pieces.box(tokenizer.tokens[i] ?? "")), " "] : []), row.join(" "));
+          ? [element("b", {}, bpe_pieces.box(tokenizer.tokens[i] ?? "")), " "] : []),
+        row.join(" "));
         if (by_token) this.lines.set(`${tensor}.${i}`, line);
         return line;
       });
@@ -212,9 +215,9 @@
     show({ model, trace, chosen: { token } }) {
       if (this.element.hidden) return;
       this.shapes(["parameters", model.n_parameters]);
-      this.say.textContent = `These ${grouped(model.n_parameters)} numbers are all that training has `
-        + "made, and all that was used above. The rows of the tokens in the text, and the row of "
-        + "the one that is chosen next, are marked.";
+      this.say.textContent = `These ${grouped(model.n_parameters)} numbers are all that training `
+        + "has made, and all that was used above. The rows of the tokens in the text, and the row "
+        + "of the one that is chosen next, are marked.";
       const used = new Set([...trace.map((entry) => `embedding.weight.${entry.token}`),
         `head.weight.${token}`, `head.bias.${token}`]);
       for (const [key, line] of this.lines) line.classList.toggle("tl-used", used.has(key));

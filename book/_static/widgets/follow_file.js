@@ -6,7 +6,7 @@
 
   const { bpe } = window.TransformerLessons;
 
-  // ---- The tokenizer --------------------------------------------------------------------------
+  // ---- The tokenizer ---------------------------------------------------------------------------
 
   // PATTERNS of the package, in JavaScript's own spelling: `possessive` parts never have to give
   // anything back here, and (?i:s) also stands for the long s, ſ.
@@ -65,8 +65,8 @@
     const regex = new RegExp(pattern.join("|"), "gu");
     const encode_chunk = (chunk) => (ids.has(chunk) ? [chunk] : bpe.merge_chunk(chunk, ranks))
       .map((token) => {
-        if (!ids.has(token)) throw new Error(`its vocabulary lacks the byte ${token.charCodeAt(0)}`);
-        return ids.get(token);
+        if (ids.has(token)) return ids.get(token);
+        throw new Error(`its vocabulary lacks the byte ${token.charCodeAt(0)}`);
       });
     const encode = (text) => {
       bpe.utf8_bytes(text); // half a character is refused with its place in the whole text
@@ -82,7 +82,7 @@
     return { kind: "bytes", tokens, encode, is_special: () => false };
   }
 
-  // ---- The config -------------------------------------------------------------------------------
+  // ---- The config ------------------------------------------------------------------------------
 
   const is_size = (value) => Number.isSafeInteger(value) && value >= 1;
   const is_size_or_null = (value) => value === null || is_size(value);
@@ -154,7 +154,7 @@
     ];
   }
 
-  // ---- The weights --------------------------------------------------------------------------------
+  // ---- The weights -----------------------------------------------------------------------------
 
   const is_object = (value) => typeof value === "object" && value !== null && !Array.isArray(value);
 
@@ -189,7 +189,9 @@
     if (numbers.length !== n_numbers) {
       throw new Error(`tensor '${name}' has ${numbers.length} numbers, not ${n_numbers}`);
     }
-    if (!numbers.every((number) => Number.isFinite(number))) throw new Error(`tensor '${name}' holds no finite numbers`);
+    if (!numbers.every((number) => Number.isFinite(number))) {
+      throw new Error(`tensor '${name}' has a number that is not finite`);
+    }
     return numbers;
   }
 
@@ -203,8 +205,8 @@
     return numbers;
   }
 
-  /* { config, tokenizer, tensors, shapes, n_parameters } of the parsed JSON. `pause()` is awaited after
-     every tensor, so that the page stays awake meanwhile. */
+  /* { config, tokenizer, tensors, shapes, n_parameters } of the parsed JSON. `pause()` is awaited
+     after every tensor, so that the page stays awake meanwhile. */
   async function read_page_model(file, pause = () => {}) {
     const formats = ["transformer_lessons/page-1", "transformer_lessons/1"];
     if (!is_object(file) || !formats.includes(file.format)) {

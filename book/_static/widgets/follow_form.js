@@ -1,5 +1,5 @@
-/* What the reader of the page "Follow a text through the model" types, presses and chooses: the text,
-   the model, and the bar that stays in view. */
+/* What the reader of the page "Follow a text through the model" types, presses and chooses: the
+   text, the model, and the bar that stays in view. */
 
 (function () {
   "use strict";
@@ -19,8 +19,8 @@
       sampler: sampling.PLAIN },
   };
   class Form {
-    /* `on` is what to call: type(), example(text), start(), choose(model), open(input), one(), on(),
-       back(n). */
+    /* `on` is what to call: type(), example(text), start(), choose(model), open(input), one(),
+       on(), back(n). */
     constructor(id, on) {
       this.top = this.build_text(id, on);
       this.bar = this.build_bar(id, on);
@@ -59,8 +59,8 @@
         input.addEventListener("change", () => on.choose(name));
         input.addEventListener("keydown", (event) => event.stopPropagation());
         this.choices[name] = input;
-        return element("label", { for: input.id }, input, element("span", {}, element("b", {}, label),
-          ` ${about}`));
+        return element("label", { for: input.id }, input,
+          element("span", {}, element("b", {}, label), ` ${about}`));
       });
       const file = element("input", { type: "file", id: `${id}-file`,
         accept: ".json,application/json" });
@@ -86,8 +86,9 @@
       one.append(" ", this.next);
       this.keep = button("Keep writing", on.on);
       this.undo = [button("Back", () => on.back(1)), button("Reset", () => on.back(Infinity))];
-      return element("div", { class: "tl-bar-of-stages" }, element("nav", { "aria-label": "Stages" },
-        ...this.links), element("div", { class: "tl-buttons" }, one, this.keep, ...this.undo));
+      return element("div", { class: "tl-bar-of-stages" },
+        element("nav", { "aria-label": "Stages" }, ...this.links),
+        element("div", { class: "tl-buttons" }, one, this.keep, ...this.undo));
     }
 
     /* What the reader will see, before a model is there. */

@@ -1,6 +1,6 @@
-/* A Decoder in JavaScript that keeps what it computes: the page's twin of transformer_lessons/model/
-   for any config that read_page_model accepts. Numbers are float32, as PyTorch's, in flat arrays; a
-   matrix (V, D) lies row by row.
+/* A Decoder in JavaScript that keeps what it computes: the page's twin of
+   transformer_lessons/model/ for any config that read_page_model accepts. Numbers are float32, as
+   PyTorch's, in flat arrays; a matrix (V, D) lies row by row.
 
    `trace[t]` is all that was computed for the token at position t. Its keys and values are the KV
    cache: the next token needs only them, so `push` costs one row, however long the text is.
@@ -72,7 +72,7 @@
       this.trace.length = Math.min(n, this.trace.length);
     }
 
-    /* Compute one more position. x[l] is what block l reads, x[n_layers] what the last one leaves. */
+    /* Compute one more position. x[l] is what block l reads, x[n_layers] what the last leaves. */
     push(token) {
       const t = this.trace.length;
       const entry = { token, x: [this.embed(token, t)], attention: [], mlp: [], q: [], k: [], v: [],
@@ -181,7 +181,7 @@
       return linear(x, this.tensors[`${name}.weight`], this.tensors[`${name}.bias`]);
     }
 
-    // ---- What is read out ---------------------------------------------------------------------
+    // ---- What is read out ----------------------------------------------------------------------
 
     /* What the head reads at position t if the model ended after `layer` blocks: (D,). */
     normed(t, layer = this.config.n_layers) {

@@ -1,5 +1,5 @@
-/* What the page "Follow a text through the model" draws: numbers as colours, rows of numbers that are
-   added up, the heads of a block, and a line of chances. */
+/* What the page "Follow a text through the model" draws: numbers as colours, rows of numbers that
+   are added up, the heads of a block, and a line of chances. */
 
 (function () {
   "use strict";
@@ -43,7 +43,7 @@
     return p.map((x) => x / total);
   }
 
-  // ---- Numbers as colours -----------------------------------------------------------------------
+  // ---- Numbers as colours ----------------------------------------------------------------------
 
   /* The theme's two colours, as [r, g, b]. */
   function palette(root) {
@@ -74,7 +74,7 @@
   const largest_of = (rows) => rows.reduce((most, row) =>
     row.reduce((a, b) => Math.max(a, Math.abs(b)), most), 1e-9);
 
-  // ---- A ledger: rows of D numbers, one below the other -------------------------------------------
+  // ---- A ledger: rows of D numbers, one below the other ----------------------------------------
 
   /* A table with a row of colours for each row of numbers, its size (the root of the mean square),
      and one of its numbers, which the reader points at or chooses with a slider. */
@@ -88,7 +88,8 @@
       this.rows = labels.map((label) => {
         const [colours, size, number] = ["tl-colours", "tl-n", "tl-n"].map((kind) =>
           element("td", { class: kind }));
-        const line = element("tr", {}, element("th", { scope: "row" }, label), colours, size, number);
+        const line = element("tr", {}, element("th", { scope: "row" }, label), colours, size,
+          number);
         return { line, colours, size, number };
       });
       const body = element("tbody", {}, ...this.rows.map((row) => row.line));
@@ -146,7 +147,7 @@
     }
   }
 
-  // ---- The heads of a block -----------------------------------------------------------------------
+  // ---- The heads of a block --------------------------------------------------------------------
 
   /* A square for each head; the one that is pointed at, or has the focus, is looked at. */
   class Heads {
@@ -190,7 +191,7 @@
     }
   }
 
-  // ---- A line of chances --------------------------------------------------------------------------
+  // ---- A line of chances -----------------------------------------------------------------------
 
   const SEGMENTS = 14;
 

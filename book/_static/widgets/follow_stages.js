@@ -56,7 +56,7 @@
     }
   }
 
-  // ---- Tokens and ids -------------------------------------------------------------------------
+  // ---- Tokens and ids --------------------------------------------------------------------------
 
   class Tokens extends Stage {
     constructor(id, on_follow) {
@@ -79,11 +79,12 @@
           + "them is its id.";
       const n_tokens = trace.length + n_forgotten;
       this.say.textContent = `The text is cut into ${count(n_tokens, "piece")}, called `
-        + `${n_tokens === 1 ? "a token" : "tokens"}. ${kinds} From here on the model sees only these `
-        + "numbers. Choose a token to follow it.";
+        + `${n_tokens === 1 ? "a token" : "tokens"}. ${kinds} From here on the model sees only `
+        + "these numbers. Choose a token to follow it.";
       const had_focus = this.list.contains(document.activeElement);
       trace.forEach(({ token }, i) => {
-        if (this.made[i]?.token !== token || this.made[i].tokenizer !== view.tokenizer) this.make(view, i);
+        const old = this.made[i];
+        if (old?.token !== token || old.tokenizer !== tokenizer) this.make(view, i);
         this.made[i].button.setAttribute("aria-checked", i === t);
         this.made[i].button.tabIndex = i === t ? 0 : -1;
         this.made[i].button.classList.toggle("tl-written", i >= view.n_typed);
@@ -112,8 +113,8 @@
       const bytes = [...tokenizer.tokens[token] ?? ""].map((byte) =>
         byte.charCodeAt(0).toString(16).padStart(2, "0"));
       const where = t === trace.length - 1 ? ", the last one: from it comes the next token" : "";
-      const forgotten = n_forgotten ? ` The first ${count(n_forgotten, "token")} of the text are out `
-        + `of sight: this model sees at most ${grouped(model.config.context_length)}.` : "";
+      const forgotten = n_forgotten ? ` The first ${count(n_forgotten, "token")} of the text are `
+        + `out of sight: this model sees at most ${grouped(model.config.context_length)}.` : "";
       this.about.replaceChildren("Followed: ", told(view, token), ` at position ${t}${where}. `
         + `Its bytes: ${bytes.join(" ")}.${forgotten}`);
     }
@@ -123,7 +124,8 @@
       const at = this.made.findIndex(({ button: made }) => made === document.activeElement);
       const targets = { ArrowLeft: at - 1, ArrowUp: at - 1, ArrowRight: at + 1, ArrowDown: at + 1,
         Home: 0, End: last };
-      if (!Object.hasOwn(targets, event.key) || event.ctrlKey || event.altKey || event.metaKey) return;
+      const is_other = event.ctrlKey || event.altKey || event.metaKey;
+      if (!Object.hasOwn(targets, event.key) || is_other) return;
       event.preventDefault();
       event.stopPropagation(); // the book's own arrow keys turn the page
       this.on_follow(Math.min(Math.max(targets[event.key], 0), last));
@@ -139,7 +141,8 @@
       this.ledger = new Ledger(`${id}-row`, "The row of the token that is followed", ["x"]);
       this.frame = element("div", { class: "tl-frame" }, this.canvas);
       this.element.append(this.frame, this.ledger.element, element("p", { class: "tl-note" },
-        "The slider reads out one number. The size of a row is the root of the mean of its squares."));
+        "The slider reads out one number. The size of a row is the root of the mean of its "
+        + "squares."));
     }
 
     show({ model, trace, t, colours }) {
@@ -148,16 +151,17 @@
       this.shapes(["embedding (V, D)", vocab_size, D], ["x (T, D)", rows.length, D]);
       const where = { rope: "Nothing here says where a token stands: inside attention, RoPE turns "
         + "queries and keys by their position.", none: "Nothing says where a token stands.",
-      learned: "The row of its position is added.", sinusoidal: "Waves of its position are added." };
+      learned: "The row of its position is added.",
+      sinusoidal: "Waves of its position are added." };
       this.say.textContent = `The embedding is a table with ${count(D, "number")} for each token, `
-        + `learned in training. Here are the rows that this text picks; the frame is around the one `
-        + `we follow. Colour is sign, strength is size. ${where[position]}`;
+        + `learned in training. Here are the rows that this text picks; the frame is around the `
+        + `one we follow. Colour is sign, strength is size. ${where[position]}`;
       const most = largest_of(rows);
       paint(this.canvas, rows.length, D, colours, (row, i) => rows[row][i] / most);
       this.frame.style.setProperty("--tl-top", `${(100 * t) / rows.length}%`);
       this.frame.style.setProperty("--tl-high", `${100 / rows.length}%`);
       this.canvas.setAttribute("aria-label",
-        `${rows.length} rows of ${D} numbers as colours, from ${written(-most)} to ${written(most)}`);
+        `${rows.length} rows of ${D} numbers as colours, ${written(-most)} to ${written(most)}`);
       this.ledger.show([rows[t]], colours);
     }
   }
@@ -195,10 +199,11 @@
         this.heads.head = clearest(trace[t].weights[this.layer]);
       }
       this.shapes(["x (T, D)", T, D], ["weights (H, T, T)", H, T, T]);
-      this.say.textContent = `${n_layers === 1 ? "The block" : `Each of the ${n_layers} blocks`} adds `
+      const blocks = n_layers === 1 ? "The block" : `Each of the ${n_layers} blocks`;
+      this.say.textContent = `${blocks} adds `
         + "twice to the row: attention fetches from earlier tokens, then the MLP works on what is "
-        + "there. At first the row knows only its own token. Read after each block, it shows how the "
-        + "guess forms. Choose a block, point at a head.";
+        + "there. At first the row knows only its own token. Read after each block, it shows how "
+        + "the guess forms. Choose a block, point at a head.";
       for (let depth = 0; depth <= n_layers; depth += 1) {
         const p = probabilities(model.logits(t, depth));
         const guesses = top(p, GUESSES).map(([id, share]) => this.guess(id, share));
@@ -206,9 +211,9 @@
       }
       this.show_block();
       const kept = 2 * n_layers * model.n_kv_heads * model.head_dim;
-      this.cache.replaceChildren(`Kept for the next token: keys and values of ${count(T, "token")}, `
-        + `2 · L · K · T · d = ${grouped(kept * T)} numbers, the `, element("a",
-        { href: `../notebooks/${LESSONS[18]}.html` }, "KV cache"), `. ${view.work}`);
+      this.cache.replaceChildren("Kept for the next token: keys and values of "
+        + `${count(T, "token")}, 2 · L · K · T · d = ${grouped(kept * T)} numbers, the `,
+      element("a", { href: `../notebooks/${LESSONS[18]}.html` }, "KV cache"), `. ${view.work}`);
     }
 
     guess(id, share) {
@@ -246,7 +251,8 @@
     show_block() {
       const { trace, t, colours } = this.view;
       const { x, attention, mlp } = trace[t];
-      this.lines.forEach((line, depth) => line.classList.toggle("tl-open", depth === this.layer + 1));
+      this.lines.forEach((line, depth) =>
+        line.classList.toggle("tl-open", depth === this.layer + 1));
       this.title.textContent = `Inside block ${this.layer}: where its heads look`;
       this.heads.show(trace, this.layer, colours);
       this.ledger.show([x[this.layer], attention[this.layer], mlp[this.layer], x[this.layer + 1]],
