@@ -339,7 +339,7 @@ def test_the_sampler_and_the_seed_decide_what_is_drawn(widget, shipped):
     left = Sampler(temperature=2.0, top_k=9, top_p=0.8, min_p=0.01).probabilities(logits)
     n_left = int((left > 0).sum())
     assert 1 < n_left < 9
-    assert f"{n_left} tokens of 4,096 left" in choice.inner_text()
+    assert f"{n_left} of 4,096 tokens are left" in choice.inner_text()
     drawn = set()
     for seed in range(12):
         choice.get_by_label("Seed", exact=True).fill(str(seed))

@@ -13,7 +13,7 @@
     sampling, follow } = window.TransformerLessons;
 
   const HERE = document.currentScript.src;
-  const SLICE = 16; // milliseconds of work before the page may do something else
+  const SLICE = 12; // milliseconds of work before the page may do something else
   const LONGEST = 4000; // characters that are cut into pieces: more than 256 tokens have
   const { MODELS } = follow;
   const READ = new TextDecoder();
@@ -254,6 +254,8 @@
       const n_more = this.written.length;
       this.form.output.replaceChildren(this.form.text.value.slice(-2000), element("ins", {},
         this.decoded(this.written)), element("span", { class: "tl-caret", "aria-hidden": "true" }));
+      this.form.tail.replaceChildren(one_line(this.form.text.value), element("ins", {},
+        one_line(this.decoded(this.written))), element("span", { class: "tl-caret" }));
       this.form.output.scrollTop = this.form.output.scrollHeight;
       const speed = this.pace === null || n_more === 0 ? ""
         : `, ${written(this.pace, 1)} ms for the last`;
@@ -355,6 +357,9 @@
       await (this.name === "first_model" ? this.choose("python_small") : this.type());
     }
   }
+
+  /* The last characters of a text, in one line. */
+  const one_line = (text) => text.slice(-120).replace(/\s+/g, " ");
 
   const next_task = () => new Promise((done) => setTimeout(done));
 

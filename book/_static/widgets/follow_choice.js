@@ -6,8 +6,8 @@
 
   const { element, written, grouped, value_slider, show_value, Dial, bpe_pieces, sampling,
     random_generator, follow } = window.TransformerLessons;
-  const { number_text, percent, top, probabilities, size_of, Stage, Ledger, Chances, box, told,
-    count } = follow;
+  const { number_text, percent, top, probabilities, size_of, Stage, Ledger, Chances, box,
+    told } = follow;
 
   const SCORES = 8;
   const MOST_LISTED = 5000; // parameters: a model with no more is listed number by number
@@ -153,7 +153,6 @@
     show(view) {
       const { left, random, token } = view.chosen;
       const V = view.model.config.vocab_size;
-      const { sampler } = this;
       this.shapes(["probabilities (V)", V]);
       for (const [key, made] of Object.entries(this.sliders)) {
         const off = made.input.valueAsNumber === SLIDERS[key].idle ? " (off)" : "";
@@ -165,8 +164,8 @@
       }
       this.say.textContent = "The sampler reshapes the probabilities after the last token and "
         + "drops the unlikely tokens. What is left is laid out on a line from 0 to 1; a random "
-        + `number says which token is taken. ${sampler.temperature === 0 ? "Only one token is left now."
-          : `${count(left.length, "token")} of ${grouped(V)} left.`}`;
+        + `number says which token is taken. ${grouped(left.length)} of ${grouped(V)} tokens `
+        + `${left.length === 1 ? "is" : "are"} left.`;
       this.chances.show(left, random, token, (id) => box(view, id));
       const share = left.find(([id]) => id === token)[1];
       const drawn = random === null ? "The most likely token is "

@@ -82,13 +82,15 @@
         element("a", { href: `#${id}-${stage}` }, title));
       this.link_numbers = this.links.at(-1);
       this.next = element("span", { class: "tl-next-piece" });
+      this.tail = element("span"); // the end of the text, in sight at every stage
       const one = button("Write one", on.one);
       one.append(" ", this.next);
       this.keep = button("Keep writing", on.on);
       this.undo = [button("Back", () => on.back(1)), button("Reset", () => on.back(Infinity))];
       return element("div", { class: "tl-bar-of-stages" },
         element("nav", { "aria-label": "Stages" }, ...this.links),
-        element("div", { class: "tl-buttons" }, one, this.keep, ...this.undo));
+        element("div", { class: "tl-buttons" }, one, this.keep, ...this.undo),
+        element("p", { class: "tl-tail", "aria-hidden": "true" }, this.tail));
     }
 
     /* What the reader will see, before a model is there. */

@@ -220,6 +220,6 @@
 
   window.TransformerLessons.follow = {
     spoken, number_text, percent, top, probabilities, palette, paint, largest_of, Ledger, Heads,
-    Chances, FEW, size_of,
+    Chances, size_of,
   };
 })();

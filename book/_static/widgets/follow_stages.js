@@ -67,7 +67,7 @@
         "aria-label": "The token that is followed" });
       this.list.addEventListener("keydown", (event) => this.move(event));
       this.about = element("p", { class: "tl-note" });
-      this.element.append(this.list, this.about);
+      this.element.append(this.about, this.list);
     }
 
     show(view) {
