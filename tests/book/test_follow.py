@@ -15,7 +15,7 @@ from transformer_lessons.generation import Sampler, generate
 from transformer_lessons.model.decoder import Decoder
 from transformer_lessons.presets import preset
 from transformer_lessons.tokenizers import BPETokenizer, ByteTokenizer
-from transformer_lessons.tokenizers.pretokenizer import PATTERNS
+from transformer_lessons.tokenizers.pretokenizer import PATTERNS, pretokenize
 from transformer_lessons.weights import (
     export_json,
     export_page_model,
@@ -219,7 +219,7 @@ def test_a_model_of_export_json_is_read_unrounded(widget, tmp_path, random_model
 
 
 HARD = [
-    "it's HE'LL Ve'RE 'ſ we'd  two   three\t\ttabs\n\n\n  end  \n",
+    "it's HE'LLo Ve'REx'ſa we'd  two   three\t\ttabs\n\n\n  end  \n",
     "price 12345.67 ½ ٣٤٥ x1y22z333\r\n\r\n",
     "naïve café é — “quotes” …!!!\n??\r\n",
     "שלום עולם مرحبا 你好，世界 สวัสดี",
@@ -235,10 +235,11 @@ def test_texts_are_cut_as_the_package_cuts_them(widget, tmp_path, pattern):
     tokenizer = BPETokenizer.train(corpus, 420, ["<|endoftext|>"], pattern=pattern)
     model = Decoder(replace(BASE, vocab_size=420, d_model=8, d_ff=4))
     file = exported(model, tokenizer, tmp_path / "model.json")
-    encode = """([file, texts]) => TransformerLessons.read_page_model(file).then((read) =>
-      texts.map(read.tokenizer.encode))"""
-    found = widget.evaluate(encode, [file, HARD])
-    assert found == [tokenizer.encode_ordinary(text) for text in HARD]
+    script = """([file, texts]) => TransformerLessons.read_page_model(file).then((read) =>
+      ["split", "encode"].map((name) => texts.map(read.tokenizer[name])))"""
+    pretokens, tokens = widget.evaluate(script, [file, HARD])
+    assert pretokens == [pretokenize(text, pattern) for text in HARD]
+    assert tokens == [tokenizer.encode_ordinary(text) for text in HARD]
 
 
 # ---- What the reader does ------------------------------------------------------------------------
@@ -352,15 +353,25 @@ def test_the_sampler_and_the_seed_decide_what_is_drawn(widget, shipped):
 
 def test_back_and_again_draws_the_same(widget):
     live(widget)
-    for _ in range(2):
+    drawn = [random_number(widget)]
+    for n in (1, 2):
         write_one(widget)
-    widget.wait_for_function("document.querySelectorAll('.tl-written').length === 2")
+        widget.wait_for_function(f"document.querySelectorAll('.tl-written').length === {n}")
+        settled(widget)
+        drawn.append(random_number(widget))
     first = ids(widget)
+    assert len(set(drawn)) == 3
     widget.get_by_role("button", name="Reset").click()
     widget.wait_for_function("document.querySelectorAll('.tl-written').length === 0")
     for _ in range(2):
         write_one(widget)
     wait_for_ids(widget, first)
+    assert random_number(widget) == drawn[-1]
+
+
+def random_number(page) -> str:
+    words = page.locator("#tl-follow-0-choice .tl-result").inner_text()
+    return words.split("The random number is ")[1].split(":")[0]
 
 
 def test_every_number_of_the_small_model_is_there(widget):  # SPEC G14

@@ -27,8 +27,8 @@
     qwen2: [SUFFIX, WORD, /\p{N}/u.source, SIGNS, BREAK, SPACE],
   };
 
-  /* { tokens, encode }: tokens[id] is the bytes of a token, as a string with a character for each;
-     encode(text) gives ids. `is_special(id)` tells those that stand for no text. */
+  /* { tokens, split, encode }: tokens[id] is the bytes of a token, as a string with a character for
+     each; split(text) gives pre-tokens, encode(text) ids. `is_special(id)` tells those that stand for no text. */
   function read_tokenizer(file, vocab_size) {
     if (file?.format === "transformer_lessons/bytes-1") return byte_tokenizer();
     if (file?.format !== "transformer_lessons/bpe-1") {
@@ -63,6 +63,7 @@
       special.add(id);
     }
     const regex = new RegExp(pattern.join("|"), "gu");
+    const split = (text) => text.match(regex) ?? [];
     const encode_chunk = (chunk) => (ids.has(chunk) ? [chunk] : bpe.merge_chunk(chunk, ranks))
       .map((token) => {
         if (ids.has(token)) return ids.get(token);
@@ -71,9 +72,9 @@
     const encode = (text) => {
       bpe.utf8_bytes(text); // half a character is refused with its place in the whole text
       const normal = file.normal_form ? text.normalize("NFC") : text;
-      return (normal.match(regex) ?? []).flatMap((chunk) => encode_chunk(bpe.utf8_bytes(chunk)));
+      return split(normal).flatMap((chunk) => encode_chunk(bpe.utf8_bytes(chunk)));
     };
-    return { kind: "bpe", tokens, encode, is_special: (id) => special.has(id) };
+    return { kind: "bpe", tokens, split, encode, is_special: (id) => special.has(id) };
   }
 
   function byte_tokenizer() {
