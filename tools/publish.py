@@ -4,8 +4,8 @@
 
 A figure of a cell tagged `figure:learning` becomes `book/_static/figures/learning.png`; the model
 that lesson 01 exported to `runs/first_model.json` becomes the script that its page loads, and the
-scores that lesson 17 samples from and the losses of lesson 24 become two more. Last, the map of the
-lessons is drawn, and the pages of the reference are written.
+scores that lesson 17 samples from, the losses of lesson 24 and `python-small` become three more.
+Last, the map of the lessons is drawn, and the pages of the reference are written.
 """
 
 import base64
@@ -22,13 +22,15 @@ from reference import reference_pages
 
 from transformer_lessons.errors import LessonsError
 from transformer_lessons.support.files import read_json, replace_file
-from transformer_lessons.weights.export import FORMAT
+from transformer_lessons.weights.export import FORMAT, PAGE_FORMAT, export_page_model
+from transformer_lessons.weights.shipped import load_shipped
 
 TAG = "figure:"
 FIGURES = Path("book/_static/figures")
 PAGE_MODEL = Path("book/_static/widgets/first_model_weights.js")
 PAGE_SCORES = Path("book/_static/widgets/sampling_scores.js")
 PAGE_HEADS = Path("book/_static/widgets/head_losses.js")
+PAGE_SMALL = Path("book/_static/widgets/python_small_weights.js")
 LESSON_MAP = FIGURES / "lesson_map.svg"
 
 
@@ -47,7 +49,7 @@ def export_page_script(json_path: Path | str, script_path: Path | str, name: str
     A page opened from a file may not fetch JSON, but it may run a script.
     """
     document = read_json(json_path)
-    if not isinstance(document, dict) or document.get("format") != FORMAT:
+    if not isinstance(document, dict) or document.get("format") not in (FORMAT, PAGE_FORMAT):
         raise LessonsError("not a model of export_json", where=str(json_path))
     text = Path(json_path).read_text(encoding="utf-8").strip()
     script = f"TransformerLessons.weights[{json.dumps(name)}] = {text};\n"
@@ -62,6 +64,9 @@ def main(root: Path = ROOT) -> int:
         print(f"written: {path.relative_to(root)}")
     export_page_script(root / "runs" / "first_model.json", root / PAGE_MODEL, "first_model")
     print(f"written: {PAGE_MODEL}")
+    export_page_model(*load_shipped(), root / "runs" / "python_small.json")
+    export_page_script(root / "runs" / "python_small.json", root / PAGE_SMALL, "python_small")
+    print(f"written: {PAGE_SMALL}")
     made = {PAGE_SCORES: scores_script(), PAGE_HEADS: heads_script(), LESSON_MAP: draw(root)}
     for path, text in (made | reference_pages(root)).items():
         replace_file(root / path, text)

@@ -24,6 +24,7 @@ SOURCES = ("book", "notebooks", "_config.yml", "_toc.yml")
 # The pages with widgets: the name of each, and a part of what is said of its still picture.
 LIVE = {
     "book/index": {"train-here": "400 training steps"},
+    "book/follow": {"follow": "each of six blocks"},
     "notebooks/01_first_model": {"train-here": "400 training steps", "first-model": "attention"},
     "notebooks/03_bpe": {"bpe-stepper": "merge"},
     "notebooks/06_rope": {"rope-explorer": "query and a key"},

@@ -1,7 +1,7 @@
 """Real models: reading the files of others, quantization, and writing ours for others."""
 
 from transformer_lessons.weights.chat_template import ChatTemplate, load_chat_template
-from transformer_lessons.weights.export import export_json
+from transformer_lessons.weights.export import export_json, export_page_model
 from transformer_lessons.weights.gguf_blocks import dequantize
 from transformer_lessons.weights.lora import (
     LoraLinear,
@@ -22,6 +22,7 @@ __all__ = [
     "add_lora",
     "dequantize",
     "export_json",
+    "export_page_model",
     "load_chat_template",
     "load_lora",
     "load_pretrained",
