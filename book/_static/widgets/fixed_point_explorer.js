@@ -19,7 +19,7 @@
   const { Decoder, read_model, softmax, argmax, to_fixed, fixed_forward, element, mount, written,
     value_slider, show_value, byte_label, byte_name } = window.TransformerLessons;
 
-  const START = { text: "abab", bits: 8 };
+  const START = { text: "hello", bits: 5 };
   const MOST_BITS = 24;
   const N_SHOWN = 6;
 
