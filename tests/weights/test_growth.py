@@ -167,7 +167,7 @@ def test_a_fluctlight_grows_to_31_with_norms_that_do_nothing_yet(random_model): 
         assert grown.final_norm.scale == pytest.approx((width - 4) / 28)
         assert (grown.final_norm.weight[:4] == 0).all()
         torch.testing.assert_close(logits(grown), logits(model), rtol=0, atol=1e-12)
-    with pytest.raises(LessonsError, match=r"adaptive_norm can't be grown \(ModelConfig.adaptive"):
+    with pytest.raises(LessonsError, match=r"this adaptive_norm can't be grown so \(ModelConfig.adaptive"):
         widen_residual(model, 32)
     full = replace(preset("fluctlight"), d_model=32)
     grown = widen_residual(random_model(full), 40)  # a norm that is complete stays complete
@@ -203,7 +203,7 @@ def test_a_post_norm_model_can_have_more_hidden_units(random_model):  # SPEC F13
 )
 def test_what_a_wider_stream_would_change(changes, field):  # SPEC F13
     model = Decoder(replace(BASE, **changes))
-    with pytest.raises(LessonsError, match=f"such a {field} can't be grown") as error:
+    with pytest.raises(LessonsError, match=f"this {field} can't be grown") as error:
         widen_residual(model, 24)
     assert error.value.where == f"ModelConfig.{field}"
     assert deepen(model, 1).config.n_layers == 3

@@ -55,7 +55,7 @@ def to_fixed(model: Decoder, bits: int) -> FixedPoint:
     real["ln 2"] = torch.tensor(2.0, dtype=wide).log()
     tensors = {name: (x * 2**bits + 0.5).floor().long() for name, x in real.items()}
     fixed = FixedPoint(bits, config.n_layers, config.n_heads, tensors, bound=0.0)
-    if (bound := _bound(fixed)) >= 2**62:
+    if (bound := largest_sum(fixed)) >= 2**62:
         what = f"with {bits} bits of fraction a sum may reach 2**{math.log2(bound):.1f}"
         raise LessonsError(what, where="bits", remedy="int64 ends at 2**63: use fewer.")
     return fixed._replace(bound=bound)
@@ -117,8 +117,8 @@ def fixed_forward(
     return linear("head", x)
 
 
-def _bound(model: FixedPoint) -> float:
-    """No sum is larger: each step with absolute weights, on the largest input there can be."""
+def largest_sum(model: FixedPoint) -> float:
+    """A bound on every sum: each step with absolute weights, on the largest input there can be."""
     one, n_tokens = 2.0**model.bits, len(model.tensors["cos"])
     size = {name: tensor.abs().double() for name, tensor in model.tensors.items()}
     sums = [torch.tensor(2 * one**2)]

@@ -2,7 +2,7 @@
 
 New numbers start at random (`torch.manual_seed`), but those through which they would add something
 start at zero, so that training takes them into use. Shapes: D numbers per token before, D' after.
-Sources: Chen et al. 2015, "Net2Net"; Wang et al. 2023, "LEMON: Lossless Model Expansion".
+Sources: Chen et al. 2015, "Net2Net"; Wang et al. 2024, "LEMON: Lossless Model Expansion".
 """
 
 import copy
@@ -81,7 +81,7 @@ def widen_residual(model: Decoder, d_model: int) -> Decoder:
 def _refuse(**fields: bool) -> None:
     """Raise `LessonsError` naming the first field of a config that can't be grown."""
     for field in (field for field, is_odd in fields.items() if is_odd):
-        raise LessonsError(f"such a {field} can't be grown", where=f"ModelConfig.{field}")
+        raise LessonsError(f"a model with this {field} can't be grown so", where=f"ModelConfig.{field}")
 
 
 def _grown(model: Decoder, zero: tuple[str, ...], **sizes: Any) -> Decoder:
