@@ -167,7 +167,9 @@ def test_a_fluctlight_grows_to_31_with_norms_that_do_nothing_yet(random_model): 
         assert grown.final_norm.scale == pytest.approx((width - 4) / 28)
         assert (grown.final_norm.weight[:4] == 0).all()
         torch.testing.assert_close(logits(grown), logits(model), rtol=0, atol=1e-12)
-    with pytest.raises(LessonsError, match=r"this adaptive_norm can't be grown so \(ModelConfig.adaptive"):
+    with pytest.raises(
+        LessonsError, match=r"this adaptive_norm can't be grown so \(ModelConfig.adaptive"
+    ):
         widen_residual(model, 32)
     full = replace(preset("fluctlight"), d_model=32)
     grown = widen_residual(random_model(full), 40)  # a norm that is complete stays complete

@@ -1,7 +1,4 @@
-"""The smallest model in integers only: a number x is the integer x * 2**F, rounded. Lesson 25.
-
-Shapes: B batch, T tokens, H heads, V vocabulary; all tensors are int64.
-"""
+"""The smallest model in int64 only: a number x is the integer x * 2**F, rounded. Lesson 25."""
 
 import math
 from collections.abc import Callable
@@ -14,7 +11,7 @@ from torch import Tensor
 from transformer_lessons.errors import LessonsError
 from transformer_lessons.model.attention import causal_mask, merge_heads, split_heads
 from transformer_lessons.model.decoder import Decoder
-from transformer_lessons.model.rope import rope_table
+from transformer_lessons.model.rope import rope_table, rotate
 from transformer_lessons.presets import preset
 
 TABLE_BITS = 10  # 2**0, 2**(-1/1024), …, 2**(-1023/1024) are looked up
@@ -22,43 +19,40 @@ _FREE = ("vocab_size", "context_length", "d_model", "n_layers", "n_heads", "d_ff
 
 
 class FixedPoint(NamedTuple):
-    """A model in integers with `bits` bits of fraction; no sum that it computes is over `bound`."""
+    """A model in integers with `bits` bits of fraction."""
 
     bits: int
     n_layers: int
     n_heads: int
     tensors: dict[str, Tensor]
-    bound: float
 
 
 def to_fixed(model: Decoder, bits: int) -> FixedPoint:
     """Round weights, RoPE's cosines and sines, and powers of two: the last floats there are.
 
-    The query rows take in log2(e) / sqrt(d), so that scores count in powers of two. Other parts
-    than those of the preset fluctlight, a norm that isn't idle, and `bits` for which a sum might
-    not fit into int64 raise `LessonsError`.
+    Query rows take in log2(e) / sqrt(d), so that scores count in powers of two. Parts that the
+    preset fluctlight hasn't, and `bits` with which a sum might overflow, raise `LessonsError`.
     """
     config, wide = model.config, torch.float64
     plain = replace(preset("fluctlight"), **{name: getattr(config, name) for name in _FREE})
     odd = [f.name for f in fields(config) if getattr(config, f.name) != getattr(plain, f.name)]
     for name in odd + ["d_model"] * (config.size_scale > 0):  # from 5 on, the norm isn't idle
-        what = f"{name} = {getattr(config, name)!r} isn't computed in integers"
-        raise LessonsError(what, where=f"ModelConfig.{name}")
+        raise LessonsError(f"this {name} isn't computed in integers", where=f"ModelConfig.{name}")
     if type(bits) is not int or not 1 <= bits <= 30:
         raise LessonsError(f"bits = {bits!r} is not an integer from 1 to 30", where="bits")
     real = {name: x.to(wide, copy=True) for name, x in model.state_dict().items()}
     for name in (name for name in real if ".qkv." in name):
         real[name][: config.d_model] *= math.log2(math.e) / math.sqrt(config.heads.head_dim)
-    positions = torch.arange(config.context_length, dtype=wide)
-    real["cos"], real["sin"] = rope_table(positions, config.heads.head_dim, config.rope_theta)
+    places = torch.arange(config.context_length, dtype=wide)
+    real["cos"], real["sin"] = rope_table(places, config.heads.head_dim, config.rope_theta)
     real["powers"] = 2.0 ** -(torch.arange(2**TABLE_BITS, dtype=wide) / 2**TABLE_BITS)
     real["ln 2"] = torch.tensor(2.0, dtype=wide).log()
     tensors = {name: (x * 2**bits + 0.5).floor().long() for name, x in real.items()}
-    fixed = FixedPoint(bits, config.n_layers, config.n_heads, tensors, bound=0.0)
+    fixed = FixedPoint(bits, config.n_layers, config.n_heads, tensors)
     if (bound := largest_sum(fixed)) >= 2**62:
         what = f"with {bits} bits of fraction a sum may reach 2**{math.log2(bound):.1f}"
         raise LessonsError(what, where="bits", remedy="int64 ends at 2**63: use fewer.")
-    return fixed._replace(bound=bound)
+    return fixed
 
 
 def round_shift(x: Tensor, bits: int | Tensor) -> Tensor:
@@ -85,9 +79,7 @@ def powers_of_two(model: FixedPoint, scores: Tensor) -> Tensor:
     return round_shift(power, (below >> bits).clamp(max=bits + 2))
 
 
-def fixed_forward(
-    model: FixedPoint, tokens: Tensor, watch: Callable[[Tensor], None] = lambda sums: None
-) -> Tensor:
+def fixed_forward(model: FixedPoint, tokens: Tensor, watch: Callable = lambda sums: None) -> Tensor:
     """Logits (B, T, V) of `tokens` (B, T), with F bits; `watch` gets each sum before rounding."""
     weights, n_tokens = model.tensors, tokens.shape[1]
 
@@ -98,15 +90,12 @@ def fixed_forward(
     def linear(name: str, x: Tensor) -> Tensor:
         return shifted(x @ weights[f"{name}.weight"].T) + weights[f"{name}.bias"]
 
-    def turned(x: Tensor) -> Tensor:
-        (x1, x2), cos, sin = x.chunk(2, -1), weights["cos"][:n_tokens], weights["sin"][:n_tokens]
-        return shifted(torch.cat([x1 * cos - x2 * sin, x2 * cos + x1 * sin], dim=-1))
-
-    x = weights["embedding.weight"][tokens]
+    x, rope = weights["embedding.weight"][tokens], [weights[f][:n_tokens] for f in ("cos", "sin")]
     for block in (f"blocks.{layer}" for layer in range(model.n_layers)):
         qkv = linear(f"{block}.attention.qkv", x).chunk(3, dim=-1)
         q, k, v = (split_heads(part, model.n_heads) for part in qkv)
-        scores = shifted(turned(q) @ turned(k).mT).masked_fill(~causal_mask(n_tokens), -(2**62))
+        q, k = shifted(rotate(q, *rope)), shifted(rotate(k, *rope))
+        scores = shifted(q @ k.mT).masked_fill(~causal_mask(n_tokens), -(2**62))
         powers = powers_of_two(model, scores)
         total = powers.sum(dim=-1, keepdim=True)
         watch(sums := 2 * (powers @ v) + total)

@@ -1,7 +1,7 @@
 """Growing a trained model: it becomes larger, and computes the same up to rounding. Lesson 25.
 
-New numbers start at random (`torch.manual_seed`), but those through which they would add something
-start at zero, so that training takes them into use. Shapes: D numbers per token before, D' after.
+What is new reads at random (`torch.manual_seed`) and writes zeros, so that it changes nothing and
+can learn. Shapes: D numbers per token before, D' after.
 Sources: Chen et al. 2015, "Net2Net"; Wang et al. 2024, "LEMON: Lossless Model Expansion".
 """
 
@@ -62,9 +62,8 @@ def widen_residual(model: Decoder, d_model: int) -> Decoder:
     _refuse(adaptive_norm=s < new_s == 1, tie_embeddings=s < new_s and old.tie_embeddings)
     c = (1 - s) / (1 - new_s) if s < 1 else 1.0
     fade = s / (new_s * c) if s < 1 else 1.0
-    has_mean = old.norm == "layer"
-    zero = _WRITERS + _READERS if has_mean and s < 1 else _WRITERS
-    grown = _grown(model, zero, **sizes)
+    faded_mean = s < 1 and old.norm == "layer"  # it is read: not only its norm, which is zero
+    grown = _grown(model, _WRITERS + _READERS if faded_mean else _WRITERS, **sizes)
     with torch.no_grad():
         for name, tensor in grown.named_parameters():
             part, _, kind = name.rpartition(".")
@@ -72,7 +71,7 @@ def widen_residual(model: Decoder, d_model: int) -> Decoder:
                 tensor[: old.d_model].mul_(fade * (shrink**0.5 if kind == "weight" else 1.0))
             elif part.endswith(_READERS) and kind == "weight":
                 tensor.mul_(c)
-            elif part.endswith(_WRITERS) and has_mean:
+            elif part.endswith(_WRITERS) and old.norm == "layer":
                 rows = tensor.T if part.endswith("embedding") else tensor  # (D', …)
                 rows[old.d_model :] = rows[: old.d_model].mean(dim=0)
     return grown
@@ -81,22 +80,21 @@ def widen_residual(model: Decoder, d_model: int) -> Decoder:
 def _refuse(**fields: bool) -> None:
     """Raise `LessonsError` naming the first field of a config that can't be grown."""
     for field in (field for field, is_odd in fields.items() if is_odd):
-        raise LessonsError(f"a model with this {field} can't be grown so", where=f"ModelConfig.{field}")
+        raise LessonsError(f"this {field} can't be grown so", where=f"ModelConfig.{field}")
 
 
 def _grown(model: Decoder, zero: tuple[str, ...], **sizes: Any) -> Decoder:
     """A larger Decoder with the numbers of `model` in the first rows and columns of each tensor."""
     block: Any = model.blocks[0]
-    grown = Decoder(replace(model.config, **sizes), block.attention.attend)
-    for name in sizes.keys() & {"d_model", "d_ff"}:
-        if sizes[name] < (before := getattr(model.config, name)):
-            what = f"{name} = {sizes[name]} is less than {before}"
-            raise LessonsError(what, where=f"ModelConfig.{name}")
-    grown.to(model.head.weight).train(model.training)
+    grown = Decoder(replace(model.config, **sizes), block.attention.attend).to(model.head.weight)
+    for name, size in sizes.items():
+        if name.startswith("d_") and size < (before := getattr(model.config, name)):
+            what, where = f"{name} = {size} is less than {before}", f"ModelConfig.{name}"
+            raise LessonsError(what, where=where)
     with torch.no_grad():
         for name, old in own_tensors(model).items():
             new = grown.get_parameter(name)
             if name.rpartition(".")[0].endswith(zero):
                 new.zero_()
             new[tuple(map(slice, old.shape))] = old
-    return grown
+    return grown.train(model.training)
