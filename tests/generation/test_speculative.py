@@ -364,6 +364,16 @@ def test_rows_cropped_to_different_lengths_are_as_read_afresh(random_model, wind
         torch.testing.assert_close(got[row], alone, rtol=0, atol=1e-12)
 
 
+def test_a_ring_says_when_it_has_lost_what_a_crop_needs():
+    """Row 0 moves 2 to the right, and so do the positions that were written over: 0-3, now 2-5."""
+    cache = KVCache(replace(BASE, sliding_window=3), 2, 20, chunk=4)
+    cache.length += 10
+    crop_rows(cache, [8, 10])
+    with pytest.raises(LessonsError, match="It can keep 8"):
+        cache.crop(7)  # the next token looks back to position 5
+    cache.crop(8)
+
+
 def test_a_text_ends_at_a_stop_among_the_guesses(random_model):
     model = random_model(BASE, seed=5)
     [whole] = generate(model, [[3, 7]], 20, GREEDY)

@@ -11,11 +11,13 @@ import tyro
 
 from transformer_lessons import cli
 from transformer_lessons.cli.run_folder import check_tokenizer, trained_length
-from transformer_lessons.config import Allowed, Seed
+from transformer_lessons.cli.speculation import Speculation, check_same_tokens
+from transformer_lessons.config import Allowed, Count, Seed
 from transformer_lessons.errors import LessonsError
 from transformer_lessons.generation.conversation import Template
 from transformer_lessons.generation.decoding import ForwardFn, compiled_forward, last_logits
 from transformer_lessons.generation.sampling import SAMPLERS, Sampler
+from transformer_lessons.generation.speculative import DraftModel, PromptLookup
 from transformer_lessons.model.accounting import count_parameters
 from transformer_lessons.model.decoder import Decoder
 from transformer_lessons.model.linear import SmallBatchLinear, replace_linear
@@ -56,6 +58,10 @@ class ModelOptions(First):
     """Compile the model: it takes a minute or two, once for each length of text, and is kept."""
     int8: bool = False
     """Round the weights to 8 bits. With --compile, one text is faster; without, it is slower."""
+    speculate: str | None = None
+    """Guess tokens and check them in one pass: "lookup", or a model with the same tokenizer."""
+    guesses: Count = 4
+    """How many tokens to guess at a time, with --speculate."""
     sampler: Annotated[Sampler, tyro.conf.arg(name="")] = field(default_factory=Sampler)
     """How the next token is chosen."""
 
@@ -72,6 +78,7 @@ class LoadedModel:
     trained_length: int | None = None  # of the sequences it was trained on, where that is known
     n_steps: int | None = None  # of the training, for a run of this package
     forward_fn: ForwardFn = last_logits
+    speculation: Speculation | None = None
 
 
 def parse_options(cls: type[ModelOptions], arguments: Sequence[str], sampler: Sampler) -> Any:
@@ -100,7 +107,25 @@ def open_model(options: ModelOptions) -> LoadedModel:
     check_sampler(options.sampler, loaded.model)
     replace_linear(loaded.model, Int8Linear if options.int8 else SmallBatchLinear)
     forward_fn = compiled_forward() if options.compile else last_logits
-    return replace(loaded, name=options.model or loaded.name, forward_fn=forward_fn)
+    name, speculation = options.model or loaded.name, open_speculation(options, loaded)
+    return replace(loaded, name=name, forward_fn=forward_fn, speculation=speculation)
+
+
+def open_speculation(options: ModelOptions, loaded: LoadedModel) -> Speculation | None:
+    """What --speculate asks for; a draft that doesn't suit the model raises `LessonsError`."""
+    if options.speculate is None:
+        return None
+    if options.compile:
+        raise LessonsError("not together with --compile", where="--speculate")
+    config, vocab_size = loaded.model.config, loaded.model.config.vocab_size
+    if options.guesses >= config.context_length:
+        what = f"{options.guesses} guesses, but the model sees {config.context_length} tokens"
+        raise LessonsError(what, where="--guesses", remedy="Use a smaller number.")
+    if options.speculate == "lookup":
+        return Speculation(PromptLookup(vocab_size), options.guesses)
+    draft = load(Path(options.speculate))
+    check_same_tokens(loaded.tokenizer, draft.tokenizer, vocab_size)
+    return Speculation(DraftModel(draft.model), options.guesses)
 
 
 def check_sampler(sampler: Sampler, model: Decoder) -> None:
