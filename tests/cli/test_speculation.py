@@ -101,6 +101,5 @@ class Reversed(ByteTokenizer):
 
 def test_tokenizers_of_the_same_size_can_differ():
     check_same_tokens(ByteTokenizer(), ByteTokenizer(), 256)
-    for other in (Reversed(), load_shipped()[1]):
-        with pytest.raises(LessonsError, match="another tokenizer"):
-            check_same_tokens(ByteTokenizer(), other, 256)
+    with pytest.raises(LessonsError, match="another tokenizer"):
+        check_same_tokens(ByteTokenizer(), Reversed(), 256)
