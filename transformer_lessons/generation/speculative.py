@@ -158,18 +158,23 @@ def speculate(
         (number, len(prompt) + max_new_tokens, draft, Generator().manual_seed(seed + number))
         for number, (prompt, draft) in enumerate(zip(prompts, drafts, strict=True))
     ]
-    yield from _passes(Decoding(model, prompts, max_new_tokens), rows, k, sampler, stop, allowed)
+    yield from speculative_passes(
+        Decoding(model, prompts, max_new_tokens), rows, k, sampler, stop, allowed
+    )
 
 
-def _passes(
+def speculative_passes(
     decoding: Decoding,
-    rows: list[tuple[int, int, Draft, Generator]],  # number, length at the end, ...
+    rows: list[tuple[int, int, Draft, Generator]],
     k: int,
     sampler: Sampler,
     stop: Collection[int],
     allowed: Tensor | None,
 ) -> Iterator[tuple[int, list[int], int]]:
-    """See `speculate`. The cache holds all but the last token of each sequence."""
+    """The loop of `speculate`; rows are (number, final length, draft, generator).
+
+    Between two passes, the cache holds all tokens of a sequence but the last.
+    """
     config, logits = decoding.model.config, decoding.logits[:, None]
     nothing: Proposal = [], torch.zeros(0, config.vocab_size)
     proposals = [nothing for _ in rows]
@@ -177,7 +182,7 @@ def _passes(
         kept = []
         for i, (number, end, _, generator) in enumerate(rows):
             scores, sequence = _only(_as_floats(logits[i]), allowed), decoding.sequences[i]
-            new = _verified(scores, sequence, proposals[i], sampler, generator, stop)
+            new = verify(scores, sequence, proposals[i], sampler, generator, stop)
             sequence += new
             yield number, new, len(proposals[i][0])
             kept += [i] if new[-1] not in stop and len(sequence) < end else []
@@ -190,10 +195,10 @@ def _passes(
         for sequence, (_, end, draft, generator) in zip(decoding.sequences, rows, strict=True):
             n = min(k, room, end - len(sequence) - 1)
             proposals.append(draft(sequence, n, sampler, generator) if n > 0 else nothing)
-        logits = _read(decoding, [drafted for drafted, _ in proposals])
+        logits = score_drafted(decoding, [drafted for drafted, _ in proposals])
 
 
-def _verified(
+def verify(
     logits: Tensor,
     sequence: list[int],
     proposal: Proposal,
@@ -201,7 +206,11 @@ def _verified(
     generator: Generator,
     stop: Collection[int],
 ) -> list[int]:
-    """The tokens that follow, by the model's scores (k + 1, V): guesses it keeps, and one more."""
+    """What follows `sequence`, by the model's scores (k + 1, V): the guesses kept, and one token.
+
+    The sampler sees each guess's own history, with the guesses before it. After a token of `stop`
+    nothing follows. A q of another vocabulary raises `LessonsError`.
+    """
     drafted, q = proposal
     if q.shape != (len(drafted), V := logits.shape[-1]):
         what = f"q {tuple(q.shape)} for {len(drafted)} tokens; the model's vocabulary has {V}"
@@ -213,8 +222,12 @@ def _verified(
     return new[: min((i for i, t in enumerate(new, 1) if t in stop), default=len(new))]
 
 
-def _read(decoding: Decoding, drafted: list[list[int]]) -> Tensor:
-    """Scores (B, 1 + k, V) of what follows the last token of each sequence, and each guess."""
+def score_drafted(decoding: Decoding, drafted: list[list[int]]) -> Tensor:
+    """One pass: scores (B, 1 + k, V) after the last token of each sequence, and after each guess.
+
+    First the cache loses what was refused. `drafted` may have different lengths; shorter ones are
+    filled up with zeros, of which the scores mean nothing.
+    """
     sequences, n = decoding.sequences, max(map(len, drafted))
     if max(map(len, sequences)) > longest_cached(decoding.model.config):
         decoding.read_again()  # the window slides
