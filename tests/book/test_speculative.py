@@ -97,8 +97,8 @@ def test_bars_are_dragged(widget):
     box = widget.locator(".tl-bars").bounding_box()
     widget.mouse.move(box["x"] + 0.4 * box["width"], box["y"] + 0.8 * box["height"])
     widget.mouse.down()
-    height = 14 + 0.4 * (170 - 14 - 22)  # of q = 0.6, in the units of the picture
-    widget.mouse.move(box["x"] + 0.9 * box["width"], box["y"] + height / 170 * box["height"])
+    height = 8 + 0.4 * (230 - 8 - 22)  # of q = 0.6, in the units of the picture
+    widget.mouse.move(box["x"] + 0.9 * box["width"], box["y"] + height / 230 * box["height"])
     widget.mouse.up()
     assert shares(widget)[1] == pytest.approx(0.6, abs=0.02)  # the one where it began
     assert sum(shares(widget)) == pytest.approx(1, abs=0.02)

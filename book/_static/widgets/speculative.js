@@ -24,7 +24,7 @@
     "one certain guess": [1, 0, 0, 0],
   };
   const N_SHOWN = 5, N_COUNTED = 2000; // passes
-  const WIDTH = 360, HEIGHT = 170, TOP = 14, BOTTOM = 22; // of the chart
+  const WIDTH = 360, HEIGHT = 230, TOP = 8, BOTTOM = 22; // of the chart
   const PART = WIDTH / NAMES.length, BAR = 30;
 
   // ---- The rule ----------------------------------------------------------------------------------
@@ -113,7 +113,7 @@
         }
         input.value = this.q[i];
         input.setAttribute("aria-valuetext", written(this.q[i]));
-        readout.textContent = `p ${written(P[i])}, q ${written(this.q[i])}`;
+        readout.textContent = `p ${written(P[i])}\nq ${written(this.q[i])}`;
       });
       const said = NAMES.map((name, i) => `${name} ${written(P[i])} and ${written(this.q[i])}`);
       this.chart.setAttribute("aria-label",
@@ -190,7 +190,8 @@
             ...starts)),
           element("div", {}, this.k.row, this.cost.row, this.summary,
             element("figure", {}, element("figcaption", {}, `The first ${N_SHOWN} passes`),
-              this.timeline),
+              element("p", { class: "tl-note" }, "guesses kept, the pass's own token, guesses "
+                + "refused (struck out)"), this.timeline),
             this.counted, again)));
     }
 
