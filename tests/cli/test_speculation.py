@@ -64,10 +64,10 @@ def test_chat_shows_what_was_kept(monkeypatch, capsys):  # SPEC G10
 
 def test_the_counts_begin_anew_with_each_report():
     model, tokenizer = load_shipped()
-    speculation, known = Speculation(DraftModel(model), 4), None
+    speculation = Speculation(DraftModel(model), 4)
     prompt = tokenizer.encode_ordinary(PROMPT)
     for _ in range(2):
-        tokens = list(speculation(model, prompt, 11, Sampler(temperature=0), 0, (), known))
+        tokens = list(speculation(model, prompt, 11, Sampler(temperature=0), 0, ()))
         assert len(tokens) == 11
         assert speculation.report() == "3 passes, kept 8 of 8 guesses"
 

@@ -439,6 +439,7 @@ def steps_of(model, **changes):
         ({"prompts": [[]]}, "empty"),
         ({"prompts": [[20]]}, "token 20"),
         ({"stop": [99]}, "token 99"),
+        ({"drafts": []}, "0 drafts for 1 prompts"),
         ({"drafts": [PromptLookup(30)]}, "the same tokenizer"),
     ],
 )

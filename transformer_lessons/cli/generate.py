@@ -110,7 +110,7 @@ def write_one(
         return
     written: Iterator[int] = (token for _, token, _ in steps)
     if loaded.speculation:
-        written = loaded.speculation(loaded.model, tokens, *choices[:3], eos, known)
+        written = loaded.speculation(loaded.model, tokens, *choices[:3], eos, allowed=known)
     print(shown(prompt), end="", flush=True)
     for piece in TextStreamer(tokenizer, written, eos, options.stop):
         print(shown(piece), end="", flush=True)
@@ -131,7 +131,7 @@ def write_many(
         if speculation := loaded.speculation:  # one by one: that is where it saves time
             seeds = range(options.seed + first, options.seed + first + len(batch))
             made = [
-                list(speculation(loaded.model, ids, n, sampler, seed, eos, known))
+                list(speculation(loaded.model, ids, n, sampler, seed, eos, allowed=known))
                 for (_, ids), seed in zip(batch, seeds, strict=True)
             ]
         else:

@@ -1,12 +1,10 @@
 """`--speculate`: a draft for `generate` and `chat`, and what became of its guesses."""
 
-from collections.abc import Collection, Iterator, Sequence
-
-from torch import Tensor
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 from transformer_lessons.errors import LessonsError
 from transformer_lessons.generation.generate import known_tokens
-from transformer_lessons.generation.sampling import Sampler
 from transformer_lessons.generation.speculative import Draft, speculate
 from transformer_lessons.model.decoder import Decoder
 from transformer_lessons.tokenizers.tokenizer import Tokenizer
@@ -20,18 +18,11 @@ class Speculation:
         self.n_passes = self.n_tokens = self.n_guesses = 0  # since the last report
 
     def __call__(
-        self,
-        model: Decoder,
-        prompt: Sequence[int],
-        max_new_tokens: int,
-        sampler: Sampler,
-        seed: int,
-        stop: Collection[int],
-        allowed: Tensor,
+        self, model: Decoder, prompt: Sequence[int], n_new: int, *choices: Any, allowed: Any = None
     ) -> Iterator[int]:
-        """In place of `generation.generate.stream`."""
-        choices = [self.draft], self.k, sampler, seed, stop, allowed
-        for _, tokens, n_guesses in speculate(model, [prompt], max_new_tokens, *choices):
+        """In place of `generation.generate.stream`: choices are sampler, seed and stop."""
+        how = [self.draft], self.k, *choices, allowed
+        for _, tokens, n_guesses in speculate(model, [prompt], n_new, *how):
             self.n_passes += 1
             self.n_tokens += len(tokens)
             self.n_guesses += n_guesses

@@ -142,59 +142,35 @@ def speculate(
 
     drafts[i] guesses up to k tokens a pass for prompts[i]; all new tokens but the last are guesses
     that were kept. What comes out is distributed as with `generate`, and the same at temperature 0,
-    up to rounding. Sequence i draws with seed + i, as if it were alone (but for the last k tokens
-    of the context, of which the longest decides). Where the window slides, nothing is guessed.
+    up to rounding. Sequence i draws with seed + i, as if alone, until one comes within k tokens of
+    the end of the context. Where the window slides, nothing is guessed.
     """
-    prompts, sampler = _check_prompts(model, prompts), sampler or Sampler()
-    stop = _check_ids(stop, model.config.vocab_size, "stop")
-    _check_count("max_new_tokens", max_new_tokens, 0)
-    _check_count("k", k, 1)
-    if k >= model.config.context_length:
-        what = f"k = {k} tokens, but the model sees {model.config.context_length}"
-        raise LessonsError(what, where="k", remedy="Use a smaller k: 4 is a good start.")
+    prompts, sampler = _check(model, prompts, max_new_tokens, drafts, k, stop), sampler or Sampler()
     if not prompts or max_new_tokens == 0:
         return
-    rows = [
-        (number, len(prompt) + max_new_tokens, draft, Generator().manual_seed(seed + number))
-        for number, (prompt, draft) in enumerate(zip(prompts, drafts, strict=True))
-    ]
-    yield from speculative_passes(
-        Decoding(model, prompts, max_new_tokens), rows, k, sampler, stop, allowed
-    )
-
-
-def speculative_passes(
-    decoding: Decoding,
-    rows: list[tuple[int, int, Draft, Generator]],
-    k: int,
-    sampler: Sampler,
-    stop: Collection[int],
-    allowed: Tensor | None,
-) -> Iterator[tuple[int, list[int], int]]:
-    """The loop of `speculate`; rows are (number, final length, draft, generator).
-
-    Between two passes, the cache holds all tokens of a sequence but the last.
-    """
-    config, logits = decoding.model.config, decoding.logits[:, None]
-    nothing: Proposal = [], torch.zeros(0, config.vocab_size)
-    proposals = [nothing for _ in rows]
+    alive = list(range(len(prompts)))  # the number of the sequence in each row
+    generators = [Generator().manual_seed(seed + number) for number in alive]
+    ends = [len(prompt) + max_new_tokens for prompt in prompts]
+    decoding = Decoding(model, prompts, max_new_tokens)
+    logits, V = decoding.logits[:, None], model.config.vocab_size
+    proposals: list[Proposal] = [([], torch.zeros(0, V)) for _ in alive]
     while True:
         kept = []
-        for i, (number, end, _, generator) in enumerate(rows):
-            scores, sequence = _only(_as_floats(logits[i]), allowed), decoding.sequences[i]
-            new = verify(scores, sequence, proposals[i], sampler, generator, stop)
+        for row, number in enumerate(alive):
+            scores, sequence = _only(_as_floats(logits[row]), allowed), decoding.sequences[row]
+            new = verify(scores, sequence, proposals[row], sampler, generators[number], stop)
             sequence += new
-            yield number, new, len(proposals[i][0])
-            kept += [i] if new[-1] not in stop and len(sequence) < end else []
+            yield number, new, len(proposals[row][0])
+            kept += [row] if new[-1] not in stop and len(sequence) < ends[number] else []
         if not kept:
             return
-        if len(kept) < len(rows):
+        if len(kept) < len(alive):
             decoding.select_rows(kept)
-            rows = [rows[i] for i in kept]
-        room, proposals = longest_cached(config) - max(map(len, decoding.sequences)), []
-        for sequence, (_, end, draft, generator) in zip(decoding.sequences, rows, strict=True):
-            n = min(k, room, end - len(sequence) - 1)
-            proposals.append(draft(sequence, n, sampler, generator) if n > 0 else nothing)
+        alive = [alive[row] for row in kept]
+        room, proposals = longest_cached(model.config) - max(map(len, decoding.sequences)), []
+        for number, sequence in zip(alive, decoding.sequences, strict=True):
+            n = max(min(k, room, ends[number] - len(sequence) - 1), 0)
+            proposals.append(drafts[number](sequence, n, sampler, generators[number]))
         logits = score_drafted(decoding, [drafted for drafted, _ in proposals])
 
 
@@ -242,6 +218,27 @@ def score_drafted(decoding: Decoding, drafted: list[list[int]]) -> Tensor:
     rows = [[s[-1], *d, *[0] * (n - len(d))] for s, d in zip(sequences, drafted, strict=True)]
     with inference(decoding.model):
         return decoding.model(torch.tensor(rows, device=cache.length.device), cache)
+
+
+def _check(
+    model: Decoder,
+    prompts: Sequence[Sequence[int]],
+    max_new_tokens: int,
+    drafts: Sequence[Draft],
+    k: int,
+    stop: Collection[int],
+) -> list[list[int]]:
+    """The prompts as lists of integers; what `speculate` can't use raises `LessonsError`."""
+    if len(drafts) != len(prompts):
+        what = f"{len(drafts)} drafts for {len(prompts)} prompts"
+        raise LessonsError(what, where="drafts", remedy="Give each prompt its own.")
+    _check_ids(stop, model.config.vocab_size, "stop")
+    _check_count("max_new_tokens", max_new_tokens, 0)
+    _check_count("k", k, 1)
+    if k >= model.config.context_length:
+        what = f"k = {k} tokens, but the model sees {model.config.context_length}"
+        raise LessonsError(what, where="k", remedy="Use a smaller k: 4 is a good start.")
+    return _check_prompts(model, prompts)
 
 
 def _as_floats(logits: Tensor) -> Tensor:
