@@ -155,10 +155,10 @@ def speculate(
     logits, V = decoding.logits[:, None], model.config.vocab_size
     proposals: list[Proposal] = [([], torch.zeros(0, V)) for _ in alive]
     while True:
-        kept = []
+        kept, logits = [], _only(_as_floats(logits), allowed)
         for row, number in enumerate(alive):
-            scores, sequence = _only(_as_floats(logits[row]), allowed), decoding.sequences[row]
-            new = verify(scores, sequence, proposals[row], sampler, generators[number], stop)
+            sequence, given = decoding.sequences[row], (sampler, generators[number], stop)
+            new = verify(logits[row], sequence, proposals[row], *given)
             sequence += new
             yield number, new, len(proposals[row][0])
             kept += [row] if new[-1] not in stop and len(sequence) < ends[number] else []
