@@ -26,6 +26,7 @@ SCRIPTS = {
     "fixed-point-explorer": (
         *("decoder.js", "model_file.js", "fixed_point.js", "first_model_weights.js"),
     ),
+    "speculative": (),
     "schedule-explorer": (
         *("schedule.js", "ravine.js", "schedule_form.js", "schedule_pictures.js"),
         "schedule_table.js",
