@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 from gguf import GGMLQuantizationType as Type
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
@@ -19,11 +19,10 @@ from transformer_lessons.weights.gguf_blocks import (
 
 RULES = {"Q8_0": quantize_q8_0, "Q4_0": quantize_q4_0, "Q4_1": quantize_q4_1}
 FEW = st.sampled_from([0.0, 1.0, -1.0, 0.5, 3.0, -3.0, 127.0, -127.0, 63.5, 2.5, -8.0])
-ANY = st.floats(-(2.0**18), 2.0**18, width=32).filter(lambda x: x == 0 or abs(x) > 2**-99)
+ANY = st.floats(-(2.0**15), 2.0**15, width=32).filter(lambda x: x == 0 or abs(x) > 2**-99)
 
 
 @pytest.mark.parametrize("kind", RULES)
-@settings(max_examples=40)
 @given(arrays(np.float32, (2, 32), elements=FEW | ANY))
 def test_the_bytes_are_those_of_gguf(kind, numbers):  # SPEC G10
     numbers = numbers + np.float32(0)  # which zero is the least, 0 or -0, NumPy leaves open
