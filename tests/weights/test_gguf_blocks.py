@@ -44,6 +44,15 @@ def test_matrices_of_ordinary_weights(kind, shape):  # SPEC G10
 
 
 @pytest.mark.parametrize("kind", RULES)
+def test_halves_and_ties_go_where_gguf_sends_them(kind):
+    halves = np.arange(32, dtype=np.float32) - 15.5
+    for largest in (127, -127, 8, -8, 15, -15.5, 15.5):  # of 15.5 and -15.5, Q4_0 takes the first
+        halves[3] = largest
+        found = RULES[kind](torch.from_numpy(halves))
+        assert np.array_equal(found[0].numpy(), gguf.quants.quantize(halves, Type[kind]))
+
+
+@pytest.mark.parametrize("kind", RULES)
 def test_groups_too_small_for_an_inverse_become_zeros(kind):
     """Where 1 / scale is no float32, gguf's answer is undefined; ours is 0."""
     tiny = torch.full((1, 32), 2.0**-148)
