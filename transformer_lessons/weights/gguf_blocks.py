@@ -145,7 +145,7 @@ def quantize_q4_0(numbers: Tensor) -> Tensor:
     x = _in_groups(numbers)
     scale = x.gather(1, x.abs().argmax(dim=1, keepdim=True)) / -8
     q = (x * _inverse(scale) + 8.5).to(torch.uint8).clamp(max=15)
-    return torch.cat([_half_bytes(scale), _two_a_byte(q)], dim=1)
+    return torch.cat([_half_bytes(scale), two_a_byte(q)], dim=1)
 
 
 def quantize_q4_1(numbers: Tensor) -> Tensor:
@@ -160,7 +160,7 @@ def quantize_q4_1(numbers: Tensor) -> Tensor:
     least, greatest = x.aminmax(dim=1, keepdim=True)
     scale = (greatest - least) / 15
     q = ((x - least) * _inverse(scale) + 0.5).to(torch.uint8).clamp(max=15)
-    return torch.cat([_half_bytes(scale), _half_bytes(least), _two_a_byte(q)], dim=1)
+    return torch.cat([_half_bytes(scale), _half_bytes(least), two_a_byte(q)], dim=1)
 
 
 def _in_groups(numbers: Tensor) -> Tensor:
@@ -182,6 +182,6 @@ def _half_bytes(x: Tensor) -> Tensor:
     return half.view(torch.uint8)
 
 
-def _two_a_byte(q: Tensor) -> Tensor:
+def two_a_byte(q: Tensor) -> Tensor:
     low, high = q.chunk(2, dim=-1)
     return low | high << 4
