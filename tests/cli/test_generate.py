@@ -174,7 +174,7 @@ def test_weights_rounded_to_4_bits_keep_a_head_of_8():
     model = open_model(ModelOptions(bits=4)).model
     assert type(model.head) is Int8Linear
     kinds = [type(m) for m in model.blocks.modules() if "Linear" in type(m).__name__]
-    assert kinds == 4 * model.config.n_layers * [Int4Linear]
+    assert kinds == 5 * model.config.n_layers * [Int4Linear]
 
 
 def test_weights_that_no_group_of_4_bits_fits_are_refused(run, random_bytes):
