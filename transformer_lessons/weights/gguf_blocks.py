@@ -11,7 +11,8 @@ A block holds 32 neighbouring numbers of a row as small integers, with a scale t
 
 The 16 bytes of the 4-bit types hold two numbers each, 0 to 15: the low half of byte j is number j
 of the block, the high half is number j + 16. So Q4_1 takes 5 bits a number, and Q8_0 takes 8.5.
-Source: ggml's ggml-common.h (block_q8_0, block_q4_0, block_q4_1) and ggml-quants.c.
+Source: ggml's ggml-common.h (block_q8_0, block_q4_0, block_q4_1) and ggml-quants.c
+(quantize_row_q8_0_ref and its like).
 """
 
 import torch
@@ -116,12 +117,21 @@ def gguf_tensor(file: GGUFFile, name: str, dtype: torch.dtype = torch.float32) -
     return dequantize(blocks, tensor.type, dtype).view(tensor.shape)
 
 
-def quantize_q8_0(numbers: Tensor) -> Tensor:
-    """(..., D) numbers -> (n, 34) bytes: scale = max |x| / 127, q = x / scale, halves rounded away.
+def two_a_byte(q: Tensor) -> Tensor:
+    """The inverse of `low_then_high`: uint8 numbers from 0 to 15, (..., 2n) -> (..., n).
 
-    q is found with the scale in float32; the file then keeps the scale in float16. `LessonsError`
-    where D is not a multiple of 32, and for numbers that are not finite or too large for float16.
-    Source: ggml-quants.c, quantize_row_q8_0_ref.
+    >>> two_a_byte(torch.tensor([1, 3, 2, 4], dtype=torch.uint8)).tolist() == [0x21, 0x43]
+    True
+    """
+    low, high = q.chunk(2, dim=-1)
+    return low | high << 4
+
+
+def quantize_q8_0(numbers: Tensor) -> Tensor:
+    """(..., D) -> (n, 34) bytes: scale = max |x| / 127, q = x / scale, halves away from 0.
+
+    q is found with the float32 scale, of which the block keeps a float16. `LessonsError` where D is
+    not a multiple of 32, and for numbers that are not finite or too large for float16.
 
     >>> quantize_q8_0(torch.arange(32.0) * 4.096875)[0, :6].tolist()  # the scale is 1.0
     [0, 60, 0, 4, 8, 12]
@@ -134,10 +144,9 @@ def quantize_q8_0(numbers: Tensor) -> Tensor:
 
 
 def quantize_q4_0(numbers: Tensor) -> Tensor:
-    """(..., D) numbers -> (n, 18) bytes: the number furthest from 0 becomes q = 0, which is -8.
+    """(..., D) -> (n, 18) bytes: the number x furthest from 0 becomes q = 0, scale = x / -8.
 
-    So scale = -x / 8 for that x: it may be negative. Raises as `quantize_q8_0` does.
-    Source: ggml-quants.c, quantize_row_q4_0_ref.
+    So the scale may be negative. Raises as `quantize_q8_0` does.
 
     >>> quantize_q4_0(torch.arange(32.0) * 8 / 31)[0, [0, 1, 2, 17]].tolist()  # the scale is -1.0
     [0, 188, 72, 4]
@@ -149,9 +158,7 @@ def quantize_q4_0(numbers: Tensor) -> Tensor:
 
 
 def quantize_q4_1(numbers: Tensor) -> Tensor:
-    """(..., D) numbers -> (n, 20) bytes: the least becomes q = 0, the greatest q = 15.
-
-    Raises as `quantize_q8_0` does. Source: ggml-quants.c, quantize_row_q4_1_ref.
+    """(..., D) -> (n, 20) bytes: the least becomes q = 0, the greatest 15. Raises as the others.
 
     >>> quantize_q4_1(torch.arange(32.0) * 15 / 31)[0, [0, 1, 2, 3, 4, 19]].tolist()  # scale 1.0
     [0, 60, 0, 0, 128, 247]
@@ -180,8 +187,3 @@ def _half_bytes(x: Tensor) -> Tensor:
     if not half.isfinite().all():
         raise LessonsError("the weights are too large: the scale of a group must fit in float16")
     return half.view(torch.uint8)
-
-
-def two_a_byte(q: Tensor) -> Tensor:
-    low, high = q.chunk(2, dim=-1)
-    return low | high << 4

@@ -19,9 +19,9 @@ OPS = torch.ops.aten  # PyTorch's operations, by name
 class Rounded(NamedTuple):
     """A matrix (V, D) as integers: weight ~ scale * q + least, these two shared by a group.
 
-    >>> q = torch.tensor([[0, 3, 1, 2]], dtype=torch.uint8)
-    >>> Rounded(q, scale=torch.tensor([[0.5, 1.0]]), least=torch.tensor([[-1.0, 0.0]])).weight()
-    tensor([[-1.0000,  0.5000,  1.0000,  2.0000]])
+    >>> q, scale, least = torch.tensor([[0, 3, 1]]), torch.tensor([[0.5]]), torch.tensor([[-1.0]])
+    >>> Rounded(q, scale, least).weight().tolist()
+    [[-1.0, 0.5, -0.5]]
     """
 
     q: Tensor  # (V, D), uint8
