@@ -4,7 +4,8 @@
 
 A figure of a cell tagged `figure:learning` becomes `book/_static/figures/learning.png`; the model
 that lesson 01 exported to `runs/first_model.json` becomes the script that its page loads, and the
-scores that lesson 17 samples from and the losses of lesson 24 become two more.
+scores that lesson 17 samples from, a row of weights for lesson 21 and the losses of lesson 24
+become three more.
 """
 
 import base64
@@ -20,12 +21,14 @@ from page_scores import scores_script
 from transformer_lessons.errors import LessonsError
 from transformer_lessons.support.files import read_json, replace_file
 from transformer_lessons.weights.export import FORMAT
+from transformer_lessons.weights.shipped import load_shipped
 
 TAG = "figure:"
 FIGURES = Path("book/_static/figures")
 PAGE_MODEL = Path("book/_static/widgets/first_model_weights.js")
 PAGE_SCORES = Path("book/_static/widgets/sampling_scores.js")
 PAGE_HEADS = Path("book/_static/widgets/head_losses.js")
+PAGE_ROW = Path("book/_static/widgets/quantization_row.js")
 
 
 def tagged_figures(root: Path) -> Iterator[tuple[Path, bytes]]:
@@ -50,6 +53,12 @@ def export_page_script(json_path: Path | str, script_path: Path | str, name: str
     replace_file(Path(script_path), script)
 
 
+def row_script() -> str:
+    """The row of weights that lesson 21 rounds, as a script that its page loads."""
+    weight = load_shipped()[0].blocks[0].attention.qkv.weight[0]
+    return f"TransformerLessons.quantization_row = {json.dumps(weight.tolist())};\n"
+
+
 def main(root: Path = ROOT) -> int:
     """Write the figures, and the numbers of the pages."""
     for path, image in tagged_figures(root):
@@ -58,7 +67,8 @@ def main(root: Path = ROOT) -> int:
         print(f"written: {path.relative_to(root)}")
     export_page_script(root / "runs" / "first_model.json", root / PAGE_MODEL, "first_model")
     print(f"written: {PAGE_MODEL}")
-    for script_path, script in ((PAGE_SCORES, scores_script()), (PAGE_HEADS, heads_script())):
+    scripts = {PAGE_SCORES: scores_script(), PAGE_HEADS: heads_script(), PAGE_ROW: row_script()}
+    for script_path, script in scripts.items():
         replace_file(root / script_path, script)
         print(f"written: {script_path}")
     return 0

@@ -1,4 +1,4 @@
-"""Blocks: how GGUF keeps the numbers of a tensor in fewer bits. Reading: lesson 20; writing: 21.
+"""Blocks: how GGUF keeps the numbers of a tensor in fewer bits. Lessons 20 and 21.
 
 A block holds 32 neighbouring numbers of a row as small integers, with a scale that all 32 share:
 
