@@ -55,8 +55,8 @@ def export_page_script(json_path: Path | str, script_path: Path | str, name: str
 
 def row_script() -> str:
     """The row of weights that lesson 21 rounds, as a script that its page loads."""
-    weight = load_shipped()[0].blocks[0].attention.qkv.weight[0]
-    return f"TransformerLessons.quantization_row = {json.dumps(weight.tolist())};\n"
+    row = load_shipped()[0].state_dict()["blocks.0.attention.qkv.weight"][0]
+    return f"TransformerLessons.quantization_row = {json.dumps(row.tolist())};\n"
 
 
 def main(root: Path = ROOT) -> int:

@@ -52,7 +52,7 @@ def test_the_row_is_the_models():
 
 @pytest.mark.parametrize("spoiled", [False, True])
 def test_what_is_said_is_what_the_package_does(widget, spoiled):
-    widget.get_by_label("Make weight 70").set_checked(spoiled)
+    widget.get_by_label("Make one weight").set_checked(spoiled)
     weights = row()
     if spoiled:
         weights[70] = 20 * weights.abs().max()
@@ -77,7 +77,7 @@ def test_the_keyboard_is_enough(widget):
     tab(widget, "Bits")
     widget.keyboard.press("ArrowRight")
     assert figures(widget)[0] == pytest.approx(4 + 32 / 192, abs=0.0051)
-    tab(widget, "Make weight 70")
+    tab(widget, "Make one weight")
     widget.keyboard.press("Space")
     assert figures(widget)[1] == 191
     tab(widget, "all 192")

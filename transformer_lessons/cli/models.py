@@ -26,7 +26,7 @@ from transformer_lessons.weights.quantize import Int4Linear, Int8Linear
 from transformer_lessons.weights.shipped import SHIPPED
 
 SMALL, SMOLLM2 = "python-small", "smollm2-135m"
-LAYERS = {None: SmallBatchLinear, 8: Int8Linear, 4: Int4Linear}
+LAYERS = {None: 2 * (SmallBatchLinear,), 8: 2 * (Int8Linear,), 4: (Int4Linear, Int8Linear)}
 LONGEST = 100_000  # tokens of a text or an answer
 Length = Annotated[int, Allowed(f"from 0 to {LONGEST:,}", lambda v: 0 <= v <= LONGEST)]
 
@@ -99,10 +99,9 @@ def open_model(options: ModelOptions) -> LoadedModel:
     """Load what was asked for, to be run; what can't be loaded or run raises `LessonsError`."""
     loaded = load(options.checkpoint or find_model(options.model or SMALL))
     check_sampler(options.sampler, loaded.model)
-    head = loaded.model.head
-    replace_linear(loaded.model, LAYERS[options.bits])
-    if options.bits == 4:  # the head is worth more bits
-        loaded.model.add_module("head", Int8Linear(head))
+    of_blocks, of_head = LAYERS[options.bits]  # a head of 4 bits would cost more than it saves
+    replace_linear(loaded.model.blocks, of_blocks)
+    loaded.model.add_module("head", of_head(loaded.model.head))
     forward_fn = compiled_forward() if options.compile else last_logits
     return replace(loaded, name=options.model or loaded.name, forward_fn=forward_fn)
 
@@ -136,11 +135,7 @@ def load(given: Path) -> LoadedModel:
     if path.suffix != ".gguf" and (not is_published or (path / "checkpoint.json").exists()):
         run, tokenizer = load_checkpoint(path), load_tokenizer(path)
         model = run.model
-        about: tuple[Template | None, int | None, int | None] = (
-            None,
-            trained_length(path),
-            run.step,
-        )
+        about: tuple[Any, ...] = (None, trained_length(path), run.step)
     else:  # imported here, because it takes a while and most runs don't need it
         from transformer_lessons.weights.chat_template import load_chat_template
         from transformer_lessons.weights.pretrained import load_pretrained

@@ -11,8 +11,7 @@ A block holds 32 neighbouring numbers of a row as small integers, with a scale t
 
 The 16 bytes of the 4-bit types hold two numbers each, 0 to 15: the low half of byte j is number j
 of the block, the high half is number j + 16. So Q4_1 takes 5 bits a number, and Q8_0 takes 8.5.
-Source: ggml's ggml-common.h (block_q8_0, block_q4_0, block_q4_1) and ggml-quants.c
-(quantize_row_q8_0_ref and its like).
+Source: ggml's ggml-common.h (block_q8_0, block_q4_0, block_q4_1) and ggml-quants.c.
 """
 
 import torch
@@ -144,9 +143,7 @@ def quantize_q8_0(numbers: Tensor) -> Tensor:
 
 
 def quantize_q4_0(numbers: Tensor) -> Tensor:
-    """(..., D) -> (n, 18) bytes: the number x furthest from 0 becomes q = 0, scale = x / -8.
-
-    So the scale may be negative. Raises as `quantize_q8_0` does.
+    """(..., D) -> (n, 18) bytes: the x furthest from 0 becomes q = 0. Raises as the others.
 
     >>> quantize_q4_0(torch.arange(32.0) * 8 / 31)[0, [0, 1, 2, 17]].tolist()  # the scale is -1.0
     [0, 188, 72, 4]

@@ -4,6 +4,7 @@ Shapes: V rows and D columns of a weight matrix; moments (D, D).
 """
 
 from collections.abc import Iterable
+from contextlib import ExitStack
 from functools import partial
 
 import torch
@@ -27,16 +28,13 @@ def second_moments(model: Decoder, batches: Iterable[Tensor]) -> dict[str, Tenso
         x = inputs[0].flatten(0, -2).float()
         moments[name] += x.T @ x
 
-    hooks = [m.register_forward_pre_hook(partial(add, n)) for n, m in layers.items()]
     n_tokens = 0
-    try:
-        with inference(model):
-            for tokens in batches:
-                model(tokens)
-                n_tokens += tokens.numel()
-    finally:
-        for hook in hooks:
-            hook.remove()
+    with ExitStack() as hooks, inference(model):
+        for name, layer in layers.items():
+            hooks.enter_context(layer.register_forward_pre_hook(partial(add, name)))
+        for tokens in batches:
+            model(tokens)
+            n_tokens += tokens.numel()
     if n_tokens == 0:
         raise LessonsError("no tokens to calibrate with", where="second_moments")
     return moments

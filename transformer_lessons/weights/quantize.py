@@ -17,12 +17,7 @@ OPS = torch.ops.aten  # PyTorch's operations, by name
 
 
 class Rounded(NamedTuple):
-    """A matrix (V, D) as integers: weight ~ scale * q + least, these two shared by a group.
-
-    >>> q, scale, least = torch.tensor([[0, 3, 1]]), torch.tensor([[0.5]]), torch.tensor([[-1.0]])
-    >>> Rounded(q, scale, least).weight().tolist()
-    [[-1.0, 0.5, -0.5]]
-    """
+    """A matrix (V, D) as integers: weight ~ scale * q + least, these two shared by a group."""
 
     q: Tensor  # (V, D), uint8
     scale: Tensor  # (V, G)
@@ -40,9 +35,6 @@ def grid(group: Tensor, bits: int, symmetric: bool, dtype: torch.dtype) -> tuple
 
     From the least weight to the greatest in 2^bits - 1 steps; or, symmetric, from -max |w| to
     max |w| in 2^bits - 2 steps, so that 0 is among the numbers.
-
-    >>> grid(torch.tensor([-1.0, 0.0, 2.0]), 2, False, torch.float16)
-    (tensor([1.], dtype=torch.float16), tensor([-1.], dtype=torch.float16))
     """
     least, most = group.aminmax(dim=-1, keepdim=True)
     if symmetric:
@@ -68,9 +60,8 @@ def round_to_groups(
 ) -> Rounded:
     """`weight` (V, D) with each `group` neighbours of a row rounded to a `grid` of their own.
 
-    No weight is off by more than half a scale, but for what `dtype`, in which scale and least are
-    kept, takes from these two. `LessonsError` for bits not from 2 to 8, a group that doesn't divide
-    D, and weights that are not finite or too large for `dtype`.
+    No weight is off by more than half a scale, up to the rounding of scale and least to `dtype`.
+    `LessonsError` for bits not from 2 to 8, a group that doesn't divide D, bad weights.
 
     >>> q, scale, least = round_to_groups(torch.tensor([[-1.0, 0.2, 2.0, 0.0, 6.0, 3.0]]), 2, 3)
     >>> q.tolist(), scale.tolist(), least.tolist()
@@ -99,14 +90,11 @@ class Int8Linear(nn.Module):
     True
     """
 
-    weight: Tensor
-    scale: Tensor
-
     def __init__(self, layer: nn.Linear) -> None:
         super().__init__()
         rows = round_to_groups(layer.weight.detach(), 8, layer.in_features, True, torch.float32)
-        self.register_buffer("weight", (rows.q.int() - 127).to(torch.int8))
-        self.register_buffer("scale", rows.scale[:, 0])
+        self.weight = nn.Buffer((rows.q.int() - 127).to(torch.int8))
+        self.scale = nn.Buffer(rows.scale[:, 0])
         self.bias = layer.bias
 
     def forward(self, x: Tensor) -> Tensor:
@@ -125,9 +113,6 @@ class Int4Linear(nn.Module):
     True
     """
 
-    packed: Tensor
-    grids: Tensor
-
     def __init__(self, layer: nn.Linear, group: int = 32) -> None:
         super().__init__()
         q, scale, least = round_to_groups(layer.weight.detach(), 4, group, dtype=torch.bfloat16)
@@ -139,8 +124,7 @@ class Int4Linear(nn.Module):
             grids = torch.stack([scale, least + 8 * scale], dim=-1).transpose(0, 1).contiguous()
         else:
             packed, grids = two_a_byte(q), torch.stack([scale, least])
-        self.register_buffer("packed", packed)
-        self.register_buffer("grids", grids)
+        self.packed, self.grids = nn.Buffer(packed), nn.Buffer(grids)
 
     def forward(self, x: Tensor) -> Tensor:
         if not self.fast:

@@ -106,7 +106,7 @@
       this.spoil = element("input", { type: "checkbox", id: `${id}-spoil` });
       this.spoil.addEventListener("change", () => this.update());
       const spoil = element("label", { for: `${id}-spoil`, class: "tl-check" }, this.spoil,
-        `Make weight ${LARGE} ${TIMES} times as large as the largest`);
+        `Make one weight ${TIMES} times as large as all others`);
       const header = element("div", { class: "tl-header" },
         element("p", { class: "tl-title" }, "Round a row of weights"),
         element("p", { class: "tl-note" }, "python-small, block 0, first row of the queries"));
