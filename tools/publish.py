@@ -4,8 +4,9 @@
 
 A figure of a cell tagged `figure:learning` becomes `book/_static/figures/learning.png`; the model
 that lesson 01 exported to `runs/first_model.json` becomes the script that its page loads, and the
-scores that lesson 17 samples from, the losses of lesson 24 and `python-small` become three more.
-Last, the map of the lessons is drawn, and the pages of the reference are written.
+scores that lesson 17 samples from, a row of weights for lesson 21, the losses of lesson 24 and
+`python-small` become four more. Last, the map of the lessons is drawn, and the pages of the
+reference are written.
 """
 
 import base64
@@ -30,6 +31,7 @@ FIGURES = Path("book/_static/figures")
 PAGE_MODEL = Path("book/_static/widgets/first_model_weights.js")
 PAGE_SCORES = Path("book/_static/widgets/sampling_scores.js")
 PAGE_HEADS = Path("book/_static/widgets/head_losses.js")
+PAGE_ROW = Path("book/_static/widgets/quantization_row.js")
 PAGE_SMALL = Path("book/_static/widgets/python_small_weights.js")
 LESSON_MAP = FIGURES / "lesson_map.svg"
 
@@ -56,6 +58,12 @@ def export_page_script(json_path: Path | str, script_path: Path | str, name: str
     replace_file(Path(script_path), script)
 
 
+def row_script() -> str:
+    """The row of weights that lesson 21 rounds, as a script that its page loads."""
+    row = load_shipped()[0].state_dict()["blocks.0.attention.qkv.weight"][0]
+    return f"TransformerLessons.quantization_row = {json.dumps(row.tolist())};\n"
+
+
 def main(root: Path = ROOT) -> int:
     """Write the figures, and the numbers of the pages."""
     for path, image in tagged_figures(root):
@@ -67,8 +75,8 @@ def main(root: Path = ROOT) -> int:
     export_page_model(*load_shipped(), root / "runs" / "python_small.json")
     export_page_script(root / "runs" / "python_small.json", root / PAGE_SMALL, "python_small")
     print(f"written: {PAGE_SMALL}")
-    made = {PAGE_SCORES: scores_script(), PAGE_HEADS: heads_script(), LESSON_MAP: draw(root)}
-    for path, text in (made | reference_pages(root)).items():
+    made = {PAGE_SCORES: scores_script(), PAGE_ROW: row_script(), PAGE_HEADS: heads_script()}
+    for path, text in (made | {LESSON_MAP: draw(root)} | reference_pages(root)).items():
         replace_file(root / path, text)
         print(f"written: {path}")
     return 0

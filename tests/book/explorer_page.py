@@ -27,6 +27,7 @@ SCRIPTS = {
         *("decoder.js", "model_file.js", "fixed_point.js", "first_model_weights.js"),
     ),
     "speculative": (),
+    "quantization": ("quantization_row.js",),
     "schedule-explorer": (
         *("schedule.js", "ravine.js", "schedule_form.js", "schedule_pictures.js"),
         "schedule_table.js",

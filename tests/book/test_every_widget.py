@@ -42,6 +42,7 @@ def test_who_wants_no_motion_sees_none(page, address):  # SPEC G11
         ("sampling-explorer", "sampling_scores.js"),
         ("head-explorer", "head_losses.js"),
         ("fixed-point-explorer", "first_model_weights.js"),
+        ("quantization", "quantization_row.js"),
     ],
 )
 def test_without_its_numbers_the_static_picture_stays(page, tmp_path, name, lacking):  # SPEC G11

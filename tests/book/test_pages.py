@@ -32,6 +32,7 @@ LIVE = {
     "notebooks/12_optimizers": {"schedule-explorer": "three schedules"},
     "notebooks/17_sampling": {"sampling-explorer": "one distribution"},
     "notebooks/19_speculative_decoding": {"speculative": "overlap"},
+    "notebooks/21_quantization": {"quantization": "row of 192 weights"},
     "notebooks/24_looking_inside": {"head-explorer": "loss by position"},
     "notebooks/25_growing_and_integers": {"fixed-point-explorer": "bits of fraction"},
 }
@@ -189,6 +190,7 @@ def test_figures_of_the_pages_are_those_of_the_lessons():
         *("learning", "attention", "attention_by_hand", "rope", "bpe_steps"),
         *("schedules", "sampling", "silenced_heads", "fixed_point"),
         *("schedules", "sampling", "speculative_overlap", "silenced_heads"),
+        *("schedules", "sampling", "silenced_heads", "quantization"),
     }
     for path, image in figures.items():
         assert path.read_bytes() == image, f"{path.name} is stale: run `make notebooks`"

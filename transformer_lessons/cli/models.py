@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import torch
 import tyro
@@ -24,10 +24,11 @@ from transformer_lessons.model.linear import SmallBatchLinear, replace_linear
 from transformer_lessons.support.assets import find_cached
 from transformer_lessons.tokenizers.tokenizer import Tokenizer, load_tokenizer
 from transformer_lessons.training.checkpoint import load_checkpoint
-from transformer_lessons.weights.quantize import Int8Linear
+from transformer_lessons.weights.quantize import Int4Linear, Int8Linear
 from transformer_lessons.weights.shipped import SHIPPED
 
 SMALL, SMOLLM2 = "python-small", "smollm2-135m"
+LAYERS = {None: 2 * (SmallBatchLinear,), 8: 2 * (Int8Linear,), 4: (Int4Linear, Int8Linear)}
 LONGEST = 100_000  # tokens of a text or an answer
 Length = Annotated[int, Allowed(f"from 0 to {LONGEST:,}", lambda v: 0 <= v <= LONGEST)]
 
@@ -60,8 +61,8 @@ class ModelOptions(First):
     """The same seed writes the same text. In a chat, each answer adds 1."""
     compile: bool = False
     """Compile the model: it takes a minute or two, once for each length of text, and is kept."""
-    int8: bool = False
-    """Round the weights to 8 bits. With --compile, one text is faster; without, it is slower."""
+    bits: Literal[8, 4] | None = None
+    """Round the weights to 8 or 4 bits. With --compile, one text is faster."""
     sampler: Annotated[Sampler, tyro.conf.arg(name="")] = field(default_factory=Sampler)
     """How the next token is chosen."""
 
@@ -105,7 +106,9 @@ def open_model(options: ModelOptions) -> LoadedModel:
     """Load what was asked for, to be run; what can't be loaded or run raises `LessonsError`."""
     loaded = with_draft(load(options.checkpoint or find_model(options.model or SMALL)), options)
     check_sampler(options.sampler, loaded.model)
-    replace_linear(loaded.model, Int8Linear if options.int8 else SmallBatchLinear)
+    of_blocks, of_head = LAYERS[options.bits]  # a head of 4 bits would cost more than it saves
+    replace_linear(loaded.model.blocks, of_blocks)
+    loaded.model.add_module("head", of_head(loaded.model.head))
     forward_fn = compiled_forward() if options.compile else last_logits
     return replace(loaded, name=options.model or loaded.name, forward_fn=forward_fn)
 
@@ -157,11 +160,7 @@ def load(given: Path) -> LoadedModel:
     if path.suffix != ".gguf" and (not is_published or (path / "checkpoint.json").exists()):
         run, tokenizer = load_checkpoint(path), load_tokenizer(path)
         model = run.model
-        about: tuple[Template | None, int | None, int | None] = (
-            None,
-            trained_length(path),
-            run.step,
-        )
+        about: tuple[Any, ...] = (None, trained_length(path), run.step)
     else:  # imported here, because it takes a while and most runs don't need it
         from transformer_lessons.weights.chat_template import load_chat_template
         from transformer_lessons.weights.pretrained import load_pretrained
