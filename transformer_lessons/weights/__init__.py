@@ -3,6 +3,7 @@
 from transformer_lessons.weights.chat_template import ChatTemplate, load_chat_template
 from transformer_lessons.weights.export import export_json
 from transformer_lessons.weights.gguf_blocks import dequantize
+from transformer_lessons.weights.gguf_writing import save_gguf
 from transformer_lessons.weights.lora import (
     LoraLinear,
     add_lora,
@@ -10,6 +11,7 @@ from transformer_lessons.weights.lora import (
     merge_lora,
     save_lora,
 )
+from transformer_lessons.weights.onnx_export import export_onnx
 from transformer_lessons.weights.pretrained import load_pretrained
 from transformer_lessons.weights.quantize import Int8Linear, round_to_int8
 from transformer_lessons.weights.save_pretrained import save_pretrained
@@ -22,12 +24,14 @@ __all__ = [
     "add_lora",
     "dequantize",
     "export_json",
+    "export_onnx",
     "load_chat_template",
     "load_lora",
     "load_pretrained",
     "load_shipped",
     "merge_lora",
     "round_to_int8",
+    "save_gguf",
     "save_lora",
     "save_pretrained",
 ]
