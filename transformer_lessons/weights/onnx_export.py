@@ -22,7 +22,7 @@ from transformer_lessons.support.files import new_file
 LARGEST = 2**31  # bytes: a protocol buffer can't be longer
 
 
-class GrowingCache:
+class FunctionalCache:
     """A cache as a graph can have it: keys and values are appended, and nothing is overwritten.
 
     `past` (2, L, B, K, S, d) are keys and values of S tokens; `present` then has S + T.
@@ -56,7 +56,7 @@ class DecoderStep(nn.Module):
         self.model = model
 
     def forward(self, tokens: Tensor, past: Tensor) -> tuple[Tensor, Tensor]:
-        cache: Any = GrowingCache(past, self.model.config.sliding_window)
+        cache: Any = FunctionalCache(past, self.model.config.sliding_window)
         return self.model(tokens, cache), cache.present
 
 
