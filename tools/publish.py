@@ -4,7 +4,7 @@
 
 A figure of a cell tagged `figure:learning` becomes `book/_static/figures/learning.png`; the model
 that lesson 01 exported to `runs/first_model.json` becomes the script that its page loads, and the
-scores that lesson 17 samples from and the losses of lesson 24 become two more.
+scores that lesson 17 samples from, the losses of lesson 24 and the file of lesson 26 become more.
 """
 
 import base64
@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from notebook_files import ROOT, notebook_paths, numbered_code_cells, read_notebook, tags
+from page_bytes import bytes_script
 from page_heads import heads_script
 from page_scores import scores_script
 
@@ -26,6 +27,7 @@ FIGURES = Path("book/_static/figures")
 PAGE_MODEL = Path("book/_static/widgets/first_model_weights.js")
 PAGE_SCORES = Path("book/_static/widgets/sampling_scores.js")
 PAGE_HEADS = Path("book/_static/widgets/head_losses.js")
+PAGE_BYTES = Path("book/_static/widgets/byte_map_file.js")
 
 
 def tagged_figures(root: Path) -> Iterator[tuple[Path, bytes]]:
@@ -58,8 +60,9 @@ def main(root: Path = ROOT) -> int:
         print(f"written: {path.relative_to(root)}")
     export_page_script(root / "runs" / "first_model.json", root / PAGE_MODEL, "first_model")
     print(f"written: {PAGE_MODEL}")
-    for script_path, script in ((PAGE_SCORES, scores_script()), (PAGE_HEADS, heads_script())):
-        replace_file(root / script_path, script)
+    scripts = {PAGE_SCORES: scores_script, PAGE_HEADS: heads_script, PAGE_BYTES: bytes_script}
+    for script_path, make in scripts.items():
+        replace_file(root / script_path, make())
         print(f"written: {script_path}")
     return 0
 

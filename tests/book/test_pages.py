@@ -31,6 +31,7 @@ LIVE = {
     "notebooks/12_optimizers": {"schedule-explorer": "three schedules"},
     "notebooks/17_sampling": {"sampling-explorer": "one distribution"},
     "notebooks/24_looking_inside": {"head-explorer": "loss by position"},
+    "notebooks/26_shipping": {"byte-map": "how many bytes"},
 }
 WCAG = ("wcag2a", "wcag2aa", "wcag21a", "wcag21aa")
 # docutils gives bibliography entries a role that ARIA 1.3 has dropped, and so the list of them
