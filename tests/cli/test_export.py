@@ -12,6 +12,7 @@ from tiktoken.load import load_tiktoken_bpe
 from transformer_lessons.cli.model_card import model_card
 from transformer_lessons.errors import LessonsError
 from transformer_lessons.support.files import sha256
+from transformer_lessons.training.checkpoint import load_checkpoint
 from transformer_lessons.weights.gguf_writing import save_gguf
 from transformer_lessons.weights.pretrained import load_pretrained
 from transformer_lessons.weights.shipped import SHIPPED, load_shipped
@@ -20,6 +21,16 @@ from transformer_lessons.weights.shipped import SHIPPED, load_shipped
 @pytest.fixture
 def export(run_here, tmp_path):
     return partial(run_here, "export", cwd=tmp_path)
+
+
+@pytest.fixture(scope="module")
+def small_run(run_here, tmp_path_factory):
+    """A run of the model with 2,656 parameters, which no GGUF file can say."""
+    folder = tmp_path_factory.mktemp("small")
+    (folder / "pairs.tsv").write_text("YWI=\tYWJhYg==\n")
+    arguments = ["--pairs", "pairs.tsv", "--out", "run", "--training.steps", "2"]
+    assert run_here("train", *arguments, cwd=folder).returncode == 0
+    return folder / "run"
 
 
 def test_gguf(export, run_here, tmp_path):
@@ -63,15 +74,16 @@ def test_a_chat_template_goes_along(export, tmp_path):
     assert (tmp_path / "c.gguf").read_bytes() == (tmp_path / "a.gguf").read_bytes()
 
 
-def test_tiktoken_and_json(export, tmp_path):
+def test_tiktoken_and_json(export, tmp_path, small_run):
     assert export("python-small", "--to", "tiktoken", "--out", "ranks").returncode == 0
     tokenizer = load_shipped()[1]
     expected = {token: id for token, id in tokenizer.ids.items() if id != 4095}
     assert load_tiktoken_bpe(str(tmp_path / "ranks")) == expected
-    assert export("python-small", "--to", "json", "--out", "model.json").returncode == 0
+    assert export(small_run, "--to", "json", "--out", "model.json").returncode == 0
     document = json.loads((tmp_path / "model.json").read_text())
-    numbers = torch.tensor(document["weights"]["final_norm.weight"]["data"])
-    assert torch.equal(numbers, load_shipped()[0].final_norm.weight)
+    numbers = torch.tensor(document["weights"]["embedding.weight"]["data"])
+    ours = load_checkpoint(small_run).model
+    assert torch.equal(numbers.view(256, 4), ours.embedding.weight)
 
 
 def test_the_card_says_what_the_run_was(export, run_here, tmp_path):
@@ -102,9 +114,10 @@ def test_the_card_of_a_run_without_a_manifest(tmp_path):
     n_tokens = sum(json.loads(line)["n_targets"] for line in lines)
     assert f"| tokens seen | {n_tokens:,} |" in model_card(run)
     assert model_card(run / "step-00003600") == model_card(run)
-    (run / "log.jsonl").write_text("{\n")
-    with pytest.raises(LessonsError, match=r"can't read it: .*log\.jsonl"):
-        model_card(run)
+    for line in ("{", "[]", "7", '{"step": 1}'):
+        (run / "log.jsonl").write_text(f"{line}\n")
+        with pytest.raises(LessonsError, match=r"can't read it: .*log\.jsonl"):
+            model_card(run)
     with pytest.raises(LessonsError, match="not a run folder"):
         model_card(tmp_path)
 
@@ -136,26 +149,24 @@ def test_what_is_there_stays(export, tmp_path, to):  # SPEC S9
 
 
 @pytest.mark.parametrize("to", ["gguf", "json", "tiktoken", "card", "huggingface"])
-def test_a_full_disk_leaves_nothing(export, tmp_path, monkeypatch, to):  # SPEC E9
+def test_a_full_disk_leaves_nothing(export, tmp_path, small_run, monkeypatch, to):  # SPEC E9
     def full(*_):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "replace", full)
     monkeypatch.setattr(os, "rename", full)
-    done = export("python-small", "--to", to, "--out", "a")
+    model = small_run if to == "json" else "python-small"
+    done = export(model, "--to", to, "--out", "a")
     assert done.returncode == 2
     assert "No space left on device" in done.stderr
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_model_that_the_format_cannot_say(export, run_here, tmp_path):
-    (tmp_path / "pairs.tsv").write_text("YWI=\tYWJhYg==\n")
-    arguments = ["--pairs", "pairs.tsv", "--out", "run", "--training.steps", "2"]
-    assert run_here("train", *arguments, cwd=tmp_path).returncode == 0
-    done = export("run", "--to", "gguf", "--out", "a.gguf")
+def test_a_model_that_the_format_cannot_say(export, small_run, tmp_path):
+    done = export(small_run, "--to", "gguf", "--out", "a.gguf")
     assert done.returncode == 2
     assert "(ModelConfig." in done.stderr
-    assert not (tmp_path / "a.gguf").exists()
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_damaged_onnx_file(run_here, tmp_path):

@@ -1,10 +1,6 @@
-"""What comes with a model that is handed on: how it was made, and what has to be asked first.
-
-The form is that of Hugging Face's model cards: Mitchell et al. 2019, "Model Cards".
-"""
+"""A model's card: how it was made, and what has to be asked first (Mitchell et al. 2019)."""
 
 import json
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -32,24 +28,23 @@ def model_card(path: Path, license: str | None = None) -> str:
     if (folder := run_of(path)) is None:
         remedy = "Only a run of this package has the log that a card is written from."
         raise LessonsError("not a run folder", where=str(path), remedy=remedy)
-    where, config = str(folder / "config.json"), read_json(folder / "config.json")
-    data = field(config, "data", dict | None, where) or {}
-    training = field(config, "training", dict | None, where) or {}
+    config, manifest = read_json(folder / "config.json"), folder / "manifest.json"
+    data, training = (_part(config, name, folder) for name in ("data", "training"))
     checkpoint = latest_checkpoint(folder) if folder == path else path
     about = read_checkpoint_json(checkpoint / "checkpoint.json")
-    model, log = ModelConfig.from_dict(about["model"]), _read_log(folder / "log.jsonl")
-    manifest = folder / "manifest.json"
+    model, step = ModelConfig.from_dict(about["model"]), about["step"]
+    log = [line for line in _read_log(folder / "log.jsonl") if line[0] <= step]
     more = read_json(manifest) if manifest.is_file() else {}
-    n_tokens = more.get("tokens_seen", sum(line["n_targets"] for line in log))
-    figures = {"steps": f"{about['step']:,}", "tokens seen": f"{n_tokens:,}"}
-    judged = [x for x in log if x.get("validation") is not None and x["step"] <= about["step"]]
-    for line in judged[-1:]:
-        figures[f"loss on held-out text, step {line['step']}"] = f"{line['validation']:.4f}"
-    scores = _part(more, "bits_per_byte_on_test")
-    figures |= {f"bits per byte on test text, {name}": score for name, score in scores}
+    n_tokens = field(more, "tokens_seen", int | None, str(manifest)) or sum(n for _, n, _ in log)
+    figures = {"steps": f"{step:,}", "tokens seen": f"{n_tokens:,}"}
+    for number, _, loss in [line for line in log if line[2] is not None][-1:]:
+        figures[f"loss on held-out text, step {number}"] = f"{loss:.4f}"
+    for name, score in _part(more, "bits_per_byte_on_test", manifest).items():
+        figures[f"bits per byte on test text, {name}"] = score
     files = {path.name: sha256(path) for path in sorted(checkpoint.glob("model.*"))}
     sources = {"name": data.get("name"), "SHA-256": data.get("fingerprint")}
-    sources |= {name: f"SHA-256 {facts.get('sha256')}" for name, facts in _part(more, "data")}
+    for name, facts in _part(more, "data", manifest, dict[str, dict] | None).items():
+        sources[name] = f"SHA-256 {facts.get('sha256')}"
     shown = {name: getattr(model, name) for name in ("n_layers", "d_model", "context_length")}
     parts = {
         "Model": {"parameters": f"{sum(parameter_counts(model).values()):,}"} | shown,
@@ -66,13 +61,14 @@ def model_card(path: Path, license: str | None = None) -> str:
     return head + "## Not tested\n\nAll that isn't in *Figures*.\n"
 
 
-def _read_log(path: Path) -> list[dict[str, Any]]:
-    """The lines of a log; that of the shipped model has only some of the steps."""
+def _read_log(path: Path) -> list[tuple[int, int, float | None]]:
+    """Step, tokens and held-out loss of each line; the shipped model's log has not every step."""
     try:
-        return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-    except (OSError, ValueError) as error:
-        raise LessonsError(f"can't read it: {error}", where=str(path)) from None
+        lines = map(json.loads, path.read_text(encoding="utf-8").splitlines())
+        return [(line["step"], line["n_targets"], line["validation"]) for line in lines]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise LessonsError(f"can't read it: {error!r:.80}", where=str(path)) from None
 
 
-def _part(document: dict, name: str) -> Iterable[tuple[str, Any]]:
-    return (field(document, name, dict | None, "manifest.json") or {}).items()
+def _part(document: Any, name: str, where: Path, kind: Any = dict | None) -> dict[str, Any]:
+    return field(document, name, kind, str(where)) or {}
