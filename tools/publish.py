@@ -2,11 +2,9 @@
 
     python tools/publish.py
 
-A figure of a cell tagged `figure:learning` becomes `book/_static/figures/learning.png`; the model
-that lesson 01 exported to `runs/first_model.json` becomes the script that its page loads, and the
-scores that lesson 17 samples from, a row of weights for lesson 21, the losses of lesson 24 and
-`python-small` become four more. Last, the map of the lessons is drawn, and the pages of the
-reference are written.
+A figure of a cell tagged `figure:learning` becomes `book/_static/figures/learning.png`; the models
+and numbers that the widgets show become scripts that their pages load. Last, the map of the lessons
+is drawn, and the pages of the reference are written.
 """
 
 import base64
@@ -17,6 +15,7 @@ from pathlib import Path
 
 from lesson_map import draw
 from notebook_files import ROOT, notebook_paths, numbered_code_cells, read_notebook, tags
+from page_bytes import bytes_script
 from page_heads import heads_script
 from page_scores import scores_script
 from reference import reference_pages
@@ -28,12 +27,8 @@ from transformer_lessons.weights.shipped import load_shipped
 
 TAG = "figure:"
 FIGURES = Path("book/_static/figures")
-PAGE_MODEL = Path("book/_static/widgets/first_model_weights.js")
-PAGE_SCORES = Path("book/_static/widgets/sampling_scores.js")
-PAGE_HEADS = Path("book/_static/widgets/head_losses.js")
-PAGE_ROW = Path("book/_static/widgets/quantization_row.js")
-PAGE_SMALL = Path("book/_static/widgets/python_small_weights.js")
-LESSON_MAP = FIGURES / "lesson_map.svg"
+WIDGETS = Path("book/_static/widgets")
+PAGE_MODEL = WIDGETS / "first_model_weights.js"
 
 
 def tagged_figures(root: Path) -> Iterator[tuple[Path, bytes]]:
@@ -73,10 +68,18 @@ def main(root: Path = ROOT) -> int:
     export_page_script(root / "runs" / "first_model.json", root / PAGE_MODEL, "first_model")
     print(f"written: {PAGE_MODEL}")
     export_page_model(*load_shipped(), root / "runs" / "python_small.json")
-    export_page_script(root / "runs" / "python_small.json", root / PAGE_SMALL, "python_small")
-    print(f"written: {PAGE_SMALL}")
-    made = {PAGE_SCORES: scores_script(), PAGE_ROW: row_script(), PAGE_HEADS: heads_script()}
-    for path, text in (made | {LESSON_MAP: draw(root)} | reference_pages(root)).items():
+    small = WIDGETS / "python_small_weights.js"
+    export_page_script(root / "runs" / "python_small.json", root / small, "python_small")
+    print(f"written: {small}")
+    made = {
+        WIDGETS / "sampling_scores.js": scores_script(),
+        WIDGETS / "quantization_row.js": row_script(),
+        WIDGETS / "head_losses.js": heads_script(),
+        WIDGETS / "byte_map_file.js": bytes_script(),
+        FIGURES / "lesson_map.svg": draw(root),
+        **reference_pages(root),
+    }
+    for path, text in made.items():
         replace_file(root / path, text)
         print(f"written: {path}")
     return 0

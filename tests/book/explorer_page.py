@@ -28,6 +28,7 @@ SCRIPTS = {
     ),
     "speculative": (),
     "quantization": ("quantization_row.js",),
+    "byte-map": ("byte_map_file.js", "byte_map_gguf.js"),
     "schedule-explorer": (
         *("schedule.js", "ravine.js", "schedule_form.js", "schedule_pictures.js"),
         "schedule_table.js",

@@ -35,6 +35,7 @@ LIVE = {
     "notebooks/21_quantization": {"quantization": "row of 192 weights"},
     "notebooks/24_looking_inside": {"head-explorer": "loss by position"},
     "notebooks/25_growing_and_integers": {"fixed-point-explorer": "bits of fraction"},
+    "notebooks/26_shipping": {"byte-map": "how many bytes"},
 }
 WCAG = ("wcag2a", "wcag2aa", "wcag21a", "wcag21aa")
 # docutils gives bibliography entries a role that ARIA 1.3 has dropped, and so the list of them
