@@ -3,8 +3,8 @@
 from transformer_lessons.weights.chat_template import ChatTemplate, load_chat_template
 from transformer_lessons.weights.export import export_json, export_page_model
 from transformer_lessons.weights.gguf_blocks import dequantize
-from transformer_lessons.weights.gptq import gptq, second_moments
 from transformer_lessons.weights.gguf_writing import save_gguf
+from transformer_lessons.weights.gptq import gptq, second_moments
 from transformer_lessons.weights.lora import (
     LoraLinear,
     add_lora,
@@ -26,16 +26,15 @@ __all__ = [
     "add_lora",
     "dequantize",
     "export_json",
+    "export_onnx",
     "export_page_model",
     "gptq",
-    "export_onnx",
     "load_chat_template",
     "load_lora",
     "load_pretrained",
     "load_shipped",
     "merge_lora",
     "round_to_groups",
-    "round_to_int8",
     "save_gguf",
     "save_lora",
     "save_pretrained",
