@@ -314,12 +314,33 @@ def test_writing_goes_on_from_what_is_kept_and_back(widget, shipped):
     assert widget.get_by_role("button", name="Back").is_disabled()
 
 
+def test_each_press_writes_a_token_even_while_a_text_is_read(widget, shipped):
+    model, tokenizer = shipped
+    live(widget)
+    widget.get_by_label("Greedy").check()
+    text = "import os\nimport sys\nfrom collections import"
+    widget.evaluate(
+        """(text) => {
+          const field = document.querySelector("textarea");
+          field.value = text;
+          field.dispatchEvent(new Event("input"));
+          const one = document.querySelector(".tl-buttons button");
+          for (let i = 0; i < 3; i += 1) one.click();
+        }""",
+        text,
+    )
+    prompt = tokenizer.encode(text)
+    [expected] = generate(model, [prompt], 3, sampler=Sampler(temperature=0))
+    wait_for_ids(widget, prompt + expected)
+
+
 def test_it_keeps_writing_until_it_is_stopped(widget):
     live(widget, "fluctlight")
     widget.get_by_role("button", name="Keep writing").click()
     # Past its context of 16 the window moves on.
     widget.wait_for_function("document.querySelector('.tl-output ins').textContent.length > 20")
     widget.get_by_role("button", name="Stop").click()
+    widget.get_by_text("Written: abab").wait_for(state="attached")  # the last one was on its way
     written = widget.locator(".tl-output ins").inner_text()
     assert written.startswith("abababab")
     widget.wait_for_timeout(200)
@@ -449,6 +470,7 @@ def choose_file(page, path):
     page.wait_for_function(
         "!document.querySelector('.tl-models [role=status]').textContent.includes('being read')"
     )
+    settled(page)
     return page.locator(".tl-models [role=status]").inner_text()
 
 

@@ -25,7 +25,8 @@
 
   class Follow {
     constructor(root, id) {
-      Object.assign(this, { root, id, run: 0, written: [], t: null, pace: null, n_changes: 0 });
+      Object.assign(this, { root, id, run: 0, written: [], t: null, pace: null,
+        latest: Promise.resolve() });
       this.build();
       this.form.text.value = MODELS.python_small.text;
       const redraw = () => {
@@ -41,9 +42,8 @@
 
     /* Use the model called `name`, fetching it if need be; `text` replaces the reader's. */
     async choose(name, text = null) {
-      this.stop();
       if (this.name === name) return;
-      const run = this.run;
+      const run = this.begin();
       const { label } = MODELS[name];
       try {
         this.say(`${label} is being read …`);
@@ -55,6 +55,7 @@
       } catch (error) {
         this.say(`${label} can't be used: ${error.message}.`);
         this.check();
+        await this.go_on();
         return;
       }
       if (text !== null) this.form.text.value = text;
@@ -82,8 +83,7 @@
     async open(input) {
       const [file] = input.files;
       if (!file) return;
-      this.stop();
-      const run = this.run;
+      const run = this.begin();
       try {
         this.say(`${file.name} is being read …`);
         const read = await read_page_model(await read_json(file), pauses());
@@ -93,6 +93,7 @@
       } catch (error) {
         const same = this.model ? " The model on the page is the same as before." : "";
         this.say(`${file.name} was not opened: ${error.message}.${same}`);
+        await this.go_on();
       }
       input.value = ""; // so that the same file can be chosen again
     }
@@ -101,28 +102,32 @@
 
     /* A program, or a fast hand, may change the text many times before it can be shown. */
     async type_soon() {
-      this.busy(true);
-      const n_changes = this.n_changes += 1;
+      const run = this.begin();
       await frame();
-      if (n_changes === this.n_changes) await this.type();
+      if (run === this.run) await this.type();
+    }
+
+    /* Something else is asked for: what was being read or written for the last wish ends. */
+    begin() {
+      this.stop();
+      this.busy(true);
+      return this.run += 1;
     }
 
     /* What is typed has changed: the tokens that are the same as before need no new work. */
     async type() {
-      this.stop();
-      this.busy(true);
       this.written = [];
       this.t = null;
       if (!this.model) return this.choose("python_small");
       const typed = this.form.text.value;
       this.root.classList.toggle("tl-nothing", typed === "");
-      if (typed === "") return this.problem("Type at least one character, or take an example.");
+      if (typed === "") return this.refuse("Type at least one character, or take an example.");
       const start = [...typed].length > LONGEST ? typed.length - LONGEST : 0;
       try {
         const part = typed.slice(start).replace(/^\p{Surrogate}/u, start ? "" : "$&");
         this.typed = this.tokenizer.encode(part);
       } catch (error) {
-        return this.problem(`This text can't be cut into pieces: ${error.message}.`);
+        return this.refuse(`This text can't be cut into pieces: ${error.message}.`);
       }
       this.problem(start ? `That is ${grouped(typed.length)} characters; only the last `
         + `${grouped(LONGEST)} are cut into pieces.` : "");
@@ -131,11 +136,21 @@
 
     problem(words) {
       this.form.trouble.textContent = words;
+    }
+
+    refuse(words) {
+      this.problem(words);
       this.busy(false);
     }
 
     busy(is_busy) {
       this.root.setAttribute("aria-busy", is_busy);
+    }
+
+    /* With the model and the text that were there before. */
+    async go_on() {
+      if (this.model && this.typed) await this.read();
+      else this.busy(false);
     }
 
     /* Bring the model's trace up to the text, in slices, and show it. */
@@ -176,6 +191,15 @@
 
     // ---- Writing --------------------------------------------------------------------------------
 
+    /* After what was asked for before; several presses write as many tokens, one after the other. */
+    then(job) {
+      const { run } = this;
+      this.latest = this.latest.then(() => {
+        if (run === this.run && this.can_write()) return job();
+        return run === this.run ? this.stop() : undefined;
+      });
+    }
+
     async write() {
       const { token } = this.chosen;
       this.written.push(token);
@@ -184,29 +208,33 @@
       return token;
     }
 
-    async write_one() {
+    write_one() {
       this.stop();
-      if (!this.can_write()) return;
-      const token = await this.write();
-      this.announce(`Written: ${follow.name(this.view, token)}.`);
+      this.then(async () => {
+        const token = await this.write();
+        this.announce(`Written: ${follow.name(this.view, token)}.`);
+      });
     }
 
-    async write_on() {
+    write_on() {
       if (this.writing) return this.stop();
-      if (!this.can_write()) return undefined;
-      this.stop();
       this.writing = true;
       this.form.keep.textContent = "Stop";
+      return this.then(() => this.write_many(400));
+    }
+
+    async write_many(n) {
       const { run } = this;
       const n_before = this.written.length;
-      while (run === this.run && this.written.length < n_before + 400) {
+      for (let i = 0; i < n && this.writing && run === this.run; i += 1) {
         const token = await this.write();
         if (this.tokenizer.is_special(token)) break;
         await frame();
       }
-      if (run === this.run) this.stop();
+      if (run !== this.run) return;
+      this.stop();
       await this.draw(this.view);
-      return this.announce(`Written: ${this.decoded(this.written.slice(n_before))}`);
+      this.announce(`Written: ${this.decoded(this.written.slice(n_before))}`);
     }
 
     can_write() {
@@ -214,14 +242,12 @@
     }
 
     stop() {
-      this.run += 1;
       this.writing = false;
       this.form.keep.textContent = "Keep writing";
     }
 
     async back(n) {
-      this.stop();
-      if (!this.model || this.written.length === 0) return;
+      this.begin();
       this.written.splice(Math.max(this.written.length - n, 0));
       this.t = null;
       await this.read();
@@ -238,11 +264,11 @@
 
     /* What the stages show; they may be asked for more while the next text is being read. */
     make_view() {
-      const { tokenizer, n_forgotten, work } = this;
+      const { tokenizer, n_forgotten, work, run } = this;
       const model = this.model.snapshot();
       const last = model.trace.length - 1;
       const chosen = this.stages.choice.choose(model.logits(last), this.written.length);
-      return { model, tokenizer, trace: model.trace, t: this.t ?? last, work, n_forgotten, chosen,
+      return { model, tokenizer, trace: model.trace, t: this.t ?? last, work, n_forgotten, chosen, run,
         n_typed: this.typed.length - n_forgotten, colours: follow.palette(this.root) };
     }
 
@@ -287,7 +313,7 @@
         if (view !== this.view) return;
         stage.show(view);
       }
-      this.busy(false);
+      if (view.run === this.run) this.busy(false);
     }
 
     /* A setting of the sampler has changed. */
@@ -335,10 +361,13 @@
         numbers: new AllNumbers(`${id}-numbers`),
       };
       this.form = new Form(id, {
-        type: () => this.type_soon(), open: (input) => this.open(input),
-        choose: (name) => this.choose(name, MODELS[name].text),
-        example: (text) => this.example(text), start: () => this.start(),
-        one: () => this.write_one(), on: () => this.write_on(), back: (n) => this.back(n),
+        type: () => { this.latest = this.type_soon(); },
+        open: (input) => { this.latest = this.open(input); },
+        choose: (name) => { this.latest = this.choose(name, MODELS[name].text); },
+        example: (text) => { this.latest = this.example(text); },
+        start: () => { this.latest = this.start(); },
+        back: (n) => { this.latest = this.back(n); },
+        one: () => this.write_one(), on: () => this.write_on(),
       });
       root.classList.add("tl-follow");
       root.replaceChildren(this.form.top, this.form.bar,
@@ -354,7 +383,7 @@
     /* The examples are Python: they are for python-small, or for the reader's own model. */
     async example(text) {
       this.form.text.value = text;
-      await (this.name === "first_model" ? this.choose("python_small") : this.type());
+      await (this.name === "first_model" ? this.choose("python_small") : this.type_soon());
     }
   }
 
