@@ -23,6 +23,12 @@ SCRIPTS = {
     "rope-explorer": ("rope.js",),
     "attention-explorer": ("attention.js",),
     "head-explorer": ("head_losses.js",),
+    "fixed-point-explorer": (
+        *("decoder.js", "model_file.js", "fixed_point.js", "first_model_weights.js"),
+    ),
+    "speculative": (),
+    "quantization": ("quantization_row.js",),
+    "byte-map": ("byte_map_file.js", "byte_map_gguf.js"),
     "schedule-explorer": (
         *("schedule.js", "ravine.js", "schedule_form.js", "schedule_pictures.js"),
         "schedule_table.js",

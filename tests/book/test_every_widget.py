@@ -41,6 +41,9 @@ def test_who_wants_no_motion_sees_none(page, address):  # SPEC G11
         ("first-model", "first_model_weights.js"),
         ("sampling-explorer", "sampling_scores.js"),
         ("head-explorer", "head_losses.js"),
+        ("fixed-point-explorer", "first_model_weights.js"),
+        ("quantization", "quantization_row.js"),
+        ("byte-map", "byte_map_file.js"),
     ],
 )
 def test_without_its_numbers_the_static_picture_stays(page, tmp_path, name, lacking):  # SPEC G11

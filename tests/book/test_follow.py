@@ -20,7 +20,7 @@ from transformer_lessons.weights import (
     export_json,
     export_page_model,
     load_shipped,
-    round_to_int8,
+    round_to_groups,
 )
 
 from .explorer_page import (
@@ -75,8 +75,8 @@ def rounded(model: Decoder) -> Decoder:
     with torch.no_grad():
         for parameter in model.parameters():
             if parameter.ndim == 2:
-                q, scale = round_to_int8(parameter)
-                parameter.copy_(q * scale[:, None])
+                rows = round_to_groups(parameter, 8, parameter.shape[1], True, torch.float32)
+                parameter.copy_((rows.q.float() - 127) * rows.scale)
     return model.float().eval()
 
 

@@ -18,7 +18,7 @@ from transformer_lessons.model.decoder import Decoder
 from transformer_lessons.presets import preset
 from transformer_lessons.tokenizers import BPETokenizer, ByteTokenizer, TiktokenTokenizer
 from transformer_lessons.weights.export import export_json, export_page_model
-from transformer_lessons.weights.quantize import round_to_int8
+from transformer_lessons.weights.quantize import round_to_groups
 
 from .json_model import load_json
 
@@ -168,8 +168,8 @@ def test_a_page_model_holds_what_int8_leaves_of_it(path, random_model, config):
     for name, parameter in expected.items():
         found, weight = numbers(document["weights"][name]), parameter.detach().float()
         if weight.ndim == 2:
-            q, scale = round_to_int8(weight)
-            weight = q * scale[:, None]
+            rows = round_to_groups(weight, 8, weight.shape[1], True, torch.float32)
+            weight = (rows.q.float() - 127) * rows.scale
         assert torch.equal(found, weight), name
 
 

@@ -132,3 +132,40 @@ def rope_factors(file: GGUFFile, width: int) -> Tensor:
     if factors.shape != (width // 2,) or not 1 <= float(factors.max()) < 1e6:
         raise LessonsError("not a factor of 1 or more for each pair", where=where)
     return factors
+
+
+def gguf_settings(config: ModelConfig, architecture: str) -> dict[str, Any]:
+    """The inverse of `gguf_config`: a model's settings under the names of an `architecture`.
+
+    A field that can't be said so raises `LessonsError`.
+    """
+    scaling, (_, n_kv_heads, width) = config.rope_scaling, config.heads
+    odd = {"sliding_window": config.sliding_window is not None, "ffn": config.ffn == "relu"}
+    odd["bias"] = config.bias and architecture != "gpt2"
+    if scaling is not None:  # its betas and its size are not in the file: the usual ones are meant
+        length = 8192 if scaling.kind == "llama3" else scaling.original_context_length
+        usual = scaling.kind != "dynamic" and RopeScaling(scaling.kind, scaling.factor, length)
+        odd["rope_scaling"] = scaling != usual
+    for name in [name for name in odd if odd[name]]:
+        what = f"{name} = {getattr(config, name)!r} can't be said in a GGUF file"
+        raise LessonsError(what, where=f"ModelConfig.{name}")
+    values: dict[str, Any] = {
+        "vocab_size": config.vocab_size,
+        "context_length": config.context_length,
+        "embedding_length": config.d_model,
+        "block_count": config.n_layers,
+        "feed_forward_length": config.d_ff,
+        "attention.head_count": config.n_heads,
+    }
+    if architecture == "gpt2":
+        values["attention.layer_norm_epsilon"] = config.norm_eps
+    else:
+        values |= {"attention.head_count_kv": n_kv_heads, "rope.dimension_count": width}
+        values |= {"attention.key_length": width, "attention.value_length": width}
+        values["attention.layer_norm_rms_epsilon"] = config.norm_eps
+        values["rope.freq_base"] = float(config.rope_theta)
+    if scaling is not None and scaling.kind != "llama3":  # whose factors are a tensor
+        values |= {"rope.scaling.type": scaling.kind, "rope.scaling.factor": float(scaling.factor)}
+        if scaling.original_context_length is not None:
+            values["rope.scaling.original_context_length"] = scaling.original_context_length
+    return {f"{architecture}.{name}": value for name, value in values.items()}

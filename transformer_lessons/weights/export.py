@@ -23,7 +23,7 @@ from transformer_lessons.support.files import read_json, write_json
 from transformer_lessons.tokenizers.bpe import BPETokenizer
 from transformer_lessons.tokenizers.byte_tokenizer import ByteTokenizer
 from transformer_lessons.tokenizers.tokenizer import Tokenizer
-from transformer_lessons.weights.quantize import round_to_int8
+from transformer_lessons.weights.quantize import round_to_groups
 
 FORMAT, PAGE_FORMAT = "transformer_lessons/1", "transformer_lessons/page-1"
 # What the page can't run, and must therefore be as it is here.
@@ -81,7 +81,7 @@ def export_page_model(model: Decoder, tokenizer: Tokenizer, path: Path | str) ->
     {"format": "transformer_lessons/page-1", "config": {...}, "tokenizer": what `save` writes,
      "weights": {"head.weight": {"shape": [V, D], "int8": "...", "scale": "..."}, ...}}
 
-    Matrices are rounded by `round_to_int8`, a scale for each row; vectors are "float32". All of it
+    Matrices are rounded to int8, with a scale for each row; vectors are "float32". All of it
     is little-endian and in base64: a weight takes 1.34 bytes. A model that the page can't run, a
     tokenizer that it doesn't know or that has more tokens than the model, and numbers that are not
     finite, raise `LessonsError`.
@@ -111,7 +111,8 @@ def _packed(name: str, tensor: Tensor) -> dict[str, list[int] | str]:
     _check_finite(name, tensor)
     parts = {"float32": tensor.detach().float()}
     if tensor.ndim == 2:
-        parts = dict(zip(("int8", "scale"), round_to_int8(tensor.detach()), strict=True))
+        rows = round_to_groups(tensor.detach(), 8, tensor.shape[1], True, torch.float32)
+        parts = {"int8": (rows.q.int() - 127).to(torch.int8), "scale": rows.scale[:, 0]}
     packed: dict[str, list[int] | str] = {"shape": list(tensor.shape)}
     for kind, part in parts.items():
         numbers = part.cpu().numpy()
