@@ -201,6 +201,7 @@
     }
 
     async write() {
+      this.busy(true); // so that not every number that changes is read out
       const { token } = this.chosen;
       this.written.push(token);
       this.t = null;
