@@ -30,6 +30,7 @@ LIVE = {
     "notebooks/07_attention": {"attention-explorer": "hand example"},
     "notebooks/12_optimizers": {"schedule-explorer": "three schedules"},
     "notebooks/17_sampling": {"sampling-explorer": "one distribution"},
+    "notebooks/22_fine_tuning": {"chat-mask": "tokens of two conversations"},
     "notebooks/24_looking_inside": {"head-explorer": "loss by position"},
 }
 WCAG = ("wcag2a", "wcag2aa", "wcag21a", "wcag21aa")

@@ -159,10 +159,10 @@ def load_lora(model: Decoder, folder: Path | str) -> Decoder:
     if facts.get("format") != FORMAT:
         raise LessonsError(f"its format is not {FORMAT}", where=where)
     rank, alpha = field(facts, "rank", int, where), field(facts, "alpha", float, where)
-    adapted = add_lora(model, rank, alpha, field(facts, "layers", list[str], where))
     if facts.get("base_sha256") != _base_sha256(model):
         remedy = "Load the weights that it was trained beside."
         raise LessonsError("made for another base model", where=where, remedy=remedy)
+    adapted = add_lora(model, rank, alpha, field(facts, "layers", list[str], where))
     path = file_in_folder(folder, TENSORS)
     tensors = read_tensors(path)
     expected = {name: p for name, p in adapted.named_parameters() if p.requires_grad}
