@@ -14,16 +14,18 @@ import tyro
 from transformer_lessons import cli
 from transformer_lessons.cli import models, run_folder, train
 from transformer_lessons.cli.conversations import Choices, choose_template, export, open_chats
+from transformer_lessons.cli.data_source import DataSource
 from transformer_lessons.cli.display import visible
 from transformer_lessons.config import config_from_dict
 from transformer_lessons.errors import LessonsError
 from transformer_lessons.generation.conversation import Conversation
 from transformer_lessons.generation.sampling import Sampler
+from transformer_lessons.model.decoder import Decoder
 from transformer_lessons.support.files import read_json
 from transformer_lessons.training.config import TrainConfig
 from transformer_lessons.training.evaluate import evaluate, token_lengths
 from transformer_lessons.training.trainer import Trainer
-from transformer_lessons.weights.chat_template import load_chat_template
+from transformer_lessons.weights.chat_template import ChatTemplate, load_chat_template
 from transformer_lessons.weights.lora import add_lora, merge_lora, save_lora
 from transformer_lessons.weights.save_pretrained import family_of
 
@@ -66,9 +68,9 @@ def run(arguments: Sequence[str]) -> int:
     options, console = parse(arguments), cli.PlainConsole()
     choices, device = options.choices, cli.choose_device(options.device)
     run_folder.check_resume(options.out, options.resume)
-    name, path = choices.model, Path(choices.model)
-    if name in (models.SMALL, models.SMOLLM2) and not path.exists():
-        path = models.find_model(name)
+    path = Path(choices.model)
+    if choices.model in (models.SMALL, models.SMOLLM2) and not path.exists():
+        path = models.find_model(choices.model)
     loaded = models.load(path)
     if options.export is not None:  # what can't be written is said before hours of training
         family_of(loaded.model.config)
@@ -80,32 +82,47 @@ def run(arguments: Sequence[str]) -> int:
     model = loaded.model.to(device)
     if rank := choices.lora_rank:
         model = add_lora(model, rank, choices.lora_alpha or 4 * rank)
+    n_trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
+    console.print(f"{n_trained:,} numbers are trained")
     judge = partial(evaluate, model, held_out, token_lengths(loaded.tokenizer))
     given = model, options.training, source.batches
     trainer = Trainer(*given, evaluate=judge, data_state=source.state)
-    question = source.tokenizer.decode(source.prompt)
-
-    def sample() -> str:
-        talk = Conversation(model, loaded.tokenizer, template.render, None, Sampler(0.0), 48)
-        try:
-            return f"{question} -> {visible(talk.say(question).encode())}"
-        except LessonsError as error:  # training goes on as long as it can
-            return f"no sample: {error.what}"
-
-    if code := train.carry_out(
-        trainer, source, options, {"source": asdict(choices)}, sample, console
-    ):
+    sample = partial(answer, model, source, template)
+    data = {"source": asdict(choices)}
+    if code := train.carry_out(trainer, source, options, data, sample, console):
         return code
-    where = shlex.quote(str(options.out))
-    if rank:
+    write_result(model, source, template, options)
+    talk = f"{train.AGAIN} chat "
+    if rank and choices.template is None and load_chat_template(path):
+        talk += (
+            f"{shlex.quote(choices.model)} --persona {shlex.quote(str(options.out / 'adapter'))}"
+        )
+    elif options.export is not None:
+        talk += shlex.quote(str(options.export))
+    else:
+        talk = f"{train.AGAIN} finetune --resume --out {shlex.quote(str(options.out))}"
+        talk += " --export FOLDER, and then chat FOLDER"
+    console.print(f"Talk with it: {talk}", soft_wrap=True)
+    return 0
+
+
+def answer(model: Decoder, source: DataSource, template: ChatTemplate) -> str:
+    """The held-out question, and what the model answers."""
+    question, given = source.tokenizer.decode(source.prompt), (model, source.tokenizer)
+    talk = Conversation(*given, template.render, sampler=Sampler(0.0), max_new_tokens=48)
+    try:
+        return f"{question} -> {visible(talk.say(question).encode())}"
+    except LessonsError as error:  # training goes on as long as it can
+        return f"no sample: {error.what}"
+
+
+def write_result(
+    model: Decoder, source: DataSource, template: ChatTemplate, options: Finetune
+) -> None:
+    """The adapters alone, in the run folder, and, where it is asked for, the whole model."""
+    if options.choices.lora_rank:
         shutil.rmtree(options.out / "adapter", ignore_errors=True)
         save_lora(model, options.out / "adapter")
-        console.print(f"The adapter: {options.out}/adapter", soft_wrap=True)
-        if load_chat_template(path) and not choices.template:
-            talk = f"chat --model {shlex.quote(name)} --persona {where}/adapter"
-            console.print(f"Talk with it: {train.AGAIN} {talk}", soft_wrap=True)
+        model = merge_lora(model) if options.export is not None else model
     if options.export is not None:
-        export(merge_lora(model) if rank else model, loaded.tokenizer, template, options.export)
-        talk = f"chat {shlex.quote(str(options.export))}"
-        console.print(f"Talk with it: {train.AGAIN} {talk}", soft_wrap=True)
-    return 0
+        export(model, source.tokenizer, template, options.export)
