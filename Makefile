@@ -131,7 +131,8 @@ python-small: $(VENV)/installed
 # Two personas beside SmolLM2, and all its weights for comparison: under 10 minutes on two quiet cores.
 personas: $(VENV)/installed
 	$(BIN)/python -c "from transformer_lessons.support.assets import fetch; fetch('smollm2-135m')"
-	OMP_NUM_THREADS=1 $(BIN)/python tools/ship_personas.py runs/personas
+	$(BIN)/python tools/ship_personas.py runs/personas
+	$(BIN)/python tools/page_chat.py
 
 chat: $(VENV)/installed
 	@$(BIN)/python -m transformer_lessons chat

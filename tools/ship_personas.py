@@ -27,7 +27,7 @@ from transformer_lessons.generation.generate import eos_token_ids, generate
 from transformer_lessons.generation.sampling import Sampler
 from transformer_lessons.model.decoder import Decoder
 from transformer_lessons.support.corpus import python_documentation
-from transformer_lessons.support.files import replace_file, sha256, write_json
+from transformer_lessons.support.files import read_json, replace_file, sha256, write_json
 from transformer_lessons.training.chat_data import chat_example, read_conversations
 from transformer_lessons.training.checkpoint import load_checkpoint
 from transformer_lessons.training.evaluate import evaluate
@@ -39,7 +39,9 @@ N_BYTES, N_NEW = 30_000, 64  # of the text; of an answer, in tokens
 
 
 def finetune(name: str, rank: str, out: Path) -> dict[str, int]:
-    """One run of the command; -> what it cost."""
+    """One run of the command, unless it is there already; -> what it cost."""
+    if (out / "cost.json").exists():
+        return read_json(out / "cost.json")
     folder = Path("transformer_lessons", "personas", name.partition(",")[0])
     command = [sys.executable, "-m", "transformer_lessons", "finetune", "--model", MODEL]
     command += ["--data", str(folder / "conversations.jsonl"), "--lora-rank", rank]
@@ -51,7 +53,10 @@ def finetune(name: str, rank: str, out: Path) -> dict[str, int]:
     if status:
         raise SystemExit(f"{name}: finetune failed")
     cost = {"cpu_seconds": used.ru_utime + used.ru_stime, "seconds": time.perf_counter() - start}
-    return {k: round(v) for k, v in cost.items()} | {"peak_mb": round(used.ru_maxrss * 1024 / 1e6)}
+    measured = {name: round(value) for name, value in cost.items()}
+    measured["peak_mb"] = round(used.ru_maxrss * 1024 / 1e6)
+    write_json(out / "cost.json", measured)
+    return measured
 
 
 def judge(model: Decoder, base: LoadedModel, text: str) -> dict[str, object]:
@@ -74,8 +79,7 @@ def judge(model: Decoder, base: LoadedModel, text: str) -> dict[str, object]:
 
 def ship(made: Path) -> None:
     """Train, copy adapters and logs into the package, measure, and write the manifest."""
-    shutil.rmtree(made, ignore_errors=True)
-    base, text, models = load(Path(MODEL)), "\n".join(python_documentation())[:N_BYTES], {}
+    base, text, models = load(Path(MODEL)), python_documentation()[:N_BYTES], {}
     models["base"] = judge(base.model, base, text)
     for name, rank in RUNS.items():
         out = made / name.replace(", ", "-").replace(" ", "-")
@@ -104,5 +108,4 @@ def ship(made: Path) -> None:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("made", type=Path, help="the folder to train in")
-    torch.set_num_threads(1)
     ship(parser.parse_args().made)
