@@ -36,14 +36,14 @@ class Choices:
     data: str | None = None
     """A file with a conversation a line: {"messages": [{"role": "user", "content": "…"}, …]}."""
     held_out: str | None = None
-    """Judge by another such file; without it, every tenth conversation of --data is held out."""
+    """Judge by another such file; without it, the last tenth of --data is held out."""
     template: str | None = None
     """A file with a chat template (Jinja). By default the model's own; for a model that has none,
     a question becomes "# question", and the line after it is the answer."""
     lora_rank: CountOrZero = 4
     """The rank of the LoRA adapters; 0: none, all weights of the model are trained."""
     lora_alpha: Positive | None = None
-    """How strongly the adapters act, times the rank; by default four times the rank."""
+    """What the adapters add is multiplied by alpha / rank; by default alpha is 4 x rank."""
 
     def __post_init__(self) -> None:
         check_fields(self)
