@@ -29,6 +29,7 @@ SCRIPTS = {
     "speculative": (),
     "quantization": ("quantization_row.js",),
     "byte-map": ("byte_map_file.js", "byte_map_gguf.js"),
+    "chat-mask": ("chat_mask_tokens.js",),
     "schedule-explorer": (
         *("schedule.js", "ravine.js", "schedule_form.js", "schedule_pictures.js"),
         "schedule_table.js",

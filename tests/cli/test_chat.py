@@ -122,7 +122,8 @@ def test_every_setting_can_be_set(line, name, value, conversation, type_lines): 
 
 
 def test_the_settings_are_all_there_are():
-    assert set(chat.SETTINGS) == {*vars(Sampler()), "preset", "max_new_tokens", "seed"}
+    others = {"preset", "max_new_tokens", "seed", "persona"}
+    assert set(chat.SETTINGS) == {*vars(Sampler())} | others
 
 
 @pytest.mark.parametrize(

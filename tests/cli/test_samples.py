@@ -1,5 +1,6 @@
 """What a model writes while it is trained: samples for display, which never end a run."""
 
+from functools import partial
 from io import StringIO
 from types import SimpleNamespace
 
@@ -11,6 +12,7 @@ from transformer_lessons.cli.display import TrainingDisplay
 from transformer_lessons.config import ModelConfig
 from transformer_lessons.data.batches import random_windows
 from transformer_lessons.errors import LessonsError
+from transformer_lessons.generation.generate import known_tokens
 from transformer_lessons.model.decoder import Decoder
 from transformer_lessons.tokenizers.bpe import BPETokenizer
 from transformer_lessons.training.config import TrainConfig
@@ -28,9 +30,10 @@ def run(tmp_path, change):
         tokenizer=BPETokenizer.train("", 256), prompt=[97], unigram_loss=None, held_out=None
     )
     (tmp_path / "log.jsonl").write_text("")
-    options = SimpleNamespace(model=model.config, training=config, out=tmp_path)
+    known = known_tokens(source.tokenizer, 320)
     trainer = Trainer(model, config, random_windows(torch.arange(200), 8, 2))
-    train.fit(trainer, source, options, Console(file=StringIO()))
+    sample = partial(train.write_sample, model, source, known)
+    train.fit(trainer, source, tmp_path, sample, Console(file=StringIO()))
     return trainer
 
 

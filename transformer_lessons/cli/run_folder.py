@@ -26,6 +26,7 @@ from transformer_lessons.training.checkpoint import (
 )
 from transformer_lessons.training.state import restore_trainer, trainer_state
 from transformer_lessons.training.trainer import StepReport, Trainer
+from transformer_lessons.weights.lora import trained_part
 
 SUMMED = ("loss", "seconds", "n_targets")  # what is added up at the end of a run
 
@@ -90,7 +91,8 @@ def save_run(folder: Path, trainer: Trainer) -> Path:
     path = checkpoints(folder).get(trainer.n_steps)
     if path is None:
         sync_file(folder / "log.jsonl")
-        path = save_checkpoint(folder, trainer.n_steps, trainer.model, trainer_state(trainer))
+        part, state = trained_part(trainer.model), trainer_state(trainer)
+        path = save_checkpoint(folder, trainer.n_steps, part, state)
         remove_old(folder, trainer.config.keep, trainer.best_step)
     return path
 
@@ -103,6 +105,13 @@ def remove_old(folder: Path, keep: int, best_step: int) -> None:
             shutil.rmtree(saved[step])
 
 
+def check_resume(folder: Path, resume: bool) -> None:
+    """Raise `LessonsError` where a run is to go on that isn't there."""
+    if resume and not checkpoints(folder):
+        what = "there is no checkpoint to go on from"
+        raise LessonsError(what, where=str(folder), remedy="Leave --resume out.")
+
+
 def resume_run(folder: Path, trainer: Trainer, fingerprint: str | None = None) -> None:
     """Put a new trainer where the newest checkpoint of `folder` was saved, and the log as well.
 
@@ -113,16 +122,10 @@ def resume_run(folder: Path, trainer: Trainer, fingerprint: str | None = None) -
         data = read_json(folder / "config.json").get("data")
         if not isinstance(data, dict) or data.get("fingerprint") != fingerprint:
             raise LessonsError("the data is not what the run began with", where=str(folder))
-    checkpoint = load_checkpoint(folder)
+    checkpoint = load_checkpoint(folder, into=trained_part(trainer.model))
     if checkpoint.training is None:
         what = "this checkpoint has only the model in it, not the state of a run"
         raise LessonsError(what, where=str(latest_checkpoint(folder)))
-    saved = checkpoint.model.config.to_dict()
-    for name, value in trainer.model.config.to_dict().items():
-        if value != saved[name]:
-            what = f"{name} = {saved[name]!r} in the checkpoint, {value!r} here"
-            raise LessonsError(what, where=f"ModelConfig.{name}")
-    trainer.model.load_state_dict(checkpoint.model.state_dict())
     restore_trainer(trainer, checkpoint.training)
     log = folder / "log.jsonl"
     lines = read_log(folder, trainer.n_steps)  # what came after happens again

@@ -3,7 +3,7 @@
 import math
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
@@ -28,14 +28,25 @@ from transformer_lessons.model.accounting import count_parameters
 from transformer_lessons.model.decoder import Decoder
 from transformer_lessons.presets import preset
 from transformer_lessons.support.files import read_json, write_json
-from transformer_lessons.training.checkpoint import checkpoints
 from transformer_lessons.training.config import TrainConfig, train_preset
 from transformer_lessons.training.evaluate import token_lengths
 from transformer_lessons.training.trainer import StepReport, Trainer
 
+AGAIN = "python -m transformer_lessons"
+
 
 @dataclass(frozen=True)
-class First:
+class RunFolder:
+    """Where a run is kept, and whether it goes on."""
+
+    out: Path = Path("runs/latest")
+    """The run folder; it must not hold a checkpoint yet, but for --resume."""
+    resume: bool = False
+    """Go on with the run in --out, with all its choices, as if it had never stopped."""
+
+
+@dataclass(frozen=True)
+class First(RunFolder):
     """Options of `train` that give others their defaults."""
 
     preset: str = "fluctlight"
@@ -43,10 +54,6 @@ class First:
     gpt, gpt2, smollm2-135m or llama3.2-1b."""
     config: Path | None = None
     """A JSON file with "model" and "training"; what it leaves out is as in the preset."""
-    out: Path = Path("runs/latest")
-    """The run folder; it must not hold a checkpoint yet, but for --resume."""
-    resume: bool = False
-    """Go on with the run in --out, with all its choices, as if it had never stopped."""
 
 
 @dataclass(frozen=True)
@@ -102,38 +109,57 @@ def run(arguments: Sequence[str]) -> int:
     with progress_line(console) as show:
         choices = options.model, options.training, options.workers
         source = open_source(options.data, *choices, show)
-    if options.resume and not checkpoints(options.out):
-        what = "there is no checkpoint to go on from"
-        raise LessonsError(what, where=str(options.out), remedy="Leave --resume out.")
+    run_folder.check_resume(options.out, options.resume)
     torch.manual_seed(options.training.seed)
     model = Decoder(options.model).to(device)
     trainer = make_trainer(model, options, source)
+    known = known_tokens(source.tokenizer, model.config.vocab_size)
+    sample = partial(write_sample, model, source, known)
+    data = {"source": asdict(options.data)}
+    if code := carry_out(trainer, source, options, data, sample, console):
+        return code
+    where = shlex.quote(str(options.out))
+    prompt = shlex.quote(visible(source.tokenizer.decode_bytes(source.prompt)))
+    console.print(f"Let it write: {AGAIN} generate {where} --prompt {prompt}", soft_wrap=True)
+    return 0
+
+
+def carry_out(
+    trainer: Trainer,
+    source: DataSource,
+    options: RunFolder,
+    data: dict[str, Any],
+    sample: Callable[[], str],
+    console: cli.PlainConsole,
+) -> int:
+    """Train in the run folder, from the start or from where it stopped; returns the exit code.
+
+    `data` is what the folder's config.json says of the data, besides its name and fingerprint.
+    """
+    model = trainer.model
     with run_folder.locked_folder(options.out):
         if options.resume:
             run_folder.resume_run(options.out, trainer, source.fingerprint)
         else:
-            data = {"source": asdict(options.data), "name": source.name}
-            data["fingerprint"] = source.fingerprint
-            about = {"model": options.model.to_dict(), "training": options.training.to_dict()}
+            data = data | {"name": source.name, "fingerprint": source.fingerprint}
+            about = {"model": model.config.to_dict(), "training": trainer.config.to_dict()}
             run_folder.begin_run(options.out, about | {"data": data}, source.tokenizer)
-        n_parameters = count_parameters(model)
-        console.print(f"{n_parameters:,} parameters on {device.type}, reading {source.name}")
+        numbers = f"{count_parameters(model):,} parameters on {trainer.device.type}"
+        console.print(f"{numbers}, reading {source.name}")
         if trainer.n_steps:
             console.print(f"Going on after step {trainer.n_steps:,}")
-        signals = fit(trainer, source, options, console)
+        signals = fit(trainer, source, options.out, sample, console)
         path = run_folder.save_run(options.out, trainer)
         save_curve(options.out / "loss.svg", run_folder.read_log(options.out))
-    where, again = shlex.quote(str(options.out)), "python -m transformer_lessons"
     if signals:
+        command, where = type(options).__name__.lower(), shlex.quote(str(options.out))
         console.print(f"Stopped after {trainer.n_steps} steps. Saved: {path}", soft_wrap=True)
-        console.print(f"Go on: {again} train --resume --out {where}", soft_wrap=True)
+        console.print(f"Go on: {AGAIN} {command} --resume --out {where}", soft_wrap=True)
         return 128 + signals[0]
-    rows = summary(trainer, source, options.out)
+    rows = summary(trainer, source, options.out) | {"it writes": sample()}
     write_json(options.out / "summary.json", rows, indent=2)
     console.print_rows("after training", rows)
     console.print(f"Saved: {path}, and the curve of the loss: loss.svg", soft_wrap=True)
-    prompt = shlex.quote(visible(source.tokenizer.decode_bytes(source.prompt)))
-    console.print(f"Let it write: {again} generate {where} --prompt {prompt}", soft_wrap=True)
     return 0
 
 
@@ -150,23 +176,26 @@ def make_trainer(model: Decoder, options: Train, source: DataSource) -> Trainer:
 
 
 def fit(
-    trainer: Trainer, source: DataSource, options: Train, console: cli.PlainConsole
+    trainer: Trainer,
+    source: DataSource,
+    folder: Path,
+    sample: Callable[[], str],
+    console: cli.PlainConsole,
 ) -> list[int]:
     """Train on display, recording every step; returns the signals that ended it early."""
-    levels = {f"ln {options.model.vocab_size}": math.log(options.model.vocab_size)}
+    vocab_size = trainer.model.config.vocab_size
+    levels = {f"ln {vocab_size}": math.log(vocab_size)}
     if source.unigram_loss is not None:
         levels["how often each token"] = source.unigram_loss
-    before = [line["loss"] for line in run_folder.read_log(options.out)]
-    known = known_tokens(source.tokenizer, trainer.model.config.vocab_size)
-    sample = partial(write_sample, trainer.model, source, known)
-    display = TrainingDisplay(console, options.training.steps, sample, levels, losses=before)
+    before = [line["loss"] for line in run_folder.read_log(folder)]
+    display = TrainingDisplay(console, trainer.config.steps, sample, levels, losses=before)
 
     def on_step(report: StepReport) -> None:
         more = dict[str, Any]()
         if (loss := report.validation) is not None:
             more = {"perplexity": math.exp(min(loss, 709)), "sample": sample()}
             more["bits_per_byte"] = loss / math.log(2) * tokens_per_byte
-        run_folder.record_step(options.out, trainer, report, more)
+        run_folder.record_step(folder, trainer, report, more)
         display(report, more)
 
     trainer.on_step, tokens_per_byte = on_step, 0.0
@@ -177,7 +206,7 @@ def fit(
         with stop_on_signal(trainer) as signals, display:
             trainer.fit()
     except BrokenPipeError:  # nobody reads what we print: keep what was learned, and stop
-        run_folder.save_run(options.out, trainer)
+        run_folder.save_run(folder, trainer)
         raise
     return signals
 
@@ -217,5 +246,4 @@ def summary(trainer: Trainer, source: DataSource, folder: Path) -> dict[str, str
 
         peak = getrusage(RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
         rows["memory"] = f"{peak / 1e6:,.0f} MB at its peak"
-    known = known_tokens(source.tokenizer, trainer.model.config.vocab_size)
-    return rows | {"it writes": write_sample(trainer.model, source, known)}
+    return rows

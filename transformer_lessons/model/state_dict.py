@@ -25,7 +25,7 @@ def assign_tensors(model: Decoder, tensors: dict[str, Tensor]) -> None:
         model.head.weight = model.embedding.weight
 
 
-def check_tensors(model: Decoder, shapes: dict[str, torch.Size], where: str) -> None:
+def check_tensors(model: nn.Module, shapes: dict[str, torch.Size], where: str) -> None:
     """Raise `LessonsError` naming the first tensor that is missing, unknown or misshapen."""
     expected = {name: tensor.shape for name, tensor in own_tensors(model).items()}
     for name in sorted(expected.keys() | shapes.keys()):
