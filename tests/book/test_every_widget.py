@@ -41,6 +41,7 @@ def test_who_wants_no_motion_sees_none(page, address):  # SPEC G11
         ("first-model", "first_model_weights.js"),
         ("sampling-explorer", "sampling_scores.js"),
         ("head-explorer", "head_losses.js"),
+        ("reward-explorer", "reward_world.js"),
     ],
 )
 def test_without_its_numbers_the_static_picture_stays(page, tmp_path, name, lacking):  # SPEC G11

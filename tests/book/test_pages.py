@@ -30,6 +30,7 @@ LIVE = {
     "notebooks/07_attention": {"attention-explorer": "hand example"},
     "notebooks/12_optimizers": {"schedule-explorer": "three schedules"},
     "notebooks/17_sampling": {"sampling-explorer": "one distribution"},
+    "notebooks/23_rewards_and_preferences": {"reward-explorer": "leash of two strengths"},
     "notebooks/24_looking_inside": {"head-explorer": "loss by position"},
 }
 WCAG = ("wcag2a", "wcag2aa", "wcag21a", "wcag21aa")
