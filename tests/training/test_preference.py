@@ -246,6 +246,7 @@ def test_other_bad_input_is_refused_in_a_sentence():
         lambda: policy_gradient_loss(two, torch.zeros(3)),
         lambda: policy_gradient_loss(torch.zeros(2, 2), torch.zeros(2, 2)),
         lambda: policy_gradient_loss(nothing, nothing),
+        lambda: policy_gradient_loss(two[0], two[0]),
         lambda: dpo_loss(two, two, two, torch.zeros(3), 0.1),
     ):
         with pytest.raises(LessonsError, match="each must be the same"):

@@ -109,13 +109,12 @@ def undefined_names(source: str) -> set[str]:
 
 def _check_alike(where: str, *tensors: Tensor) -> None:
     """Raise `LessonsError` unless all tensors are of one shape (N,), and N is not 0."""
-    if {t.shape for t in tensors} != {tensors[0].shape[:1]} or not len(tensors[0]):
-        shapes = ", ".join(str(tuple(t.shape)) for t in tensors)
+    shapes = [tuple(t.shape) for t in tensors]
+    if len(set(shapes)) > 1 or len(shapes[0]) != 1 or shapes[0] == (0,):
         raise LessonsError(f"shapes {shapes}: each must be the same (N,)", where=where)
 
 
 def _check_finite(where: str, values: Tensor) -> None:
     """Raise `LessonsError` if a reward or an advantage is NaN or infinite."""
-    for number, value in enumerate(values.tolist()):
-        if not math.isfinite(value):
-            raise LessonsError(f"values[{number}] is {value}", where=where)
+    if bad := [(i, x) for i, x in enumerate(values.tolist()) if not math.isfinite(x)]:
+        raise LessonsError("values[{}] is {}".format(*bad[0]), where=where)
