@@ -16,7 +16,7 @@ BOOK_SOURCES := _config.yml _toc.yml $(call sources,book notebooks)
 ALL_SOURCES  := $(BOOK_SOURCES) Makefile README.md pyproject.toml $(wildcard conftest.py) \
                 $(call sources,transformer_lessons tests tools benchmarks)
 
-.PHONY: help install book test faults lint size notebooks bench bench-bpe bench-training bench-decoding bench-smollm bench-litgpt train train-quick python-small personas generate chat demo clean
+.PHONY: help install book test faults lint size notebooks bench bench-bpe bench-training bench-decoding bench-smollm bench-litgpt train train-quick python-small personas rewards generate chat demo clean
 
 help:
 	@sed -n 's/^# \{0,1\}//p;/^$$/q' Makefile
@@ -29,6 +29,7 @@ help:
 	@echo "  make faults     kill, fill and damage what training writes, thousands of times"
 	@echo "  make train      train a GPT on Python's own documentation (half an hour on two quiet cores)"
 	@echo "  make train-quick  the same in about two minutes: the loss falls from 11.6 to about 6.4"
+	@echo "  make rewards    let the model that ships learn from rewards, in several ways (lesson 23)"
 	@echo "  make generate   let the newest run write"
 
 install: $(VENV)/installed
@@ -133,6 +134,10 @@ personas: $(VENV)/installed
 	$(BIN)/python -c "from transformer_lessons.support.assets import fetch; fetch('smollm2-135m')"
 	$(BIN)/python tools/ship_personas.py runs/personas
 	$(BIN)/python tools/page_chat.py
+
+# Lesson 23's long runs: from samples that a parser judges. They go on where they were interrupted.
+rewards: $(VENV)/installed
+	OMP_NUM_THREADS=1 $(BIN)/python tools/rewards.py runs/rewards
 
 chat: $(VENV)/installed
 	@$(BIN)/python -m transformer_lessons chat

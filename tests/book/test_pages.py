@@ -34,6 +34,7 @@ LIVE = {
     "notebooks/19_speculative_decoding": {"speculative": "overlap"},
     "notebooks/21_quantization": {"quantization": "row of 192 weights"},
     "notebooks/22_fine_tuning": {"chat-mask": "tokens of two conversations"},
+    "notebooks/23_rewards_and_preferences": {"reward-explorer": "leash of two strengths"},
     "notebooks/24_looking_inside": {"head-explorer": "loss by position"},
     "notebooks/25_growing_and_integers": {"fixed-point-explorer": "bits of fraction"},
     "notebooks/26_shipping": {"byte-map": "how many bytes"},

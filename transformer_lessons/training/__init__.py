@@ -15,6 +15,8 @@ _NAMES = {
     "loss": ["LinearCrossEntropy", "cross_entropy", "linear_cross_entropy"],
     "optimizer": ["AdamW", "Muon", "adamw_update", "make_optimizers", "newton_schulz",
                   "parameter_groups"],
+    "preference": ["dpo_loss", "group_advantages", "policy_gradient_loss",
+                   "sequence_log_probability", "undefined_names"],
     "precision": ["GradScaler", "autocast"],
     "schedule": ["constant_schedule", "cosine_schedule", "learning_rate_at", "wsd_schedule"],
     "state": ["random_state", "restore_trainer", "set_random_state", "trainer_state"],
