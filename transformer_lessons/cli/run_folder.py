@@ -24,7 +24,8 @@ from transformer_lessons.training.checkpoint import (
     load_checkpoint,
     save_checkpoint,
 )
-from transformer_lessons.training.state import restore_trainer, trainer_state
+from transformer_lessons.training.distributed import is_first
+from transformer_lessons.training.rank_trainer import load_whole, whole_run
 from transformer_lessons.training.trainer import StepReport, Trainer
 
 SUMMED = ("loss", "seconds", "n_targets")  # what is added up at the end of a run
@@ -75,22 +76,24 @@ def record_step(
     line = asdict(report) | (more or {})
     if not math.isfinite(report.grad_norm):  # a step that float16 left out
         line["grad_norm"] = None  # JSON has no other word for it
-    with (folder / "log.jsonl").open("a", encoding="utf-8") as log:
-        log.write(json.dumps(line) + "\n")
+    if is_first():
+        with (folder / "log.jsonl").open("a", encoding="utf-8") as log:
+            log.write(json.dumps(line) + "\n")
     every = trainer.config.save_every
     if report.is_best or (every and report.step % every == 0):
         save_run(folder, trainer)
 
 
-def save_run(folder: Path, trainer: Trainer) -> Path:
+def save_run(folder: Path, trainer: Trainer) -> Path | None:
     """Save a checkpoint of the run as it stands, if there is none; remove those too old to keep.
 
     The log is on the disk first: a run goes on only from a checkpoint that it reaches.
     """
+    model, state = whole_run(trainer)  # of several processes, all gather, and the first one writes
     path = checkpoints(folder).get(trainer.n_steps)
-    if path is None:
+    if path is None and is_first():
         sync_file(folder / "log.jsonl")
-        path = save_checkpoint(folder, trainer.n_steps, trainer.model, trainer_state(trainer))
+        path = save_checkpoint(folder, trainer.n_steps, model, state)
         remove_old(folder, trainer.config.keep, trainer.best_step)
     return path
 
@@ -122,14 +125,14 @@ def resume_run(folder: Path, trainer: Trainer, fingerprint: str | None = None) -
         if value != saved[name]:
             what = f"{name} = {saved[name]!r} in the checkpoint, {value!r} here"
             raise LessonsError(what, where=f"ModelConfig.{name}")
-    trainer.model.load_state_dict(checkpoint.model.state_dict())
-    restore_trainer(trainer, checkpoint.training)
+    load_whole(trainer, checkpoint.model, checkpoint.training)
     log = folder / "log.jsonl"
     lines = read_log(folder, trainer.n_steps)  # what came after happens again
     if len(lines) < trainer.n_steps:
         what = f"the log ends at step {len(lines)}, before the checkpoint of step {trainer.n_steps}"
         raise LessonsError(what, where=str(log), remedy="Was it changed by hand?")
-    replace_file(log, "".join(json.dumps(line) + "\n" for line in lines))
+    if is_first():
+        replace_file(log, "".join(json.dumps(line) + "\n" for line in lines))
 
 
 def read_log(folder: Path, n_steps: int | None = None) -> list[dict[str, Any]]:

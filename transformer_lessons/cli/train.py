@@ -2,9 +2,10 @@
 
 import math
 import shlex
+import signal
 import sys
 from collections.abc import Sequence
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -20,7 +21,7 @@ from transformer_lessons.cli.data_source import DataOptions, DataSource, open_so
 from transformer_lessons.cli.display import TrainingDisplay, progress_line, save_curve, visible
 from transformer_lessons.cli.evaluate import evaluate_ids
 from transformer_lessons.cli.interrupts import stop_on_signal
-from transformer_lessons.config import ModelConfig, config_from_dict
+from transformer_lessons.config import ModelConfig, Positive, config_from_dict
 from transformer_lessons.errors import LessonsError
 from transformer_lessons.generation.generate import known_tokens, stream
 from transformer_lessons.generation.sampling import Sampler
@@ -28,9 +29,19 @@ from transformer_lessons.model.accounting import count_parameters
 from transformer_lessons.model.decoder import Decoder
 from transformer_lessons.presets import preset
 from transformer_lessons.support.files import read_json, write_json
-from transformer_lessons.training.checkpoint import checkpoints
+from transformer_lessons.training.checkpoint import checkpoints, load_checkpoint
 from transformer_lessons.training.config import TrainConfig, train_preset
-from transformer_lessons.training.evaluate import token_lengths
+from transformer_lessons.training.distributed import (
+    Ranks,
+    check_same,
+    find_ranks,
+    gather,
+    is_first,
+    joined,
+    one_voice,
+)
+from transformer_lessons.training.evaluate import Evaluation, token_lengths
+from transformer_lessons.training.rank_trainer import RankTrainer, evaluate_together
 from transformer_lessons.training.trainer import StepReport, Trainer
 
 
@@ -58,6 +69,10 @@ class Train(First):
     """Processes that encode, and that read ahead; 0: none."""
     device: str = "auto"
     """auto, cpu, cuda or mps."""
+    shard: bool = False
+    """With torchrun: each process holds a share of the model (FSDP2), not all of it (DDP)."""
+    timeout: Positive = 600.0
+    """With torchrun: seconds after which a process that doesn't answer ends the run."""
     model: ModelConfig = field(default_factory=lambda: preset("fluctlight"))
     """Sizes and choices of the model; the defaults come from the preset."""
     training: TrainConfig = field(default_factory=lambda: train_preset("fluctlight"))
@@ -97,38 +112,66 @@ def run(arguments: Sequence[str]) -> int:
     Only PyTorch's generator is seeded: initial parameters and dropout draw from it. The order of
     the data has generators of its own, with the same seed; Python's and NumPy's are not used.
     """
-    options, console = parse(arguments), cli.PlainConsole()
-    device = cli.choose_device(options.device)
+    ranks = find_ranks()
+    with one_voice(ranks):
+        options = parse(arguments)
+        with joined(ranks, options.timeout):
+            return train(options, ranks)
+
+
+def train(options: Train, ranks: Ranks) -> int:
+    """`run` with its options read, in one process or as one of several; the first one prints."""
+    console, device = cli.PlainConsole(), cli.choose_device(options.device)
+    console.quiet = not is_first()
+    if options.shard and ranks.store is None:
+        remedy = "Start it with: torchrun --nproc-per-node 2 -m transformer_lessons train …"
+        raise LessonsError("--shard needs several processes", remedy=remedy)
+    if device.type == "cuda":
+        torch.cuda.set_device(device := torch.device("cuda", ranks.local_rank))
+    if not is_first():  # what the first one encodes is there for the others
+        ranks.store.wait(["opened"])
     with progress_line(console) as show:
         choices = options.model, options.training, options.workers
         source = open_source(options.data, *choices, show)
+    if ranks.store is not None:
+        ranks.store.set("opened", "")
+        same = {"the model": options.model, "the training": options.training}
+        check_same(ranks, {"the data": source.fingerprint} | {n: str(v) for n, v in same.items()})
     if options.resume and not checkpoints(options.out):
         what = "there is no checkpoint to go on from"
         raise LessonsError(what, where=str(options.out), remedy="Leave --resume out.")
     torch.manual_seed(options.training.seed)
     model = Decoder(options.model).to(device)
-    trainer = make_trainer(model, options, source)
-    with run_folder.locked_folder(options.out):
+    trainer = make_trainer(model, options, source, ranks)
+    with run_folder.locked_folder(options.out) if is_first() else nullcontext():
         if options.resume:
             run_folder.resume_run(options.out, trainer, source.fingerprint)
-        else:
+        elif is_first():
             data = {"source": asdict(options.data), "name": source.name}
             data["fingerprint"] = source.fingerprint
             about = {"model": options.model.to_dict(), "training": options.training.to_dict()}
             run_folder.begin_run(options.out, about | {"data": data}, source.tokenizer)
         n_parameters = count_parameters(model)
-        console.print(f"{n_parameters:,} parameters on {device.type}, reading {source.name}")
+        where = f"{device.type}, {ranks.n_ranks} processes" if ranks.store else device.type
+        console.print(f"{n_parameters:,} parameters on {where}, reading {source.name}")
         if trainer.n_steps:
             console.print(f"Going on after step {trainer.n_steps:,}")
         signals = fit(trainer, source, options, console)
         path = run_folder.save_run(options.out, trainer)
+        if ranks.store is not None and any(gather(bool(signals))):
+            signals = signals or [signal.SIGTERM]  # another rank was told to stop
+        result = trainer.evaluate() if trainer.evaluate and not signals else None
+        if path is None:
+            return 128 + signals[0] if signals else 0
         save_curve(options.out / "loss.svg", run_folder.read_log(options.out))
     where, again = shlex.quote(str(options.out)), "python -m transformer_lessons"
+    if options.shard:
+        model = load_checkpoint(path).model.to(device)
     if signals:
         console.print(f"Stopped after {trainer.n_steps} steps. Saved: {path}", soft_wrap=True)
         console.print(f"Go on: {again} train --resume --out {where}", soft_wrap=True)
         return 128 + signals[0]
-    rows = summary(trainer, source, options.out)
+    rows = summary(trainer, model, source, options.out, result)
     write_json(options.out / "summary.json", rows, indent=2)
     console.print_rows("after training", rows)
     console.print(f"Saved: {path}, and the curve of the loss: loss.svg", soft_wrap=True)
@@ -137,16 +180,18 @@ def run(arguments: Sequence[str]) -> int:
     return 0
 
 
-def make_trainer(model: Decoder, options: Train, source: DataSource) -> Trainer:
+def make_trainer(model: Decoder, options: Train, source: DataSource, ranks: Ranks) -> Trainer:
     """The trainer, which is evaluated on the held-out text if there is one."""
-    held_out, given = source.held_out, (model, options.training, source.batches)
-    if held_out is None:
+    make: Any = Trainer if ranks.store is None else partial(RankTrainer, shard=options.shard)
+    make = partial(make, model, options.training, source.batches, data_state=source.state)
+    if (held_out := source.held_out) is None:
         if options.training.eval_every:
             raise LessonsError("eval_every needs held-out text", where="--training.eval-every")
-        return Trainer(*given, data_state=source.state)
+        return make()
     length = options.training.sequence_length or options.model.context_length
-    evaluate = partial(evaluate_ids, model, held_out, length, token_lengths(source.tokenizer))
-    return Trainer(*given, evaluate=evaluate, data_state=source.state)
+    judge = None if ranks.store is None else evaluate_together
+    lengths = token_lengths(source.tokenizer)
+    return make(evaluate=partial(evaluate_ids, model, held_out, length, lengths, judge))
 
 
 def fit(
@@ -156,9 +201,11 @@ def fit(
     levels = {f"ln {options.model.vocab_size}": math.log(options.model.vocab_size)}
     if source.unigram_loss is not None:
         levels["how often each token"] = source.unigram_loss
-    before = [line["loss"] for line in run_folder.read_log(options.out)]
+    before = [line["loss"] for line in run_folder.read_log(options.out)] if is_first() else []
     known = known_tokens(source.tokenizer, trainer.model.config.vocab_size)
-    sample = partial(write_sample, trainer.model, source, known)
+    sample: Any = partial(write_sample, trainer.model, source, known)
+    if options.shard or not is_first():
+        sample = str  # nothing: all ranks would have to write it together
     display = TrainingDisplay(console, options.training.steps, sample, levels, losses=before)
 
     def on_step(report: StepReport) -> None:
@@ -167,14 +214,15 @@ def fit(
             more = {"perplexity": math.exp(min(loss, 709)), "sample": sample()}
             more["bits_per_byte"] = loss / math.log(2) * tokens_per_byte
         run_folder.record_step(options.out, trainer, report, more)
-        display(report, more)
+        if is_first():
+            display(report, more)
 
     trainer.on_step, tokens_per_byte = on_step, 0.0
     if source.held_out is not None:
         targets = source.held_out[1:]
         tokens_per_byte = len(targets) / int(token_lengths(source.tokenizer)[targets].sum())
     try:
-        with stop_on_signal(trainer) as signals, display:
+        with stop_on_signal(trainer) as signals, display if is_first() else nullcontext():
             trainer.fit()
     except BrokenPipeError:  # nobody reads what we print: keep what was learned, and stop
         run_folder.save_run(options.out, trainer)
@@ -192,14 +240,15 @@ def write_sample(model: Decoder, source: DataSource, known: Tensor) -> str:
     return f"{visible(decode(source.prompt))} -> {visible(decode(written))}"
 
 
-def summary(trainer: Trainer, source: DataSource, folder: Path) -> dict[str, str]:
+def summary(
+    trainer: Trainer, model: Decoder, source: DataSource, folder: Path, result: Evaluation | None
+) -> dict[str, str]:
     """What the run came to, by name."""
-    log, rows = run_folder.read_log(folder), {"parameters": f"{count_parameters(trainer.model):,}"}
+    log, rows = run_folder.read_log(folder), {"parameters": f"{count_parameters(model):,}"}
     last = log[-max(len(log) // 20, 1) :]
     train_loss = sum(line["loss"] for line in last) / len(last)
     rows["training loss"] = f"{train_loss:.4f} nats per token"
-    if trainer.evaluate is not None:
-        result = trainer.evaluate()
+    if result is not None:
         rows["held-out loss"] = f"{result.loss:.4f} nats, {result.bits_per_byte:.3f} bits per byte"
         rows["held-out perplexity"] = f"{result.perplexity:.2f}"
     if source.unigram_loss is not None:
@@ -217,5 +266,5 @@ def summary(trainer: Trainer, source: DataSource, folder: Path) -> dict[str, str
 
         peak = getrusage(RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
         rows["memory"] = f"{peak / 1e6:,.0f} MB at its peak"
-    known = known_tokens(source.tokenizer, trainer.model.config.vocab_size)
-    return rows | {"it writes": write_sample(trainer.model, source, known)}
+    known = known_tokens(source.tokenizer, model.config.vocab_size)
+    return rows | {"it writes": write_sample(model, source, known)}
