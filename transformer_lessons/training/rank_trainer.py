@@ -3,7 +3,7 @@
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
-from typing import Any
+from typing import Any, cast
 
 import torch
 import torch.distributed as dist
@@ -37,10 +37,11 @@ class RankTrainer(Trainer):
             shard_model(model, config)
         super().__init__(model, config, batches, **more)
         self.rank, self.n_ranks = dist.get_rank(), dist.get_world_size()
-        self.is_sharded = shard
+        self.is_sharded, self.parallel = shard, cast(Any, model)
         if not shard:  # DDP adds up in the backward pass of what has gone through its `forward`
-            loss = _Loss(model, self.batch_loss)
-            self.batch_loss = DistributedDataParallel(loss, gradient_as_bucket_view=True)
+            module = _Loss(model, self.batch_loss)
+            self.parallel = DistributedDataParallel(module, gradient_as_bucket_view=True)
+            self.batch_loss = self.parallel
 
     def should_stop(self) -> bool:
         """If one rank was told to stop, all do, before the same step."""
@@ -78,9 +79,9 @@ class RankTrainer(Trainer):
     def exchange_gradients(self, is_wanted: bool) -> None:
         """Whether the next forward and backward pass ends with the sum over all ranks."""
         if self.is_sharded:
-            self.model.set_requires_gradient_sync(is_wanted)
+            self.parallel.set_requires_gradient_sync(is_wanted)
         else:
-            self.batch_loss.require_backward_grad_sync = is_wanted
+            self.parallel.require_backward_grad_sync = is_wanted
 
 
 class _Loss(nn.Module):
