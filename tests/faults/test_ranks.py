@@ -89,7 +89,7 @@ def test_a_lost_process_ends_the_run_and_is_named(tmp_path, run_here, fault, n_r
     named = {"SIGSTOP": "rank 1 does not answer", "SIGKILL": r"Signal 9", "exception": "a bug of"}
     assert re.search(named[fault], output), output
     assert re.search(r"rank +: 1 |rank 1 ", output), output
-    assert "Traceback" not in output or fault == "exception", output
+    assert "LessonsError" not in output, output  # torchrun's own traceback is all there is
     assert not any(is_running(process) for process in processes.values())
     assert load_checkpoint(tmp_path / "run").step >= 4
     assert run_here("train", "--resume", "--out", "run", cwd=tmp_path) == 0  # one process goes on
