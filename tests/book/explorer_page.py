@@ -23,6 +23,7 @@ SCRIPTS = {
     "rope-explorer": ("rope.js",),
     "attention-explorer": ("attention.js",),
     "head-explorer": ("head_losses.js",),
+    "collectives": (),
     "schedule-explorer": (
         *("schedule.js", "ravine.js", "schedule_form.js", "schedule_pictures.js"),
         "schedule_table.js",

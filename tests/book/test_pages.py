@@ -29,6 +29,7 @@ LIVE = {
     "notebooks/06_rope": {"rope-explorer": "query and a key"},
     "notebooks/07_attention": {"attention-explorer": "hand example"},
     "notebooks/12_optimizers": {"schedule-explorer": "three schedules"},
+    "notebooks/15_several_processes": {"collectives": "four ranks"},
     "notebooks/17_sampling": {"sampling-explorer": "one distribution"},
     "notebooks/24_looking_inside": {"head-explorer": "loss by position"},
 }
@@ -184,7 +185,7 @@ def test_figures_of_the_pages_are_those_of_the_lessons():
     figures = dict(tagged_figures(ROOT))
     assert {path.stem for path in figures} == {
         *("learning", "attention", "attention_by_hand", "rope", "bpe_steps"),
-        *("schedules", "sampling", "silenced_heads"),
+        *("schedules", "sampling", "silenced_heads", "collectives"),
     }
     for path, image in figures.items():
         assert path.read_bytes() == image, f"{path.name} is stale: run `make notebooks`"

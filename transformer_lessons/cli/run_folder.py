@@ -84,14 +84,15 @@ def record_step(
         save_run(folder, trainer)
 
 
-def save_run(folder: Path, trainer: Trainer) -> Path | None:
+def save_run(folder: Path, trainer: Trainer) -> Path:
     """Save a checkpoint of the run as it stands, if there is none; remove those too old to keep.
 
-    The log is on the disk first: a run goes on only from a checkpoint that it reaches.
+    The log is on the disk first: a run goes on only from a checkpoint that it reaches. Of several
+    processes all call this together, and the first one writes.
     """
-    model, state = whole_run(trainer)  # of several processes, all gather, and the first one writes
-    path = checkpoints(folder).get(trainer.n_steps)
-    if path is None and is_first():
+    model, state = whole_run(trainer)
+    path = folder / f"step-{trainer.n_steps:08d}"
+    if is_first() and not path.exists():
         sync_file(folder / "log.jsonl")
         path = save_checkpoint(folder, trainer.n_steps, model, state)
         remove_old(folder, trainer.config.keep, trainer.best_step)

@@ -3,9 +3,8 @@
 import math
 import shlex
 import signal
-import sys
 from collections.abc import Sequence
-from contextlib import nullcontext, suppress
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -13,7 +12,6 @@ from typing import Annotated, Any
 
 import torch
 import tyro
-from torch import Tensor
 
 from transformer_lessons import cli
 from transformer_lessons.cli import run_folder
@@ -21,10 +19,10 @@ from transformer_lessons.cli.data_source import DataOptions, DataSource, open_so
 from transformer_lessons.cli.display import TrainingDisplay, progress_line, save_curve, visible
 from transformer_lessons.cli.evaluate import evaluate_ids
 from transformer_lessons.cli.interrupts import stop_on_signal
+from transformer_lessons.cli.summary import summary, write_sample
 from transformer_lessons.config import ModelConfig, Positive, config_from_dict
 from transformer_lessons.errors import LessonsError
-from transformer_lessons.generation.generate import known_tokens, stream
-from transformer_lessons.generation.sampling import Sampler
+from transformer_lessons.generation.generate import known_tokens
 from transformer_lessons.model.accounting import count_parameters
 from transformer_lessons.model.decoder import Decoder
 from transformer_lessons.presets import preset
@@ -40,7 +38,7 @@ from transformer_lessons.training.distributed import (
     joined,
     one_voice,
 )
-from transformer_lessons.training.evaluate import Evaluation, token_lengths
+from transformer_lessons.training.evaluate import token_lengths
 from transformer_lessons.training.rank_trainer import RankTrainer, evaluate_together
 from transformer_lessons.training.trainer import StepReport, Trainer
 
@@ -128,15 +126,7 @@ def train(options: Train, ranks: Ranks) -> int:
         raise LessonsError("--shard needs several processes", remedy=remedy)
     if device.type == "cuda":
         torch.cuda.set_device(device := torch.device("cuda", ranks.local_rank))
-    if not is_first():  # what the first one encodes is there for the others
-        ranks.store.wait(["opened"])
-    with progress_line(console) as show:
-        choices = options.model, options.training, options.workers
-        source = open_source(options.data, *choices, show)
-    if ranks.store is not None:
-        ranks.store.set("opened", "")
-        same = {"the model": options.model, "the training": options.training}
-        check_same(ranks, {"the data": source.fingerprint} | {n: str(v) for n, v in same.items()})
+    source = open_in_turn(options, ranks, console)
     if options.resume and not checkpoints(options.out):
         what = "there is no checkpoint to go on from"
         raise LessonsError(what, where=str(options.out), remedy="Leave --resume out.")
@@ -161,23 +151,49 @@ def train(options: Train, ranks: Ranks) -> int:
         if ranks.store is not None and any(gather(bool(signals))):
             signals = signals or [signal.SIGTERM]  # another rank was told to stop
         result = trainer.evaluate() if trainer.evaluate and not signals else None
-        if path is None:
-            return 128 + signals[0] if signals else 0
-        save_curve(options.out / "loss.svg", run_folder.read_log(options.out))
-    where, again = shlex.quote(str(options.out)), "python -m transformer_lessons"
-    if options.shard:
-        model = load_checkpoint(path).model.to(device)
-    if signals:
+        if is_first():
+            save_curve(options.out / "loss.svg", run_folder.read_log(options.out))
+    if is_first():
+        if options.shard:
+            model = load_checkpoint(path).model.to(device)
+        rows = {} if signals else summary(trainer, model, source, options.out, result)
+        say_how_it_ended(trainer, source, options.out, path, rows, console)
+    return 128 + signals[0] if signals else 0
+
+
+def open_in_turn(options: Train, ranks: Ranks, console: cli.PlainConsole) -> DataSource:
+    """The data: opened by rank 0 first, so that what it encodes is there for the others."""
+    if not is_first():
+        ranks.store.wait(["opened"])
+    with progress_line(console) as show:
+        choices = options.model, options.training, options.workers
+        source = open_source(options.data, *choices, show)
+    if ranks.store is not None:
+        ranks.store.set("opened", "")
+        same = {"the model": options.model, "the training": options.training}
+        check_same(ranks, {"the data": source.fingerprint} | {n: str(v) for n, v in same.items()})
+    return source
+
+
+def say_how_it_ended(
+    trainer: Trainer,
+    source: DataSource,
+    folder: Path,
+    path: Path,
+    rows: dict[str, str],
+    console: cli.PlainConsole,
+) -> None:
+    """Print what the run came to, and what to do next; without `rows` it was stopped."""
+    where, again = shlex.quote(str(folder)), "python -m transformer_lessons"
+    if not rows:
         console.print(f"Stopped after {trainer.n_steps} steps. Saved: {path}", soft_wrap=True)
         console.print(f"Go on: {again} train --resume --out {where}", soft_wrap=True)
-        return 128 + signals[0]
-    rows = summary(trainer, model, source, options.out, result)
-    write_json(options.out / "summary.json", rows, indent=2)
+        return
+    write_json(folder / "summary.json", rows, indent=2)
     console.print_rows("after training", rows)
     console.print(f"Saved: {path}, and the curve of the loss: loss.svg", soft_wrap=True)
     prompt = shlex.quote(visible(source.tokenizer.decode_bytes(source.prompt)))
     console.print(f"Let it write: {again} generate {where} --prompt {prompt}", soft_wrap=True)
-    return 0
 
 
 def make_trainer(model: Decoder, options: Train, source: DataSource, ranks: Ranks) -> Trainer:
@@ -225,46 +241,7 @@ def fit(
         with stop_on_signal(trainer) as signals, display if is_first() else nullcontext():
             trainer.fit()
     except BrokenPipeError:  # nobody reads what we print: keep what was learned, and stop
-        run_folder.save_run(options.out, trainer)
+        if not options.shard:  # that would take the other processes
+            run_folder.save_run(options.out, trainer)
         raise
     return signals
-
-
-def write_sample(model: Decoder, source: DataSource, known: Tensor) -> str:
-    """What the model writes after the beginning of the held-out text, in `known` tokens."""
-    try:
-        written = list(stream(model, source.prompt, 48, Sampler(0.3), allowed=known))
-    except LessonsError as error:  # training goes on as long as it can
-        return f"no sample: {error.what}"
-    decode = source.tokenizer.decode_bytes
-    return f"{visible(decode(source.prompt))} -> {visible(decode(written))}"
-
-
-def summary(
-    trainer: Trainer, model: Decoder, source: DataSource, folder: Path, result: Evaluation | None
-) -> dict[str, str]:
-    """What the run came to, by name."""
-    log, rows = run_folder.read_log(folder), {"parameters": f"{count_parameters(model):,}"}
-    last = log[-max(len(log) // 20, 1) :]
-    train_loss = sum(line["loss"] for line in last) / len(last)
-    rows["training loss"] = f"{train_loss:.4f} nats per token"
-    if result is not None:
-        rows["held-out loss"] = f"{result.loss:.4f} nats, {result.bits_per_byte:.3f} bits per byte"
-        rows["held-out perplexity"] = f"{result.perplexity:.2f}"
-    if source.unigram_loss is not None:
-        rows["… knowing only how often each token"] = f"{source.unigram_loss:.4f} nats per token"
-    if trainer.best_step:
-        rows["best"] = f"{trainer.best:.4f} nats, after step {trainer.best_step:,}"
-    if trainer.n_steps < trainer.config.steps:
-        rows["stopped early"] = f"no new best in {trainer.bad_evals} evaluations"
-    seconds, n_targets = (sum(line[name] for line in log) for name in ("seconds", "n_targets"))
-    rows["time"] = f"{seconds:.1f} s, {n_targets / seconds:,.0f} tokens/s"
-    if n_skipped := sum(line.get("skipped", False) for line in log):
-        rows["left out"] = f"{n_skipped:,} steps, whose gradient was not finite (fp16)"
-    with suppress(ImportError):  # Windows doesn't have it
-        from resource import RUSAGE_SELF, getrusage
-
-        peak = getrusage(RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
-        rows["memory"] = f"{peak / 1e6:,.0f} MB at its peak"
-    known = known_tokens(source.tokenizer, model.config.vocab_size)
-    return rows | {"it writes": write_sample(model, source, known)}
