@@ -24,6 +24,7 @@ from transformer_lessons.training.distributed import (
 # Every rank trains each way twice: alone, on all rows, and together with the others.
 WORKER = """
 import json, sys, torch
+from dataclasses import replace
 import torch.distributed as dist
 from transformer_lessons.config import ModelConfig
 from transformer_lessons.data.batches import IGNORE
@@ -45,6 +46,7 @@ WAYS = {
     "adamw": (LLAMA, {}),
     "chunks": (LLAMA, {"loss_chunk_size": 8, "fused": True}),
     "muon": (LLAMA, {"optimizer": "muon"}),
+    "dropout": (replace(LLAMA, dropout=0.3, adaptive_norm=False), {}),
 }
 
 def batches(n_rows=7, seed=0):  # rows with 16, 7 and no targets; no number of ranks divides 7
@@ -129,7 +131,7 @@ def stopped_by_one():
 
 def saved_and_resumed(folder):
     \"\"\"Shares are saved whole and loaded into shares; the rest of the run is the same.\"\"\"
-    first = make("adamw", "fsdp", steps=6)
+    first = make("dropout", "fsdp", steps=6)
     rows = batches()
     for _ in range(3):
         first.step(rows)
@@ -138,7 +140,7 @@ def saved_and_resumed(folder):
         save_checkpoint(folder, 3, model, state)
     whole = numbers(model)
     gather(0.0)  # nobody reads before it is written
-    second, read = make("adamw", "fsdp", steps=6), load_checkpoint(folder)
+    second, read = make("dropout", "fsdp", steps=6), load_checkpoint(folder)
     load_whole(second, read.model, read.training)
     restored = numbers(whole_run(second)[0])
     kept = list(batches_after(6))
