@@ -63,7 +63,7 @@ _build/tests-passed: $(BOOK) $(ALL_SOURCES)
 
 # What depends on luck, tried far more often than in the suite: faults, and random inputs.
 faults: $(VENV)/installed
-	FAULTS=full OMP_NUM_THREADS=1 $(BIN)/pytest -s tests/faults
+	FAULTS=full OMP_NUM_THREADS=1 $(BIN)/pytest -s tests/faults tests/training/test_distributed.py
 	FAULTS=full OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 -m hypothesis tests
 
 lint: $(VENV)/installed

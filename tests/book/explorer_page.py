@@ -31,6 +31,7 @@ SCRIPTS = {
     "byte-map": ("byte_map_file.js", "byte_map_gguf.js"),
     "chat-mask": ("chat_mask_tokens.js",),
     "reward-explorer": ("reward_world.js",),
+    "collectives": (),
     "schedule-explorer": (
         *("schedule.js", "ravine.js", "schedule_form.js", "schedule_pictures.js"),
         "schedule_table.js",

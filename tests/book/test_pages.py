@@ -30,6 +30,7 @@ LIVE = {
     "notebooks/06_rope": {"rope-explorer": "query and a key"},
     "notebooks/07_attention": {"attention-explorer": "hand example"},
     "notebooks/12_optimizers": {"schedule-explorer": "three schedules"},
+    "notebooks/15_several_processes": {"collectives": "four ranks"},
     "notebooks/17_sampling": {"sampling-explorer": "one distribution"},
     "notebooks/19_speculative_decoding": {"speculative": "overlap"},
     "notebooks/21_quantization": {"quantization": "row of 192 weights"},
@@ -194,6 +195,7 @@ def test_figures_of_the_pages_are_those_of_the_lessons():
         *("schedules", "sampling", "silenced_heads", "fixed_point"),
         *("schedules", "sampling", "speculative_overlap", "silenced_heads"),
         *("schedules", "sampling", "silenced_heads", "quantization"),
+        *("schedules", "sampling", "silenced_heads", "collectives"),
     }
     for path, image in figures.items():
         assert path.read_bytes() == image, f"{path.name} is stale: run `make notebooks`"

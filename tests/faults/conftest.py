@@ -7,8 +7,11 @@ suite does, and prints what it saw: it sets FAULTS=full.
 import os
 import shutil
 import subprocess
+from contextlib import chdir
 
 import pytest
+
+from transformer_lessons.cli.main import main
 
 
 @pytest.fixture
@@ -37,3 +40,14 @@ def mounted(tmp_path):
     yield make
     for folder in folders:
         subprocess.run(["umount", str(folder)], check=True)
+
+
+@pytest.fixture
+def run_here():
+    """Runs a command in this process, in the folder `cwd`; its exit code."""
+
+    def run(*arguments, cwd):
+        with chdir(cwd):
+            return main(list(arguments))
+
+    return run

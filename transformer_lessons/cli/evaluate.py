@@ -91,10 +91,14 @@ def evaluate_on(
 
 
 def evaluate_ids(
-    model: "tl.Decoder", ids: "Tensor", length: int, lengths: "Tensor"
+    model: "tl.Decoder", ids: "Tensor", length: int, lengths: "Tensor", judge: Any = None
 ) -> "Evaluation":
-    """The evaluation on `ids`, `length` of them at a time; `lengths` has each token's bytes."""
+    """The evaluation on `ids`, `length` of them at a time; `lengths` has each token's bytes.
+
+    `judge` takes the place of `tl.evaluate`.
+    """
     from transformer_lessons.data.batches import consecutive_windows
 
     n_tokens = min(4096, LOGITS // model.config.vocab_size)
-    return tl.evaluate(model, consecutive_windows(ids, length, max(1, n_tokens // length)), lengths)
+    batches = consecutive_windows(ids, length, max(1, n_tokens // length))
+    return (judge or tl.evaluate)(model, batches, lengths)

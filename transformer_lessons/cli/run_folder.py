@@ -24,7 +24,9 @@ from transformer_lessons.training.checkpoint import (
     load_checkpoint,
     save_checkpoint,
 )
-from transformer_lessons.training.state import restore_trainer, trainer_state
+from transformer_lessons.training.distributed import is_first
+from transformer_lessons.training.rank_trainer import load_whole, whole_run
+from transformer_lessons.training.state import restore_trainer
 from transformer_lessons.training.trainer import StepReport, Trainer
 from transformer_lessons.weights.lora import trained_part
 
@@ -76,8 +78,9 @@ def record_step(
     line = asdict(report) | (more or {})
     if not math.isfinite(report.grad_norm):  # a step that float16 left out
         line["grad_norm"] = None  # JSON has no other word for it
-    with (folder / "log.jsonl").open("a", encoding="utf-8") as log:
-        log.write(json.dumps(line) + "\n")
+    if is_first():
+        with (folder / "log.jsonl").open("a", encoding="utf-8") as log:
+            log.write(json.dumps(line) + "\n")
     every = trainer.config.save_every
     if report.is_best or (every and report.step % every == 0):
         save_run(folder, trainer)
@@ -86,13 +89,14 @@ def record_step(
 def save_run(folder: Path, trainer: Trainer) -> Path:
     """Save a checkpoint of the run as it stands, if there is none; remove those too old to keep.
 
-    The log is on the disk first: a run goes on only from a checkpoint that it reaches.
+    The log is on the disk first: a run goes on only from a checkpoint that it reaches. Of several
+    processes all call this together, and the first one writes.
     """
-    path = checkpoints(folder).get(trainer.n_steps)
-    if path is None:
+    model, state = whole_run(trainer)
+    path = folder / f"step-{trainer.n_steps:08d}"
+    if is_first() and not path.exists():
         sync_file(folder / "log.jsonl")
-        part, state = trained_part(trainer.model), trainer_state(trainer)
-        path = save_checkpoint(folder, trainer.n_steps, part, state)
+        path = save_checkpoint(folder, trainer.n_steps, trained_part(model), state)
         remove_old(folder, trainer.config.keep, trainer.best_step)
     return path
 
@@ -122,17 +126,28 @@ def resume_run(folder: Path, trainer: Trainer, fingerprint: str | None = None) -
         data = read_json(folder / "config.json").get("data")
         if not isinstance(data, dict) or data.get("fingerprint") != fingerprint:
             raise LessonsError("the data is not what the run began with", where=str(folder))
-    checkpoint = load_checkpoint(folder, into=trained_part(trainer.model))
+    part = trained_part(trainer.model)
+    is_shared = hasattr(next(part.parameters()), "full_tensor")  # each rank has a piece of it
+    checkpoint = load_checkpoint(folder, into=None if is_shared else part)
     if checkpoint.training is None:
         what = "this checkpoint has only the model in it, not the state of a run"
         raise LessonsError(what, where=str(latest_checkpoint(folder)))
-    restore_trainer(trainer, checkpoint.training)
+    if is_shared:
+        saved = checkpoint.model.config.to_dict()
+        for name, value in trainer.model.config.to_dict().items():
+            if value != saved[name]:
+                what = f"{name} = {saved[name]!r} in the checkpoint, {value!r} here"
+                raise LessonsError(what, where=f"ModelConfig.{name}")
+        load_whole(trainer, checkpoint.model, checkpoint.training)
+    else:
+        restore_trainer(trainer, checkpoint.training)
     log = folder / "log.jsonl"
     lines = read_log(folder, trainer.n_steps)  # what came after happens again
     if len(lines) < trainer.n_steps:
         what = f"the log ends at step {len(lines)}, before the checkpoint of step {trainer.n_steps}"
         raise LessonsError(what, where=str(log), remedy="Was it changed by hand?")
-    replace_file(log, "".join(json.dumps(line) + "\n" for line in lines))
+    if is_first():
+        replace_file(log, "".join(json.dumps(line) + "\n" for line in lines))
 
 
 def read_log(folder: Path, n_steps: int | None = None) -> list[dict[str, Any]]:

@@ -2,17 +2,17 @@
 
 import math
 import shlex
-import sys
+import signal
 from collections.abc import Callable, Sequence
-from contextlib import suppress
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
 import torch
+import torch.distributed as dist
 import tyro
-from torch import Tensor
 
 from transformer_lessons import cli
 from transformer_lessons.cli import run_folder
@@ -20,16 +20,27 @@ from transformer_lessons.cli.data_source import DataOptions, DataSource, open_so
 from transformer_lessons.cli.display import TrainingDisplay, progress_line, save_curve, visible
 from transformer_lessons.cli.evaluate import evaluate_ids
 from transformer_lessons.cli.interrupts import stop_on_signal
-from transformer_lessons.config import ModelConfig, config_from_dict
+from transformer_lessons.cli.summary import summary, write_sample
+from transformer_lessons.config import ModelConfig, Positive, config_from_dict
 from transformer_lessons.errors import LessonsError
-from transformer_lessons.generation.generate import known_tokens, stream
-from transformer_lessons.generation.sampling import Sampler
+from transformer_lessons.generation.generate import known_tokens
 from transformer_lessons.model.accounting import count_parameters
 from transformer_lessons.model.decoder import Decoder
 from transformer_lessons.presets import preset
 from transformer_lessons.support.files import read_json, write_json
+from transformer_lessons.training.checkpoint import load_checkpoint
 from transformer_lessons.training.config import TrainConfig, train_preset
+from transformer_lessons.training.distributed import (
+    Ranks,
+    check_same,
+    find_ranks,
+    gather,
+    is_first,
+    joined,
+    one_voice,
+)
 from transformer_lessons.training.evaluate import token_lengths
+from transformer_lessons.training.rank_trainer import RankTrainer, evaluate_together
 from transformer_lessons.training.trainer import StepReport, Trainer
 
 AGAIN = "python -m transformer_lessons"
@@ -65,6 +76,10 @@ class Train(First):
     """Processes that encode, and that read ahead; 0: none."""
     device: str = "auto"
     """auto, cpu, cuda or mps."""
+    shard: bool = False
+    """With torchrun: each process holds a share of the model (FSDP2), not all of it (DDP)."""
+    timeout: Positive = 600.0
+    """With torchrun: seconds after which a process that doesn't answer ends the run."""
     model: ModelConfig = field(default_factory=lambda: preset("fluctlight"))
     """Sizes and choices of the model; the defaults come from the preset."""
     training: TrainConfig = field(default_factory=lambda: train_preset("fluctlight"))
@@ -104,17 +119,33 @@ def run(arguments: Sequence[str]) -> int:
     Only PyTorch's generator is seeded: initial parameters and dropout draw from it. The order of
     the data has generators of its own, with the same seed; Python's and NumPy's are not used.
     """
-    options, console = parse(arguments), cli.PlainConsole()
-    device = cli.choose_device(options.device)
-    with progress_line(console) as show:
-        choices = options.model, options.training, options.workers
-        source = open_source(options.data, *choices, show)
+    ranks = find_ranks()
+    with one_voice(ranks):
+        options = parse(arguments)
+        with joined(ranks, options.timeout):
+            return train(options, ranks)
+
+
+def train(options: Train, ranks: Ranks) -> int:
+    """`run` with its options read, in one process or as one of several; the first one prints."""
+    console, device = cli.PlainConsole(), cli.choose_device(options.device)
+    console.quiet = not is_first()
+    if options.shard and ranks.store is None:
+        remedy = "Start it with: torchrun --nproc-per-node 2 -m transformer_lessons train …"
+        raise LessonsError("--shard needs several processes", remedy=remedy)
+    if device.type == "cuda":
+        torch.cuda.set_device(device := torch.device("cuda", ranks.local_rank))
+    source = open_in_turn(options, ranks, console)
     run_folder.check_resume(options.out, options.resume)
     torch.manual_seed(options.training.seed)
     model = Decoder(options.model).to(device)
-    trainer = make_trainer(model, options, source)
+    trainer = make_trainer(model, options, source, ranks)
     known = known_tokens(source.tokenizer, model.config.vocab_size)
-    sample = partial(write_sample, model, source, known)
+
+    def sample() -> str:
+        whole = load_checkpoint(options.out).model.to(device) if options.shard else model
+        return write_sample(whole, source, known)
+
     data = {"source": asdict(options.data)}
     if code := carry_out(trainer, source, options, data, sample, console):
         return code
@@ -136,43 +167,65 @@ def carry_out(
 
     `data` is what the folder's config.json says of the data, besides its name and fingerprint.
     """
-    model = trainer.model
-    with run_folder.locked_folder(options.out):
+    model, together = trainer.model, dist.is_available() and dist.is_initialized()
+    with run_folder.locked_folder(options.out) if is_first() else nullcontext():
         if options.resume:
             run_folder.resume_run(options.out, trainer, source.fingerprint)
-        else:
+        elif is_first():
             data = data | {"name": source.name, "fingerprint": source.fingerprint}
             about = {"model": model.config.to_dict(), "training": trainer.config.to_dict()}
             run_folder.begin_run(options.out, about | {"data": data}, source.tokenizer)
-        numbers = f"{count_parameters(model):,} parameters on {trainer.device.type}"
+        where = trainer.device.type + (f", {dist.get_world_size()} processes" if together else "")
+        numbers = f"{count_parameters(model):,} parameters on {where}"
         console.print(f"{numbers}, reading {source.name}")
         if trainer.n_steps:
             console.print(f"Going on after step {trainer.n_steps:,}")
         signals = fit(trainer, source, options.out, sample, console)
         path = run_folder.save_run(options.out, trainer)
-        save_curve(options.out / "loss.svg", run_folder.read_log(options.out))
+        if together and any(gather(bool(signals))):
+            signals = signals or [signal.SIGTERM]  # another rank was told to stop
+        result = trainer.evaluate() if trainer.evaluate and not signals else None
+        if is_first():
+            save_curve(options.out / "loss.svg", run_folder.read_log(options.out))
     if signals:
-        command, where = type(options).__name__.lower(), shlex.quote(str(options.out))
+        command, folder = type(options).__name__.lower(), shlex.quote(str(options.out))
         console.print(f"Stopped after {trainer.n_steps} steps. Saved: {path}", soft_wrap=True)
-        console.print(f"Go on: {AGAIN} {command} --resume --out {where}", soft_wrap=True)
+        console.print(f"Go on: {AGAIN} {command} --resume --out {folder}", soft_wrap=True)
         return 128 + signals[0]
-    rows = summary(trainer, source, options.out) | {"it writes": sample()}
-    write_json(options.out / "summary.json", rows, indent=2)
-    console.print_rows("after training", rows)
-    console.print(f"Saved: {path}, and the curve of the loss: loss.svg", soft_wrap=True)
+    if is_first():
+        rows = summary(trainer, source, options.out, result) | {"it writes": sample()}
+        write_json(options.out / "summary.json", rows, indent=2)
+        console.print_rows("after training", rows)
+        console.print(f"Saved: {path}, and the curve of the loss: loss.svg", soft_wrap=True)
     return 0
 
 
-def make_trainer(model: Decoder, options: Train, source: DataSource) -> Trainer:
+def open_in_turn(options: Train, ranks: Ranks, console: cli.PlainConsole) -> DataSource:
+    """The data: opened by rank 0 first, so that what it encodes is there for the others."""
+    if not is_first():
+        ranks.store.wait(["opened"])
+    with progress_line(console) as show:
+        choices = options.model, options.training, options.workers
+        source = open_source(options.data, *choices, show)
+    if ranks.store is not None:
+        ranks.store.set("opened", "")
+        same = {"the model": options.model, "the training": options.training}
+        check_same(ranks, {"the data": source.fingerprint} | {n: str(v) for n, v in same.items()})
+    return source
+
+
+def make_trainer(model: Decoder, options: Train, source: DataSource, ranks: Ranks) -> Trainer:
     """The trainer, which is evaluated on the held-out text if there is one."""
-    held_out, given = source.held_out, (model, options.training, source.batches)
-    if held_out is None:
+    make: Any = Trainer if ranks.store is None else partial(RankTrainer, shard=options.shard)
+    make = partial(make, model, options.training, source.batches, data_state=source.state)
+    if (held_out := source.held_out) is None:
         if options.training.eval_every:
             raise LessonsError("eval_every needs held-out text", where="--training.eval-every")
-        return Trainer(*given, data_state=source.state)
+        return make()
     length = options.training.sequence_length or options.model.context_length
-    evaluate = partial(evaluate_ids, model, held_out, length, token_lengths(source.tokenizer))
-    return Trainer(*given, evaluate=evaluate, data_state=source.state)
+    judge = None if ranks.store is None else evaluate_together
+    lengths = token_lengths(source.tokenizer)
+    return make(evaluate=partial(evaluate_ids, model, held_out, length, lengths, judge))
 
 
 def fit(
@@ -183,11 +236,13 @@ def fit(
     console: cli.PlainConsole,
 ) -> list[int]:
     """Train on display, recording every step; returns the signals that ended it early."""
-    vocab_size = trainer.model.config.vocab_size
+    vocab_size, is_sharded = trainer.model.config.vocab_size, getattr(trainer, "is_sharded", False)
     levels = {f"ln {vocab_size}": math.log(vocab_size)}
     if source.unigram_loss is not None:
         levels["how often each token"] = source.unigram_loss
-    before = [line["loss"] for line in run_folder.read_log(folder)]
+    before = [line["loss"] for line in run_folder.read_log(folder)] if is_first() else []
+    if is_sharded or not is_first():
+        sample = str  # nothing: all ranks would have to write it together
     display = TrainingDisplay(console, trainer.config.steps, sample, levels, losses=before)
 
     def on_step(report: StepReport) -> None:
@@ -196,54 +251,18 @@ def fit(
             more = {"perplexity": math.exp(min(loss, 709)), "sample": sample()}
             more["bits_per_byte"] = loss / math.log(2) * tokens_per_byte
         run_folder.record_step(folder, trainer, report, more)
-        display(report, more)
+        if is_first():
+            display(report, more)
 
     trainer.on_step, tokens_per_byte = on_step, 0.0
     if source.held_out is not None:
         targets = source.held_out[1:]
         tokens_per_byte = len(targets) / int(token_lengths(source.tokenizer)[targets].sum())
     try:
-        with stop_on_signal(trainer) as signals, display:
+        with stop_on_signal(trainer) as signals, display if is_first() else nullcontext():
             trainer.fit()
     except BrokenPipeError:  # nobody reads what we print: keep what was learned, and stop
-        run_folder.save_run(folder, trainer)
+        if not is_sharded:  # that would take the other processes
+            run_folder.save_run(folder, trainer)
         raise
     return signals
-
-
-def write_sample(model: Decoder, source: DataSource, known: Tensor) -> str:
-    """What the model writes after the beginning of the held-out text, in `known` tokens."""
-    try:
-        written = list(stream(model, source.prompt, 48, Sampler(0.3), allowed=known))
-    except LessonsError as error:  # training goes on as long as it can
-        return f"no sample: {error.what}"
-    decode = source.tokenizer.decode_bytes
-    return f"{visible(decode(source.prompt))} -> {visible(decode(written))}"
-
-
-def summary(trainer: Trainer, source: DataSource, folder: Path) -> dict[str, str]:
-    """What the run came to, by name."""
-    log, rows = run_folder.read_log(folder), {"parameters": f"{count_parameters(trainer.model):,}"}
-    last = log[-max(len(log) // 20, 1) :]
-    train_loss = sum(line["loss"] for line in last) / len(last)
-    rows["training loss"] = f"{train_loss:.4f} nats per token"
-    if trainer.evaluate is not None:
-        result = trainer.evaluate()
-        rows["held-out loss"] = f"{result.loss:.4f} nats, {result.bits_per_byte:.3f} bits per byte"
-        rows["held-out perplexity"] = f"{result.perplexity:.2f}"
-    if source.unigram_loss is not None:
-        rows["… knowing only how often each token"] = f"{source.unigram_loss:.4f} nats per token"
-    if trainer.best_step:
-        rows["best"] = f"{trainer.best:.4f} nats, after step {trainer.best_step:,}"
-    if trainer.n_steps < trainer.config.steps:
-        rows["stopped early"] = f"no new best in {trainer.bad_evals} evaluations"
-    seconds, n_targets = (sum(line[name] for line in log) for name in ("seconds", "n_targets"))
-    rows["time"] = f"{seconds:.1f} s, {n_targets / seconds:,.0f} tokens/s"
-    if n_skipped := sum(line.get("skipped", False) for line in log):
-        rows["left out"] = f"{n_skipped:,} steps, whose gradient was not finite (fp16)"
-    with suppress(ImportError):  # Windows doesn't have it
-        from resource import RUSAGE_SELF, getrusage
-
-        peak = getrusage(RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
-        rows["memory"] = f"{peak / 1e6:,.0f} MB at its peak"
-    return rows

@@ -1,4 +1,4 @@
-"""Making a model better: loss, optimizers, the loop, checkpoints, evaluation. Lessons 12 to 14.
+"""Making a model better: loss, optimizers, the loop, checkpoints, evaluation. Lessons 12 to 15.
 
 Each name is loaded when it is asked for: who needs a configuration doesn't wait for PyTorch.
 """
@@ -11,13 +11,18 @@ _NAMES = {
                    "save_checkpoint", "write_checkpoint"],
     "clipping": ["clip_grad_norm"],
     "config": ["TrainConfig", "train_preset"],
+    "distributed": ["Ranks", "check_same", "find_ranks", "gather", "is_first", "joined",
+                    "one_voice", "own_rows"],
     "evaluate": ["Evaluation", "token_lengths", "unigram_loss"],
     "loss": ["LinearCrossEntropy", "cross_entropy", "linear_cross_entropy"],
     "optimizer": ["AdamW", "Muon", "adamw_update", "make_optimizers", "newton_schulz",
                   "parameter_groups"],
     "preference": ["dpo_loss", "group_advantages", "policy_gradient_loss",
                    "sequence_log_probability", "undefined_names"],
+    "parallel_plan": ["ParallelPlan", "plan_ranks"],
     "precision": ["GradScaler", "autocast"],
+    "rank_trainer": ["RankTrainer", "evaluate_together", "load_whole", "shard_model",
+                     "whole_run"],
     "schedule": ["constant_schedule", "cosine_schedule", "learning_rate_at", "wsd_schedule"],
     "state": ["random_state", "restore_trainer", "set_random_state", "trainer_state"],
     "trainer": ["StepReport", "Stateful", "Trainer", "accumulate_gradients", "batch_loss"],

@@ -1,7 +1,7 @@
 """How good a model is on text it was not trained on. Lesson 13."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -52,11 +52,15 @@ class Evaluation:
 
 
 def evaluate(
-    model: Decoder, batches: Iterable[tuple[Tensor, Tensor]], lengths: Tensor | None = None
+    model: Decoder,
+    batches: Iterable[tuple[Tensor, Tensor]],
+    lengths: Tensor | None = None,
+    add_up: Callable[[float], float] = lambda own: own,
 ) -> Evaluation:
     """The mean loss over every real target of `batches`, each target counting the same.
 
-    `lengths` (V,) has the number of bytes of each token; None: tokens are bytes.
+    `lengths` (V,) has the number of bytes of each token; None: tokens are bytes. Several processes,
+    each with its own batches, give an `add_up` that adds a number of each of them (lesson 15).
     """
     device = next(model.parameters()).device
     total, n_targets, n_bytes = 0.0, 0, 0
@@ -67,6 +71,7 @@ def evaluate(
             total += cross_entropy(logits, targets, reduction="sum").item()
             n_targets += len(real)
             n_bytes += len(real) if lengths is None else int(lengths[real].sum())
+    total, n_targets, n_bytes = add_up(total), int(add_up(n_targets)), int(add_up(n_bytes))
     if n_targets == 0:
         raise LessonsError("no targets to evaluate on", remedy="Give at least one batch.")
     return Evaluation(total / n_targets, n_targets, n_bytes)

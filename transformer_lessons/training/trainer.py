@@ -122,7 +122,7 @@ class Trainer:
         """Train to the end, or until `stop` is set or patience runs out."""
         self.model.train()
         batches, reports = iter(self.batches), []
-        while self.n_steps < self.config.steps and not self.stop:
+        while self.n_steps < self.config.steps and not self.should_stop():
             report = self.step(batches)
             reports.append(report)
             self.on_step(report)
@@ -134,12 +134,20 @@ class Trainer:
         taken = [self.take(batches) for _ in range(self.config.grad_accum_steps)]
         for optimizer in self.optimizers:
             optimizer.zero_grad()
-        scale = self.scaler.scale if self.scaler else 1.0
-        loss, n_targets = accumulate_gradients(self.sum_of_losses, taken, scale)
+        loss, n_targets = self.gradients(taken)
         grad_norm = self.update(loss, rate)
         self.n_steps += 1
         did = self.n_steps, loss, rate, grad_norm, n_targets, time.perf_counter() - start
         return StepReport(*did, *self.validate(), skipped=not math.isfinite(grad_norm))
+
+    def should_stop(self) -> bool:
+        """Whether `fit` ends before its last step."""
+        return self.stop
+
+    def gradients(self, batches: Sequence[Batch]) -> tuple[float, int]:
+        """Make the gradients of one update; returns the mean loss and the number of targets."""
+        scale = self.scaler.scale if self.scaler else 1.0
+        return accumulate_gradients(self.sum_of_losses, batches, scale)
 
     def sum_of_losses(self, inputs: Tensor, targets: Tensor) -> Tensor:
         """`batch_loss` in the run's precision; the backward pass is outside of autocast."""
