@@ -66,9 +66,9 @@
       const rows = [this.read.weights, fixed.tensors].map((all) => all["embedding.weight"][last]);
       this.caption.textContent = `The four numbers of ${byte_name(last)}`;
       rows[0].forEach((number, i) => {
-        this.cells.floats[i].textContent = written(number, 5);
+        this.cells.floats[i].textContent = written(number, 4);
         this.cells.integers[i].textContent = `${rows[1][i]}`.replace("-", "−");
-        this.cells.meant[i].textContent = written(Number(rows[1][i]) / 2 ** bits, 5);
+        this.cells.meant[i].textContent = written(Number(rows[1][i]) / 2 ** bits, 4);
       });
     }
 
