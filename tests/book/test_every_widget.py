@@ -41,6 +41,8 @@ def test_who_wants_no_motion_sees_none(page, address):  # SPEC G11
         ("first-model", "first_model_weights.js"),
         ("sampling-explorer", "sampling_scores.js"),
         ("head-explorer", "head_losses.js"),
+        ("fixed-point-explorer", "first_model_weights.js"),
+        ("quantization", "quantization_row.js"),
         ("byte-map", "byte_map_file.js"),
     ],
 )

@@ -22,6 +22,7 @@ COMMANDS = {
     "chat": "talk with a model in the terminal",
     "export": "write a model in the formats of others: GGUF, ONNX, Hugging Face and more",
     "inspect": "show what a checkpoint is made of",
+    "doctor": "check that this machine computes rightly, and which data type it likes",
 }
 USAGE = "usage: python -m transformer_lessons COMMAND [--help] ...\n\ncommands:\n" + "".join(
     f"  {name:<10}{what}\n" for name, what in COMMANDS.items()

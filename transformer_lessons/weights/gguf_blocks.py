@@ -1,4 +1,4 @@
-"""Blocks: how GGUF keeps the numbers of a tensor in fewer bits. Reading: lesson 20; writing: 21.
+"""Blocks: how GGUF keeps the numbers of a tensor in fewer bits. Lessons 20 and 21.
 
 A block holds 32 neighbouring numbers of a row as small integers, with a scale that all 32 share:
 
@@ -116,12 +116,21 @@ def gguf_tensor(file: GGUFFile, name: str, dtype: torch.dtype = torch.float32) -
     return dequantize(blocks, tensor.type, dtype).view(tensor.shape)
 
 
-def quantize_q8_0(numbers: Tensor) -> Tensor:
-    """(..., D) numbers -> (n, 34) bytes: scale = max |x| / 127, q = x / scale, halves rounded away.
+def two_a_byte(q: Tensor) -> Tensor:
+    """The inverse of `low_then_high`: uint8 numbers from 0 to 15, (..., 2n) -> (..., n).
 
-    q is found with the scale in float32; the file then keeps the scale in float16. `LessonsError`
-    where D is not a multiple of 32, and for numbers that are not finite or too large for float16.
-    Source: ggml-quants.c, quantize_row_q8_0_ref.
+    >>> two_a_byte(torch.tensor([1, 3, 2, 4], dtype=torch.uint8)).tolist() == [0x21, 0x43]
+    True
+    """
+    low, high = q.chunk(2, dim=-1)
+    return low | high << 4
+
+
+def quantize_q8_0(numbers: Tensor) -> Tensor:
+    """(..., D) -> (n, 34) bytes: scale = max |x| / 127, q = x / scale, halves away from 0.
+
+    q is found with the float32 scale, of which the block keeps a float16. `LessonsError` where D is
+    not a multiple of 32, and for numbers that are not finite or too large for float16.
 
     >>> quantize_q8_0(torch.arange(32.0) * 4.096875)[0, :6].tolist()  # the scale is 1.0
     [0, 60, 0, 4, 8, 12]
@@ -134,10 +143,7 @@ def quantize_q8_0(numbers: Tensor) -> Tensor:
 
 
 def quantize_q4_0(numbers: Tensor) -> Tensor:
-    """(..., D) numbers -> (n, 18) bytes: the number furthest from 0 becomes q = 0, which is -8.
-
-    So scale = -x / 8 for that x: it may be negative. Raises as `quantize_q8_0` does.
-    Source: ggml-quants.c, quantize_row_q4_0_ref.
+    """(..., D) -> (n, 18) bytes: the x furthest from 0 becomes q = 0. Raises as the others.
 
     >>> quantize_q4_0(torch.arange(32.0) * 8 / 31)[0, [0, 1, 2, 17]].tolist()  # the scale is -1.0
     [0, 188, 72, 4]
@@ -145,13 +151,11 @@ def quantize_q4_0(numbers: Tensor) -> Tensor:
     x = _in_groups(numbers)
     scale = x.gather(1, x.abs().argmax(dim=1, keepdim=True)) / -8
     q = (x * _inverse(scale) + 8.5).to(torch.uint8).clamp(max=15)
-    return torch.cat([_half_bytes(scale), _two_a_byte(q)], dim=1)
+    return torch.cat([_half_bytes(scale), two_a_byte(q)], dim=1)
 
 
 def quantize_q4_1(numbers: Tensor) -> Tensor:
-    """(..., D) numbers -> (n, 20) bytes: the least becomes q = 0, the greatest q = 15.
-
-    Raises as `quantize_q8_0` does. Source: ggml-quants.c, quantize_row_q4_1_ref.
+    """(..., D) -> (n, 20) bytes: the least becomes q = 0, the greatest 15. Raises as the others.
 
     >>> quantize_q4_1(torch.arange(32.0) * 15 / 31)[0, [0, 1, 2, 3, 4, 19]].tolist()  # scale 1.0
     [0, 60, 0, 0, 128, 247]
@@ -160,7 +164,7 @@ def quantize_q4_1(numbers: Tensor) -> Tensor:
     least, greatest = x.aminmax(dim=1, keepdim=True)
     scale = (greatest - least) / 15
     q = ((x - least) * _inverse(scale) + 0.5).to(torch.uint8).clamp(max=15)
-    return torch.cat([_half_bytes(scale), _half_bytes(least), _two_a_byte(q)], dim=1)
+    return torch.cat([_half_bytes(scale), _half_bytes(least), two_a_byte(q)], dim=1)
 
 
 def _in_groups(numbers: Tensor) -> Tensor:
@@ -180,8 +184,3 @@ def _half_bytes(x: Tensor) -> Tensor:
     if not half.isfinite().all():
         raise LessonsError("the weights are too large: the scale of a group must fit in float16")
     return half.view(torch.uint8)
-
-
-def _two_a_byte(q: Tensor) -> Tensor:
-    low, high = q.chunk(2, dim=-1)
-    return low | high << 4
