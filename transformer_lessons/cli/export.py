@@ -12,7 +12,7 @@ from transformer_lessons import cli
 from transformer_lessons.config import one_of
 from transformer_lessons.errors import LessonsError
 
-Format = Annotated[str, one_of("gguf", "onnx", "huggingface", "tiktoken", "json", "card")]
+Format = Annotated[str, one_of("gguf", "onnx", "huggingface", "tiktoken", "json", "page", "card")]
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,8 @@ class Export:
     onnx         a graph for onnxruntime, without a tokenizer (pip install onnx onnxscript)
     huggingface  a folder for transformers: model, tokenizer, and the card of a run
     tiktoken     the tokenizer's ranks for tiktoken, without pattern and special tokens
-    json         a model in float32 for the book's pages
+    json         a model in float32, readable in any language
+    page         model and tokenizer, weights of 8 bits, for the book's page that follows a text
     card         how a run was made, in Markdown
     """
 
@@ -77,6 +78,8 @@ def write(options: Export) -> None:
         weights.export_onnx(model, options.out)
     elif options.to == "json":
         weights.export_json(model, options.out)
+    elif options.to == "page":
+        weights.export_page_model(model, tokenizer, options.out)
     elif options.to == "tiktoken":
         ranks = _as_bpe(tokenizer).to_tiktoken()._mergeable_ranks
         lines = [base64.b64encode(token) + b" %d\n" % rank for token, rank in ranks.items()]
