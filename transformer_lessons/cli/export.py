@@ -17,21 +17,15 @@ Format = Annotated[str, one_of("gguf", "onnx", "huggingface", "tiktoken", "json"
 
 @dataclass(frozen=True)
 class Export:
-    """Write a model for other programs. It is read, written whole or not at all, and said what of.
-
-    gguf         a file for llama.cpp: model, tokenizer, chat template
-    onnx         a graph for onnxruntime, without a tokenizer (pip install onnx onnxscript)
-    huggingface  a folder for transformers: model, tokenizer, and the card of a run
-    tiktoken     the tokenizer's ranks for tiktoken, without pattern and special tokens
-    json         a model in float32, readable in any language
-    page         model and tokenizer, weights of 8 bits, for the book's page that follows a text
-    card         how a run was made, in Markdown
-    """
+    """Write a model in a format of others; it is there whole or not at all."""
 
     model: Annotated[Path, tyro.conf.Positional]
     """A run folder or one of its checkpoints, a Hugging Face folder, a GGUF file, or a name."""
     to: Format
-    """The format."""
+    """gguf (for llama.cpp: model, tokenizer, chat template), onnx (a graph for onnxruntime, without
+    a tokenizer), huggingface (a folder for transformers, with the card of a run), tiktoken (the
+    ranks of the tokenizer), json (a model in float32, for any language), page (8 bits, for the
+    book's page that follows a text) or card (how a run was made, in Markdown)."""
     out: Path
     """Where it goes; there must be nothing yet."""
     kind: str | None = None
