@@ -13,6 +13,7 @@ from transformer_lessons.cli.model_card import model_card
 from transformer_lessons.errors import LessonsError
 from transformer_lessons.support.files import sha256
 from transformer_lessons.training.checkpoint import load_checkpoint
+from transformer_lessons.weights.export import export_page_model
 from transformer_lessons.weights.gguf_writing import save_gguf
 from transformer_lessons.weights.pretrained import load_pretrained
 from transformer_lessons.weights.shipped import SHIPPED, load_shipped
@@ -84,6 +85,12 @@ def test_tiktoken_and_json(export, tmp_path, small_run):
     numbers = torch.tensor(document["weights"]["embedding.weight"]["data"])
     ours = load_checkpoint(small_run).model
     assert torch.equal(numbers.view(256, 4), ours.embedding.weight)
+
+
+def test_the_file_of_the_page(export, tmp_path):
+    assert export("python-small", "--to", "page", "--out", "page.json").returncode == 0
+    export_page_model(*load_shipped(), tmp_path / "ours.json")
+    assert (tmp_path / "page.json").read_bytes() == (tmp_path / "ours.json").read_bytes()
 
 
 def test_the_card_says_what_the_run_was(export, run_here, tmp_path):

@@ -152,6 +152,19 @@ def test_a_published_tokenizer_is_written_as_it_was(smollm2):  # SPEC G5
             assert theirs[name] == value
 
 
+def test_the_models_own_end_comes_first(path):
+    shipped, tokenizer = load_shipped()
+    vocab = tokenizer.vocab | {4000: b"<|im_end|>"}
+    special = ["<|endoftext|>", "<|im_end|>"]
+    merges = [pair for pair in tokenizer.merges if b"".join(pair) in vocab.values()]
+    chat = BPETokenizer(vocab, merges, special, eos_ids=[4000])
+    save_gguf(shipped, chat, path)
+    metadata = read_gguf(path).metadata
+    assert metadata["tokenizer.ggml.eos_token_id"] == 4000
+    assert metadata["tokenizer.ggml.eot_token_id"] == 4095
+    assert gguf_tokenizer(read_gguf(path)).eos_ids == (4000, 4095)
+
+
 def test_bytes_and_ids_that_only_the_model_has(path):  # SPEC A1
     save_gguf(random_decoder(replace(BASE, vocab_size=300)), ByteTokenizer(), path)
     again = gguf_tokenizer(read_gguf(path))

@@ -12,25 +12,20 @@ from transformer_lessons import cli
 from transformer_lessons.config import one_of
 from transformer_lessons.errors import LessonsError
 
-Format = Annotated[str, one_of("gguf", "onnx", "huggingface", "tiktoken", "json", "card")]
+Format = Annotated[str, one_of("gguf", "onnx", "huggingface", "tiktoken", "json", "page", "card")]
 
 
 @dataclass(frozen=True)
 class Export:
-    """Write a model for other programs. It is read, written whole or not at all, and said what of.
-
-    gguf         a file for llama.cpp: model, tokenizer, chat template
-    onnx         a graph for onnxruntime, without a tokenizer (pip install onnx onnxscript)
-    huggingface  a folder for transformers: model, tokenizer, and the card of a run
-    tiktoken     the tokenizer's ranks for tiktoken, without pattern and special tokens
-    json         a model in float32 for the book's pages
-    card         how a run was made, in Markdown
-    """
+    """Write a model in a format of others; it is there whole or not at all."""
 
     model: Annotated[Path, tyro.conf.Positional]
     """A run folder or one of its checkpoints, a Hugging Face folder, a GGUF file, or a name."""
     to: Format
-    """The format."""
+    """gguf (for llama.cpp: model, tokenizer, chat template), onnx (a graph for onnxruntime, without
+    a tokenizer), huggingface (a folder for transformers, with the card of a run), tiktoken (the
+    ranks of the tokenizer), json (a model in float32, for any language), page (8 bits, for the
+    book's page that follows a text) or card (how a run was made, in Markdown)."""
     out: Path
     """Where it goes; there must be nothing yet."""
     kind: str | None = None
@@ -77,6 +72,8 @@ def write(options: Export) -> None:
         weights.export_onnx(model, options.out)
     elif options.to == "json":
         weights.export_json(model, options.out)
+    elif options.to == "page":
+        weights.export_page_model(model, tokenizer, options.out)
     elif options.to == "tiktoken":
         ranks = _as_bpe(tokenizer).to_tiktoken()._mergeable_ranks
         lines = [base64.b64encode(token) + b" %d\n" % rank for token, rank in ranks.items()]

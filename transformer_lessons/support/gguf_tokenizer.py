@@ -83,9 +83,9 @@ def write_gguf_tokenizer(parts: BPEParts, vocab_size: int) -> dict[str, Any]:
 
     Ids that only the model has become unused tokens. Of the ids that end a text, three are kept.
     """
-    what = ""
-    if max(parts.vocab) >= vocab_size:
-        what = f"the tokenizer has ids up to {max(parts.vocab)}, the model up to {vocab_size - 1}"
+    what, largest = "", max(parts.vocab)
+    if largest >= vocab_size:
+        what = f"the tokenizer has ids up to {largest}, the model up to {vocab_size - 1}"
     elif (parts.pattern == "qwen2") != (parts.normal_form == "NFC"):  # its name stands for both
         what = f"{parts.pattern} with the normal form {parts.normal_form}"
     if what:
@@ -98,6 +98,6 @@ def write_gguf_tokenizer(parts: BPEParts, vocab_size: int) -> dict[str, Any]:
     values: dict[str, Any] = {"model": "gpt2", "pre": WRITTEN[parts.pattern], "tokens": tokens}
     values |= {"token_type": types, "add_bos_token": False}  # llama-bpe would put one in front
     values["merges"] = [f"{spell(left)} {spell(right)}" for left, right in parts.merges or ()]
-    names = ("eos_token_id", "eot_token_id", "eom_token_id")
-    values |= dict(zip(names, parts.eos_ids, strict=False))
+    ends = ("eos_token_id", "eot_token_id", "eom_token_id")
+    values |= dict(zip(ends, parts.eos_ids, strict=False))
     return {f"tokenizer.ggml.{name}": value for name, value in values.items()}

@@ -48,7 +48,8 @@ def save_gguf(
     metadata |= {"general.file_type": FILE_TYPES[kind], "general.quantization_version": 2}
     metadata |= gguf_settings(model.config, architecture)
     if tokenizer is not None:
-        parts = _as_bpe(tokenizer).parts._replace(eos_ids=sorted(eos_token_ids(tokenizer)))
+        others = eos_token_ids(tokenizer).difference(own := tokenizer.eos_ids)
+        parts = _as_bpe(tokenizer).parts._replace(eos_ids=[*own, *sorted(others)])
         metadata |= write_gguf_tokenizer(parts, model.config.vocab_size)
     if chat_template is not None:
         metadata["tokenizer.chat_template"] = chat_template

@@ -45,6 +45,7 @@ class FunctionalCache:
 
     @property
     def present(self) -> Tensor:
+        """Keys and values of all S + T tokens."""
         return torch.stack(self.kept, dim=1)
 
 
