@@ -95,6 +95,7 @@ WAYS: dict[str, Any] = {
     "policy gradient": partial(by_policy_gradient, beta=0.0, updates=40),
     "with a leash": by_policy_gradient,
     "leash, rarer reward": partial(by_policy_gradient, reward="uses_argument"),
+    "leash, in steps": partial(by_policy_gradient, reward="in_steps", rate=2e-3, updates=40),
     "rate too high": partial(by_policy_gradient, beta=0.0, rate=3e-2, updates=20),
 }
 
