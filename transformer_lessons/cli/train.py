@@ -125,11 +125,14 @@ def train(options: Train, ranks: Ranks) -> int:
         remedy = "Start it with: torchrun --nproc-per-node 2 -m transformer_lessons train …"
         raise LessonsError("--shard needs several processes", remedy=remedy)
     if device.type == "cuda":
+        if ranks.local_rank >= torch.cuda.device_count():
+            remedy = "Start fewer processes, or use --device cpu."
+            raise LessonsError(f"no GPU for local rank {ranks.local_rank}", remedy=remedy)
         torch.cuda.set_device(device := torch.device("cuda", ranks.local_rank))
     source = open_in_turn(options, ranks, console)
     if options.resume and not checkpoints(options.out):
-        what = "there is no checkpoint to go on from"
-        raise LessonsError(what, where=str(options.out), remedy="Leave --resume out.")
+        what, remedy = "there is no checkpoint to go on from", "Leave --resume out."
+        raise LessonsError(what, where=str(options.out), remedy=remedy)
     torch.manual_seed(options.training.seed)
     model = Decoder(options.model).to(device)
     trainer = make_trainer(model, options, source, ranks)
