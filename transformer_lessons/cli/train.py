@@ -134,6 +134,9 @@ def train(options: Train, ranks: Ranks) -> int:
         remedy = "Start it with: torchrun --nproc-per-node 2 -m transformer_lessons train …"
         raise LessonsError("--shard needs several processes", remedy=remedy)
     if device.type == "cuda":
+        if ranks.local_rank >= torch.cuda.device_count():
+            remedy = "Start fewer processes, or use --device cpu."
+            raise LessonsError(f"no GPU for local rank {ranks.local_rank}", remedy=remedy)
         torch.cuda.set_device(device := torch.device("cuda", ranks.local_rank))
     source = open_in_turn(options, ranks, console)
     run_folder.check_resume(options.out, options.resume)

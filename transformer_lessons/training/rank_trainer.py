@@ -100,10 +100,9 @@ def shard_model(model: Decoder, config: TrainConfig) -> None:
     from torch.distributed.device_mesh import init_device_mesh
     from torch.distributed.fsdp import fully_shard, register_fsdp_forward_method
 
-    if config.optimizer == "muon" or config.compile:
-        name = "optimizer = 'muon'" if config.optimizer == "muon" else "compile = True"
-        remedy = "Train without --shard, or with adamw and --training.no-compile."
-        raise LessonsError(f"{name} doesn't go with a model in shares", remedy=remedy)
+    if config.compile:
+        remedy = "Train with --training.no-compile, or without --shard."
+        raise LessonsError("compile = True doesn't go with a model in shares", remedy=remedy)
     mesh = init_device_mesh(next(model.parameters()).device.type, (dist.get_world_size(),))
     for module in [*model.blocks, model]:
         fully_shard(module, mesh=mesh)
