@@ -12,10 +12,11 @@ import torch
 import tyro
 
 from transformer_lessons import cli
-from transformer_lessons.cli import models, run_folder, train
+from transformer_lessons.cli import models, run_folder
 from transformer_lessons.cli.conversations import Choices, choose_template, export, open_chats
 from transformer_lessons.cli.data_source import DataSource
 from transformer_lessons.cli.display import visible
+from transformer_lessons.cli.training_run import AGAIN, RunFolder, carry_out
 from transformer_lessons.config import config_from_dict
 from transformer_lessons.errors import LessonsError
 from transformer_lessons.generation.conversation import Conversation
@@ -31,7 +32,7 @@ from transformer_lessons.weights.save_pretrained import family_of
 
 
 @dataclass(frozen=True)
-class Finetune(train.RunFolder):
+class Finetune(RunFolder):
     """Train a model further, on conversations: by LoRA, two thin matrices beside each, or whole."""
 
     choices: Annotated[Choices, tyro.conf.arg(name="")] = field(default_factory=Choices)
@@ -45,7 +46,7 @@ class Finetune(train.RunFolder):
 
 def parse(arguments: Sequence[str]) -> Finetune:
     """The options; defaults follow from --lora-rank, or come from the run to resume."""
-    folder: train.RunFolder = cli.parse(train.RunFolder, arguments, "finetune", early=True)
+    folder: RunFolder = cli.parse(RunFolder, arguments, "finetune", early=True)
     early: Choices = cli.parse(Choices, arguments, "finetune", early=True)
     rate = 2e-3 if early.lora_rank else 1e-4  # of all weights at once, each moves less
     training = TrainConfig(steps=32, batch_size=8, learning_rate=rate, min_learning_rate=rate / 10,
@@ -89,10 +90,10 @@ def run(arguments: Sequence[str]) -> int:
     trainer = Trainer(*given, evaluate=judge, data_state=source.state)
     sample = partial(answer, model, source, template)
     data = {"source": asdict(choices)}
-    if code := train.carry_out(trainer, source, options, data, sample, console):
+    if code := carry_out(trainer, source, options, data, sample, console):
         return code
     write_result(model, source, template, options)
-    talk = f"{train.AGAIN} chat "
+    talk = f"{AGAIN} chat "
     if rank and choices.template is None and load_chat_template(path):
         talk += (
             f"{shlex.quote(choices.model)} --persona {shlex.quote(str(options.out / 'adapter'))}"
@@ -100,7 +101,7 @@ def run(arguments: Sequence[str]) -> int:
     elif options.export is not None:
         talk += shlex.quote(str(options.export))
     else:
-        talk = f"{train.AGAIN} finetune --resume --out {shlex.quote(str(options.out))}"
+        talk = f"{AGAIN} finetune --resume --out {shlex.quote(str(options.out))}"
         talk += " --export FOLDER, and then chat FOLDER"
     console.print(f"Talk with it: {talk}", soft_wrap=True)
     return 0

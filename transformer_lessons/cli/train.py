@@ -1,59 +1,41 @@
 """`train`: data, model, run folder and display come together, with defaults from a preset."""
 
-import math
 import shlex
-import signal
-from collections.abc import Callable, Sequence
-from contextlib import nullcontext
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
 import torch
-import torch.distributed as dist
 import tyro
 
 from transformer_lessons import cli
 from transformer_lessons.cli import run_folder
 from transformer_lessons.cli.data_source import DataOptions, DataSource, open_source
-from transformer_lessons.cli.display import TrainingDisplay, progress_line, save_curve, visible
+from transformer_lessons.cli.display import progress_line, visible
 from transformer_lessons.cli.evaluate import evaluate_ids
-from transformer_lessons.cli.interrupts import stop_on_signal
-from transformer_lessons.cli.summary import summary, write_sample
+from transformer_lessons.cli.summary import write_sample
+from transformer_lessons.cli.training_run import AGAIN, RunFolder, carry_out
 from transformer_lessons.config import ModelConfig, Positive, config_from_dict
 from transformer_lessons.errors import LessonsError
 from transformer_lessons.generation.generate import known_tokens
-from transformer_lessons.model.accounting import count_parameters
 from transformer_lessons.model.decoder import Decoder
 from transformer_lessons.presets import preset
-from transformer_lessons.support.files import read_json, write_json
+from transformer_lessons.support.files import read_json
 from transformer_lessons.training.checkpoint import load_checkpoint
 from transformer_lessons.training.config import TrainConfig, train_preset
 from transformer_lessons.training.distributed import (
     Ranks,
     check_same,
     find_ranks,
-    gather,
     is_first,
     joined,
     one_voice,
 )
 from transformer_lessons.training.evaluate import token_lengths
 from transformer_lessons.training.rank_trainer import RankTrainer, evaluate_together
-from transformer_lessons.training.trainer import StepReport, Trainer
-
-AGAIN = "python -m transformer_lessons"
-
-
-@dataclass(frozen=True)
-class RunFolder:
-    """Where a run is kept, and whether it goes on."""
-
-    out: Path = Path("runs/latest")
-    """The run folder; it must not hold a checkpoint yet, but for --resume."""
-    resume: bool = False
-    """Go on with the run in --out, with all its choices, as if it had never stopped."""
+from transformer_lessons.training.trainer import Trainer
 
 
 @dataclass(frozen=True)
@@ -158,51 +140,6 @@ def train(options: Train, ranks: Ranks) -> int:
     return 0
 
 
-def carry_out(
-    trainer: Trainer,
-    source: DataSource,
-    options: RunFolder,
-    data: dict[str, Any],
-    sample: Callable[[], str],
-    console: cli.PlainConsole,
-) -> int:
-    """Train in the run folder, from the start or from where it stopped; returns the exit code.
-
-    `data` is what the folder's config.json says of the data, besides its name and fingerprint.
-    """
-    model, together = trainer.model, dist.is_available() and dist.is_initialized()
-    with run_folder.locked_folder(options.out) if is_first() else nullcontext():
-        if options.resume:
-            run_folder.resume_run(options.out, trainer, source.fingerprint)
-        elif is_first():
-            data = data | {"name": source.name, "fingerprint": source.fingerprint}
-            about = {"model": model.config.to_dict(), "training": trainer.config.to_dict()}
-            run_folder.begin_run(options.out, about | {"data": data}, source.tokenizer)
-        where = trainer.device.type + (f", {dist.get_world_size()} processes" if together else "")
-        numbers = f"{count_parameters(model):,} parameters on {where}"
-        console.print(f"{numbers}, reading {source.name}")
-        if trainer.n_steps:
-            console.print(f"Going on after step {trainer.n_steps:,}")
-        signals = fit(trainer, source, options.out, sample, console)
-        path = run_folder.save_run(options.out, trainer)
-        if together and any(gather(bool(signals))):
-            signals = signals or [signal.SIGTERM]  # another rank was told to stop
-        result = trainer.evaluate() if trainer.evaluate and not signals else None
-        if is_first():
-            save_curve(options.out / "loss.svg", run_folder.read_log(options.out))
-    if signals:
-        command, folder = type(options).__name__.lower(), shlex.quote(str(options.out))
-        console.print(f"Stopped after {trainer.n_steps} steps. Saved: {path}", soft_wrap=True)
-        console.print(f"Go on: {AGAIN} {command} --resume --out {folder}", soft_wrap=True)
-        return 128 + signals[0]
-    if is_first():
-        rows = summary(trainer, source, options.out, result) | {"it writes": sample()}
-        write_json(options.out / "summary.json", rows, indent=2)
-        console.print_rows("after training", rows)
-        console.print(f"Saved: {path}, and the curve of the loss: loss.svg", soft_wrap=True)
-    return 0
-
-
 def open_in_turn(options: Train, ranks: Ranks, console: cli.PlainConsole) -> DataSource:
     """The data: opened by rank 0 first, so that what it encodes is there for the others."""
     if not is_first():
@@ -229,43 +166,3 @@ def make_trainer(model: Decoder, options: Train, source: DataSource, ranks: Rank
     judge = None if ranks.store is None else evaluate_together
     lengths = token_lengths(source.tokenizer)
     return make(evaluate=partial(evaluate_ids, model, held_out, length, lengths, judge))
-
-
-def fit(
-    trainer: Trainer,
-    source: DataSource,
-    folder: Path,
-    sample: Callable[[], str],
-    console: cli.PlainConsole,
-) -> list[int]:
-    """Train on display, recording every step; returns the signals that ended it early."""
-    vocab_size, is_sharded = trainer.model.config.vocab_size, getattr(trainer, "is_sharded", False)
-    levels = {f"ln {vocab_size}": math.log(vocab_size)}
-    if source.unigram_loss is not None:
-        levels["how often each token"] = source.unigram_loss
-    before = [line["loss"] for line in run_folder.read_log(folder)] if is_first() else []
-    if is_sharded or not is_first():
-        sample = str  # nothing: all ranks would have to write it together
-    display = TrainingDisplay(console, trainer.config.steps, sample, levels, losses=before)
-
-    def on_step(report: StepReport) -> None:
-        more = dict[str, Any]()
-        if (loss := report.validation) is not None:
-            more = {"perplexity": math.exp(min(loss, 709)), "sample": sample()}
-            more["bits_per_byte"] = loss / math.log(2) * tokens_per_byte
-        run_folder.record_step(folder, trainer, report, more)
-        if is_first():
-            display(report, more)
-
-    trainer.on_step, tokens_per_byte = on_step, 0.0
-    if source.held_out is not None:
-        targets = source.held_out[1:]
-        tokens_per_byte = len(targets) / int(token_lengths(source.tokenizer)[targets].sum())
-    try:
-        with stop_on_signal(trainer) as signals, display if is_first() else nullcontext():
-            trainer.fit()
-    except BrokenPipeError:  # nobody reads what we print: keep what was learned, and stop
-        if not is_sharded:  # that would take the other processes
-            run_folder.save_run(folder, trainer)
-        raise
-    return signals
