@@ -187,6 +187,19 @@ def test_the_bound_is_reached_by_a_model_that_is_made_for_it():  # SPEC F13
     )
 
 
+@pytest.mark.parametrize("part", ["v", "q and k"])
+def test_the_bound_holds_where_attention_has_the_largest_sum(part):  # SPEC F13
+    """All weights are zero but a bias: of v, which is summed up; of q and k, in other places."""
+    model = Decoder(preset("fluctlight"))
+    for parameter in model.parameters():
+        parameter.data.zero_()
+    places = [8, 9, 10, 11] if part == "v" else [0, 2, 5, 7]  # q = (50, 0), k = (0, 50)
+    model.blocks[0].attention.qkv.bias.data[places] = 50.0
+    fixed = to_fixed(model, 10)
+    reached, bound = max(largest_sums(fixed, torch.zeros(1, 16).long())), largest_sum(fixed)
+    assert bound / 3 < reached <= bound  # |x1| + |x2| for the length of (x1, x2), in q and in k
+
+
 def test_the_answers_on_all_pairs_of_bytes(model):  # SPEC F13
     """All 65,536 inputs, both positions; where the answers differ, the float model hesitates."""
     pairs = torch.cartesian_prod(torch.arange(256), torch.arange(256))

@@ -81,6 +81,18 @@ def test_what_it_says_of_itself_is_what_it_is(random_model, name):  # SPEC F13
     assert is_tied == config.tie_embeddings
 
 
+@pytest.mark.parametrize("at", [0, 1, 2])
+def test_where_the_new_block_is(random_model, at):  # SPEC F13
+    model = random_model(BASE)
+    blocks = list(deepen(model, at).blocks)
+    new = blocks.pop(at)
+    for block, old in zip([*blocks, new], [*model.blocks, model.blocks[min(at, 1)]], strict=True):
+        same = {k: torch.equal(x, old.state_dict()[k]) for k, x in block.state_dict().items()}
+        changed = {name for name, is_same in same.items() if not is_same}
+        layers = ("attention.out", "feedforward.down") if block is new else ()
+        assert changed == {f"{layer}.{kind}" for layer in layers for kind in ("weight", "bias")}
+
+
 def test_it_keeps_precision_mode_and_attention():  # SPEC F13
     model = Decoder(BASE, fused_attend).to(torch.bfloat16).train()
     for grow in GROW.values():
