@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import torch
 from rich.console import Console
 
-from transformer_lessons.cli import train
+from transformer_lessons.cli import summary, train
 from transformer_lessons.cli.display import TrainingDisplay
 from transformer_lessons.config import ModelConfig
 from transformer_lessons.data.batches import random_windows
@@ -28,7 +28,7 @@ def run(tmp_path, change):
         tokenizer=BPETokenizer.train("", 256), prompt=[97], unigram_loss=None, held_out=None
     )
     (tmp_path / "log.jsonl").write_text("")
-    options = SimpleNamespace(model=model.config, training=config, out=tmp_path)
+    options = SimpleNamespace(model=model.config, training=config, out=tmp_path, shard=False)
     trainer = Trainer(model, config, random_windows(torch.arange(200), 8, 2))
     train.fit(trainer, source, options, Console(file=StringIO()))
     return trainer
@@ -49,7 +49,7 @@ def test_a_sample_that_fails_is_told_and_the_run_goes_on(tmp_path, capsys, monke
         raise LessonsError("the scores are not all finite")
         yield
 
-    monkeypatch.setattr(train, "stream", broken)
+    monkeypatch.setattr(summary, "stream", broken)
     assert run(tmp_path, lambda model: None).n_steps == 3
     assert capsys.readouterr().out.count("no sample: the scores are not all finite") == 3
 
