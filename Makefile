@@ -16,18 +16,20 @@ BOOK_SOURCES := _config.yml _toc.yml $(call sources,book notebooks)
 ALL_SOURCES  := $(BOOK_SOURCES) Makefile README.md pyproject.toml $(wildcard conftest.py) \
                 $(call sources,transformer_lessons tests tools benchmarks)
 
-.PHONY: help install book test faults lint size notebooks bench bench-bpe bench-training bench-decoding bench-smollm bench-litgpt train train-quick python-small generate chat demo clean
+.PHONY: help install book test faults lint size notebooks bench bench-bpe bench-training bench-decoding bench-smollm bench-litgpt train train-quick python-small personas rewards generate chat demo clean
 
 help:
 	@sed -n 's/^# \{0,1\}//p;/^$$/q' Makefile
 	@echo "  make demo       watch the 2,656-parameter model learn in the terminal"
 	@echo "  make chat       talk with the model that ships"
+	@echo "  make personas   train a pirate and a terse answerer beside SmolLM2 (ten minutes)"
 	@echo "  make notebooks  write the listings and run every notebook again"
 	@echo "  make size       lines per room of the package, beside their budgets"
 	@echo "  make bench      measure the package beside its peers (about an hour)"
 	@echo "  make faults     kill, fill and damage what training writes, thousands of times"
 	@echo "  make train      train a GPT on Python's own documentation (half an hour on two quiet cores)"
 	@echo "  make train-quick  the same in about two minutes: the loss falls from 11.6 to about 6.4"
+	@echo "  make rewards    let the model that ships learn from rewards, in several ways (lesson 23)"
 	@echo "  make generate   let the newest run write"
 
 install: $(VENV)/installed
@@ -126,6 +128,16 @@ python-small: $(VENV)/installed
 	$(TL) train --preset python-small --text $(SMALL)/data/train.jsonl \
 	  --held-out $(SMALL)/data/validation.jsonl --tokenizer $(SMALL)/tokenizer.json --out $(SMALL)/run
 	$(BIN)/python tools/ship_python_small.py $(SMALL)
+
+# Two personas beside SmolLM2, and all its weights for comparison: under 10 minutes on two quiet cores.
+personas: $(VENV)/installed
+	$(BIN)/python -c "from transformer_lessons.support.assets import fetch; fetch('smollm2-135m')"
+	$(BIN)/python tools/ship_personas.py runs/personas
+	$(BIN)/python tools/page_chat.py
+
+# Lesson 23's long runs: from samples that a parser judges. They go on where they were interrupted.
+rewards: $(VENV)/installed
+	OMP_NUM_THREADS=1 $(BIN)/python tools/rewards.py runs/rewards
 
 chat: $(VENV)/installed
 	@$(BIN)/python -m transformer_lessons chat

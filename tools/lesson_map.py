@@ -60,7 +60,8 @@ def direct(needs: dict[int, set[int]]) -> list[tuple[int, int]]:
 
 def draw(root: Path = ROOT) -> str:
     """The map as SVG that stands in the page itself, and so has its colours and links."""
-    found, places, names = lessons(root), {}, []
+    found, names = lessons(root), []
+    places: dict[int, tuple[int, int]] = {}
     starts = [*PARTS.values(), 1000]
     for row, (name, start) in enumerate(PARTS.items()):
         inside = [number for number in found if start <= number < starts[row + 1]]
@@ -69,7 +70,7 @@ def draw(root: Path = ROOT) -> str:
         places |= {number: (2 + i * STEP[0], y + ROW) for i, number in enumerate(inside)}
     needs = {number: need & set(found) for number, (_, _, need) in found.items()}
     arrows = [f'<path d="{curve(places[a], places[b])}"/>' for a, b in direct(needs)]
-    boxes = [box(number, *places[number], *found[number][:2]) for number in found]
+    boxes = [box(number, places[number], found[number]) for number in found]
     width = max(x for x, _ in places.values()) + BOX[0] + 2
     height = max(y for _, y in places.values()) + BOX[1] + 2
     what = "A map of the lessons. Arrows lead from what is needed to what needs it."
@@ -94,8 +95,9 @@ def curve(start: tuple[int, int], end: tuple[int, int]) -> str:
     return f"M{x0} {y0}C{x0} {y0 + 40} {x1} {y1 - 40} {x1} {y1}"
 
 
-def box(number: int, x: int, y: int, file: str, title: str) -> str:
+def box(number: int, place: tuple[int, int], lesson: tuple[str, str, set[int]]) -> str:
     """A lesson's box, a link to it; its title takes two lines at most."""
+    (x, y), (file, title, _) = place, lesson
     lines = wrap(f"{number} · {title}", 18, max_lines=2, placeholder=" …")
     y0 = y + BOX[1] // 2 + (5 if len(lines) == 1 else -3)
     text = "".join(

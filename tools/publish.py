@@ -2,10 +2,9 @@
 
     python tools/publish.py
 
-A figure of a cell tagged `figure:learning` becomes `book/_static/figures/learning.png`; the model
-that lesson 01 exported to `runs/first_model.json` becomes the script that its page loads, and the
-scores that lesson 17 samples from and the losses of lesson 24 become two more. Last, the map of the
-lessons is drawn, and the pages of the reference are written.
+A figure of a cell tagged `figure:learning` becomes `book/_static/figures/learning.png`; the models
+and numbers that the widgets show become scripts that their pages load. Last, the map of the lessons
+is drawn, and the pages of the reference are written.
 """
 
 import base64
@@ -16,20 +15,20 @@ from pathlib import Path
 
 from lesson_map import draw
 from notebook_files import ROOT, notebook_paths, numbered_code_cells, read_notebook, tags
+from page_bytes import bytes_script
 from page_heads import heads_script
 from page_scores import scores_script
 from reference import reference_pages
 
 from transformer_lessons.errors import LessonsError
 from transformer_lessons.support.files import read_json, replace_file
-from transformer_lessons.weights.export import FORMAT
+from transformer_lessons.weights.export import FORMAT, PAGE_FORMAT, export_page_model
+from transformer_lessons.weights.shipped import load_shipped
 
 TAG = "figure:"
 FIGURES = Path("book/_static/figures")
-PAGE_MODEL = Path("book/_static/widgets/first_model_weights.js")
-PAGE_SCORES = Path("book/_static/widgets/sampling_scores.js")
-PAGE_HEADS = Path("book/_static/widgets/head_losses.js")
-LESSON_MAP = FIGURES / "lesson_map.svg"
+WIDGETS = Path("book/_static/widgets")
+PAGE_MODEL = WIDGETS / "first_model_weights.js"
 
 
 def tagged_figures(root: Path) -> Iterator[tuple[Path, bytes]]:
@@ -47,11 +46,17 @@ def export_page_script(json_path: Path | str, script_path: Path | str, name: str
     A page opened from a file may not fetch JSON, but it may run a script.
     """
     document = read_json(json_path)
-    if not isinstance(document, dict) or document.get("format") != FORMAT:
+    if not isinstance(document, dict) or document.get("format") not in (FORMAT, PAGE_FORMAT):
         raise LessonsError("not a model of export_json", where=str(json_path))
     text = Path(json_path).read_text(encoding="utf-8").strip()
     script = f"TransformerLessons.weights[{json.dumps(name)}] = {text};\n"
     replace_file(Path(script_path), script)
+
+
+def row_script() -> str:
+    """The row of weights that lesson 21 rounds, as a script that its page loads."""
+    row = load_shipped()[0].state_dict()["blocks.0.attention.qkv.weight"][0]
+    return f"TransformerLessons.quantization_row = {json.dumps(row.tolist())};\n"
 
 
 def main(root: Path = ROOT) -> int:
@@ -62,8 +67,19 @@ def main(root: Path = ROOT) -> int:
         print(f"written: {path.relative_to(root)}")
     export_page_script(root / "runs" / "first_model.json", root / PAGE_MODEL, "first_model")
     print(f"written: {PAGE_MODEL}")
-    made = {PAGE_SCORES: scores_script(), PAGE_HEADS: heads_script(), LESSON_MAP: draw(root)}
-    for path, text in (made | reference_pages(root)).items():
+    export_page_model(*load_shipped(), root / "runs" / "python_small.json")
+    small = WIDGETS / "python_small_weights.js"
+    export_page_script(root / "runs" / "python_small.json", root / small, "python_small")
+    print(f"written: {small}")
+    made = {
+        WIDGETS / "sampling_scores.js": scores_script(),
+        WIDGETS / "quantization_row.js": row_script(),
+        WIDGETS / "head_losses.js": heads_script(),
+        WIDGETS / "byte_map_file.js": bytes_script(),
+        FIGURES / "lesson_map.svg": draw(root),
+        **reference_pages(root),
+    }
+    for path, text in made.items():
         replace_file(root / path, text)
         print(f"written: {path}")
     return 0

@@ -23,6 +23,14 @@ SCRIPTS = {
     "rope-explorer": ("rope.js",),
     "attention-explorer": ("attention.js",),
     "head-explorer": ("head_losses.js",),
+    "fixed-point-explorer": (
+        *("decoder.js", "model_file.js", "fixed_point.js", "first_model_weights.js"),
+    ),
+    "speculative": (),
+    "quantization": ("quantization_row.js",),
+    "byte-map": ("byte_map_file.js", "byte_map_gguf.js"),
+    "chat-mask": ("chat_mask_tokens.js",),
+    "reward-explorer": ("reward_world.js",),
     "collectives": (),
     "schedule-explorer": (
         *("schedule.js", "ravine.js", "schedule_form.js", "schedule_pictures.js"),
@@ -32,7 +40,13 @@ SCRIPTS = {
         *("decoder.js", "bpe.js", "bpe_pieces.js", "sampling.js", "sampling_form.js"),
         *("sampling_table.js", "sampling_scores.js"),
     ),
+    "follow": (
+        *("decoder.js", "model_file.js", "bpe.js", "bpe_pieces.js", "sampling.js"),
+        *("first_model_weights.js", "follow_file.js", "follow_model.js", "follow_pictures.js"),
+        *("follow_stages.js", "follow_choice.js", "follow_form.js"),
+    ),
 }
+FETCHED = {"follow": ("python_small_weights.js",)}  # when the reader asks for it
 
 PAGE = """<!doctype html>
 <html lang="en" data-theme="light" data-mode="light">
@@ -50,7 +64,7 @@ def write_page(folder: Path, widget: str, without: str = "") -> str:
     own = widget.replace("-", "_")
     scripts = ("elements.js", "plane.js", *SCRIPTS[widget], f"{own}.js")
     styles = ("widget.css", f"{own}.css")
-    for name in (*styles, *scripts):
+    for name in (*styles, *scripts, *FETCHED.get(widget, ())):
         shutil.copy(WIDGETS / name, folder)
     themes = (THEME / "styles" / "pydata-sphinx-theme.css", BOOK_STYLE)
     links = (*(path.as_uri() for path in themes), *styles)

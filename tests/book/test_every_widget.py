@@ -41,6 +41,11 @@ def test_who_wants_no_motion_sees_none(page, address):  # SPEC G11
         ("first-model", "first_model_weights.js"),
         ("sampling-explorer", "sampling_scores.js"),
         ("head-explorer", "head_losses.js"),
+        ("fixed-point-explorer", "first_model_weights.js"),
+        ("quantization", "quantization_row.js"),
+        ("byte-map", "byte_map_file.js"),
+        ("chat-mask", "chat_mask_tokens.js"),
+        ("reward-explorer", "reward_world.js"),
     ],
 )
 def test_without_its_numbers_the_static_picture_stays(page, tmp_path, name, lacking):  # SPEC G11

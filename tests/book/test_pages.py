@@ -24,6 +24,7 @@ SOURCES = ("book", "notebooks", "_config.yml", "_toc.yml")
 # The pages with widgets: the name of each, and a part of what is said of its still picture.
 LIVE = {
     "book/index": {"train-here": "400 training steps"},
+    "book/follow": {"follow": "each of six blocks"},
     "notebooks/01_first_model": {"train-here": "400 training steps", "first-model": "attention"},
     "notebooks/03_bpe": {"bpe-stepper": "merge"},
     "notebooks/06_rope": {"rope-explorer": "query and a key"},
@@ -31,7 +32,13 @@ LIVE = {
     "notebooks/12_optimizers": {"schedule-explorer": "three schedules"},
     "notebooks/15_several_processes": {"collectives": "four ranks"},
     "notebooks/17_sampling": {"sampling-explorer": "one distribution"},
+    "notebooks/19_speculative_decoding": {"speculative": "overlap"},
+    "notebooks/21_quantization": {"quantization": "row of 192 weights"},
+    "notebooks/22_fine_tuning": {"chat-mask": "tokens of two conversations"},
+    "notebooks/23_rewards_and_preferences": {"reward-explorer": "leash of two strengths"},
     "notebooks/24_looking_inside": {"head-explorer": "loss by position"},
+    "notebooks/25_growing_and_integers": {"fixed-point-explorer": "bits of fraction"},
+    "notebooks/26_shipping": {"byte-map": "how many bytes"},
 }
 WCAG = ("wcag2a", "wcag2aa", "wcag21a", "wcag21aa")
 # docutils gives bibliography entries a role that ARIA 1.3 has dropped, and so the list of them
@@ -185,6 +192,9 @@ def test_figures_of_the_pages_are_those_of_the_lessons():
     figures = dict(tagged_figures(ROOT))
     assert {path.stem for path in figures} == {
         *("learning", "attention", "attention_by_hand", "rope", "bpe_steps"),
+        *("schedules", "sampling", "silenced_heads", "fixed_point"),
+        *("schedules", "sampling", "speculative_overlap", "silenced_heads"),
+        *("schedules", "sampling", "silenced_heads", "quantization"),
         *("schedules", "sampling", "silenced_heads", "collectives"),
     }
     for path, image in figures.items():

@@ -3,7 +3,7 @@
 import re
 from pathlib import Path
 
-from docstrings import escape_bars, leave_out_rules
+from book_extension import escape_bars, leave_out_rules
 from package_source import read_package
 from reference import reference_pages
 

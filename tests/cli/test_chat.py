@@ -122,7 +122,8 @@ def test_every_setting_can_be_set(line, name, value, conversation, type_lines): 
 
 
 def test_the_settings_are_all_there_are():
-    assert set(chat.SETTINGS) == {*vars(Sampler()), "preset", "max_new_tokens", "seed"}
+    others = {"preset", "max_new_tokens", "seed", "persona"}
+    assert set(chat.SETTINGS) == {*vars(Sampler())} | others
 
 
 @pytest.mark.parametrize(
@@ -292,7 +293,7 @@ def test_a_chat_with_rounded_weights_and_a_compiled_step(
         assert chat_with(monkeypatch, b"ab\n", *arguments) == 0
         return capsys.readouterr().out
 
-    whole, rounded, both = answer(), answer("--int8"), answer("--int8", "--compile")
+    whole, rounded, both = answer(), answer("--bits", "8"), answer("--bits", "8", "--compile")
     assert len(compiled) == 1
     assert len(steps) > 50  # until the context is full; then the window slides
     assert f"{count_parameters(model):,}" in rounded

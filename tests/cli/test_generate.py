@@ -10,7 +10,7 @@ import pytest
 
 from transformer_lessons.cli.generate import Generate, token_line
 from transformer_lessons.cli.main import main
-from transformer_lessons.cli.models import parse_options
+from transformer_lessons.cli.models import ModelOptions, open_model, parse_options
 from transformer_lessons.config import ModelConfig
 from transformer_lessons.generation.generate import generate
 from transformer_lessons.generation.sampling import SAMPLERS, Sampler
@@ -18,7 +18,7 @@ from transformer_lessons.model.linear import replace_linear
 from transformer_lessons.tokenizers.bpe import BPETokenizer
 from transformer_lessons.tokenizers.byte_tokenizer import ByteTokenizer
 from transformer_lessons.training.checkpoint import save_checkpoint
-from transformer_lessons.weights.quantize import Int8Linear
+from transformer_lessons.weights.quantize import Int4Linear, Int8Linear
 from transformer_lessons.weights.shipped import load_shipped
 
 COMMAND = [sys.executable, "-W", "error", "-m", "transformer_lessons", "generate"]
@@ -163,16 +163,29 @@ def test_a_model_that_can_not_be_compiled_is_explained(run, random_bytes, monkey
 def test_weights_rounded_to_int8(run, random_bytes):
     """What is written is what the model writes whose linear layers are rounded, and no other."""
     options = ("model", "--prompt", "ab", "--max-new-tokens", 400, "--temperature", 1, "--json")
-    (_, whole, _), (_, output, _) = run(*options), run(*options, "--int8")
+    (_, whole, _), (_, output, _) = run(*options), run(*options, "--bits", "8")
     assert whole != output
     replace_linear(random_bytes, Int8Linear)
     expected = generate(random_bytes, [list(b"ab")], 400, Sampler(), seed=0)[0]
     assert as_objects(output)[0]["tokens"] == expected
 
 
+def test_weights_rounded_to_4_bits_keep_a_head_of_8():
+    model = open_model(ModelOptions(bits=4)).model
+    assert type(model.head) is Int8Linear
+    kinds = [type(m) for m in model.blocks.modules() if "Linear" in type(m).__name__]
+    assert kinds == 5 * model.config.n_layers * [Int4Linear]
+
+
+def test_weights_that_no_group_of_4_bits_fits_are_refused(run, random_bytes):
+    code, _, errors = run("model", "--prompt", "ab", "--bits", 4)
+    assert code == 2
+    assert "groups of 32 don't divide a row of 8 weights" in errors
+
+
 def test_a_compiled_int8_model_from_the_command_line(random_bytes, tmp_path):
     """In a process of its own, with the real compiler, where a warning is an error."""
-    options = ["model", "--prompt", "ab", "--max-new-tokens", "6", "--int8"]
+    options = ["model", "--prompt", "ab", "--max-new-tokens", "6", "--bits", "8"]
     made = [
         subprocess.run(
             [*COMMAND, *options, *more],

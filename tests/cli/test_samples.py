@@ -1,16 +1,18 @@
 """What a model writes while it is trained: samples for display, which never end a run."""
 
+from functools import partial
 from io import StringIO
 from types import SimpleNamespace
 
 import torch
 from rich.console import Console
 
-from transformer_lessons.cli import summary, train
+from transformer_lessons.cli import summary, training_run
 from transformer_lessons.cli.display import TrainingDisplay
 from transformer_lessons.config import ModelConfig
 from transformer_lessons.data.batches import random_windows
 from transformer_lessons.errors import LessonsError
+from transformer_lessons.generation.generate import known_tokens
 from transformer_lessons.model.decoder import Decoder
 from transformer_lessons.tokenizers.bpe import BPETokenizer
 from transformer_lessons.training.config import TrainConfig
@@ -28,9 +30,10 @@ def run(tmp_path, change):
         tokenizer=BPETokenizer.train("", 256), prompt=[97], unigram_loss=None, held_out=None
     )
     (tmp_path / "log.jsonl").write_text("")
-    options = SimpleNamespace(model=model.config, training=config, out=tmp_path, shard=False)
+    known = known_tokens(source.tokenizer, 320)
     trainer = Trainer(model, config, random_windows(torch.arange(200), 8, 2))
-    train.fit(trainer, source, options, Console(file=StringIO()))
+    sample = partial(summary.write_sample, model, source, known)
+    training_run.fit(trainer, source, tmp_path, sample, Console(file=StringIO()))
     return trainer
 
 

@@ -170,7 +170,9 @@ def perturb(value):
     if isinstance(value, tuple):
         return (perturb(value[0]), *value[1:])
     if isinstance(value, list):
-        return [perturb(value[0]), *value[1:]]
+        return [perturb(value[0]), *value[1:]] if value else [7]
+    if isinstance(value, dict):
+        return {name: perturb(one) for name, one in value.items()}
     if isinstance(value, torch.Tensor):
         wrong = value.clone()
         first = wrong.view(-1)[:1]

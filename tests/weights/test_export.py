@@ -1,19 +1,24 @@
 """A model as JSON: every number can be read back bit for bit."""
 
+import base64
 import json
 import os
+from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from publish import export_page_script
 
-from transformer_lessons.config import ModelConfig
+from transformer_lessons.config import ModelConfig, RopeScaling
 from transformer_lessons.errors import LessonsError
 from transformer_lessons.model.decoder import Decoder
 from transformer_lessons.presets import preset
-from transformer_lessons.weights.export import export_json
+from transformer_lessons.tokenizers import BPETokenizer, ByteTokenizer, TiktokenTokenizer
+from transformer_lessons.weights.export import export_json, export_page_model
+from transformer_lessons.weights.quantize import round_to_groups
 
 from .json_model import load_json
 
@@ -126,3 +131,81 @@ def test_a_damaged_model_does_not_become_a_page_script(path, tmp_path):
     with pytest.raises(LessonsError, match="not a model of export_json"):
         export_page_script(path, tmp_path / "weights.js", "first_model")
     assert not (tmp_path / "weights.js").exists()
+
+
+# ---- A model with its tokenizer, for the page that follows a text --------------------------------
+
+
+def numbers(entry) -> torch.Tensor:
+    """What an entry of the file says, read as somebody else's program would."""
+    kinds = {"int8": "i1", "scale": "<f4", "float32": "<f4"}
+    parts = {
+        name: np.frombuffer(base64.b64decode(entry[name]), kinds[name])
+        for name in entry.keys() & kinds.keys()
+    }
+    if "float32" in parts:
+        return torch.tensor(parts["float32"]).reshape(entry["shape"])
+    q = torch.tensor(parts["int8"]).reshape(entry["shape"])
+    return q * torch.tensor(parts["scale"])[:, None]
+
+
+@pytest.mark.parametrize("config", [TIED, replace(TIED, ffn="swiglu", position="learned")])
+def test_a_page_model_holds_what_int8_leaves_of_it(path, random_model, config):
+    config = replace(config, vocab_size=300)
+    model, tokenizer = (
+        random_model(config).float(),
+        BPETokenizer.train("ab abc " * 9, 262, ["<|e|>"]),
+    )
+    export_page_model(model.bfloat16(), tokenizer, path)
+    document = json.loads(path.read_text(encoding="utf-8"))
+    assert document["format"] == "transformer_lessons/page-1"
+    assert ModelConfig.from_dict(document["config"]) == config
+    (path.parent / "tokenizer.json").write_text(json.dumps(document["tokenizer"]))
+    again = BPETokenizer.load(path.parent / "tokenizer.json")
+    assert again.encode("abc<|e|>", "all") == tokenizer.encode("abc<|e|>", "all")
+    expected = dict(model.named_parameters())  # a tied head is not written again
+    assert document["weights"].keys() == expected.keys()
+    for name, parameter in expected.items():
+        found, weight = numbers(document["weights"][name]), parameter.detach().float()
+        if weight.ndim == 2:
+            rows = round_to_groups(weight, 8, weight.shape[1], True, torch.float32)
+            weight = (rows.q.float() - 127) * rows.scale
+        assert torch.equal(found, weight), name
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"norm_placement": "post"}, r"the page can't run norm_placement = 'post' \(ModelConfig\)"),
+        ({"rope_scaling": RopeScaling("linear", 2.0)}, "the page can't run rope_scaling = "),
+    ],
+)
+def test_what_the_page_cant_run_is_not_written(path, changes, message):
+    model = Decoder(replace(CONFIG, vocab_size=256, **changes))
+    with pytest.raises(LessonsError, match=message):
+        export_page_model(model, ByteTokenizer(), path)
+    assert not path.exists()
+
+
+def test_a_tokenizer_that_does_not_fit_is_refused(path):
+    with pytest.raises(LessonsError, match=r"256 tokens, but the model has 7 \(tokenizer\)"):
+        export_page_model(Decoder(CONFIG), ByteTokenizer(), path)
+    with pytest.raises(LessonsError, match=r"the page has no TiktokenTokenizer .*BPETokenizer"):
+        export_page_model(Decoder(CONFIG), TiktokenTokenizer("gpt2"), path)
+    assert not path.exists()
+
+
+@pytest.mark.parametrize("name", ["head.weight", "head.bias"])
+def test_a_page_model_has_finite_numbers(path, name):
+    model = Decoder(replace(CONFIG, vocab_size=256))
+    torch.nn.init.constant_(model.get_parameter(name), float("nan"))
+    with pytest.raises(LessonsError, match=f"it holds inf or nan \\(tensor '{name}'\\)"):
+        export_page_model(model, ByteTokenizer(), path)
+    assert not path.exists()
+
+
+def test_the_page_script_may_hold_a_page_model(path, tmp_path):
+    export_page_model(Decoder(replace(CONFIG, vocab_size=256)), ByteTokenizer(), path)
+    export_page_script(path, tmp_path / "weights.js", "python_small")
+    text = (tmp_path / "weights.js").read_text(encoding="utf-8")
+    assert text.startswith('TransformerLessons.weights["python_small"] = {"format": ')

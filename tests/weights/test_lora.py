@@ -252,12 +252,11 @@ def test_another_base(saved, random_model):  # SPEC E1
     base, _, folder = saved
     with torch.no_grad():
         base.final_norm.weight[0] += 1e-3
-    for other in (base, random_model(CONFIG, seed=1).float(), random_model(CONFIG)):
-        with pytest.raises(LessonsError, match="made for another base model"):
-            load_lora(other, folder)
     small = ModelConfig(**{**CONFIG.to_dict(), "n_layers": 1})
-    with pytest.raises(LessonsError, match=r"'blocks.1.attention.qkv' is no linear layer"):
-        load_lora(random_model(small).float(), folder)
+    other = random_model(CONFIG, seed=1).float()
+    for model in (base, other, random_model(CONFIG), random_model(small).float()):
+        with pytest.raises(LessonsError, match="made for another base model"):
+            load_lora(model, folder)
 
 
 @pytest.mark.parametrize(

@@ -5,15 +5,20 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from io import TextIOWrapper
 from typing import Any
 
 from transformer_lessons import cli
 from transformer_lessons.cli import PlainConsole, models
 from transformer_lessons.cli.display import sanitize
+from transformer_lessons.cli.speculation import Speculation
 from transformer_lessons.errors import LessonsError
 from transformer_lessons.generation.conversation import Conversation
+from transformer_lessons.generation.generate import stream
 from transformer_lessons.generation.sampling import SAMPLERS
+from transformer_lessons.weights.lora import FACTS, load_lora, remove_lora
+from transformer_lessons.weights.shipped import SHIPPED
 
 COMMANDS = {
     "help": "show this",
@@ -31,6 +36,7 @@ SETTINGS = {
     "frequency_penalty": "the same, for each time they occurred; from 0 to 10",
     "max_new_tokens": f"the length of an answer; from 0 to {models.LONGEST:,}",
     "seed": "of the next answer; each one after it adds 1; 0 or more",
+    "persona": "adapters: pirate or terse, for smollm2-135m; a folder of them; or none",
 }
 
 
@@ -41,6 +47,8 @@ class Chat(models.ModelOptions):
     Standard input need not be a terminal: then each line is a message, and bad input ends it.
     """
 
+    persona: str = "none"
+    """A style: pirate or terse, for smollm2-135m; a folder of LoRA adapters; or none."""
     system: str | None = None
     """What the model is told before the conversation, if it was trained to converse."""
 
@@ -50,8 +58,10 @@ def run(arguments: Sequence[str]) -> int:
     options = models.parse_options(Chat, arguments, SAMPLERS["balanced"])
     loaded = models.open_model(options)
     given = loaded.model, loaded.tokenizer, loaded.template, options.system, options.sampler
-    more = options.max_new_tokens, options.stop, options.seed, loaded.forward_fn
+    stream_fn = loaded.speculation or partial(stream, forward_fn=loaded.forward_fn)
+    more = options.max_new_tokens, options.stop, options.seed, stream_fn
     conversation = Conversation(*given, *more)
+    put_on(conversation, options.persona)
     kind = "answers" if loaded.template else "continues text; it was not trained to answer"
     sees = f"sees {loaded.model.config.context_length:,} tokens at once"
     print(f"{loaded.name}: {loaded.n_parameters:,} parameters. It {sees}, and {kind}.")
@@ -142,6 +152,8 @@ def change_setting(conversation: Conversation, name: str, text: str) -> None:
     if name in ("max_new_tokens", "seed"):
         cli.check(replace(models.ModelOptions(), **{name: value}))
         setattr(conversation, name, value)
+    elif name == "persona":
+        put_on(conversation, value)
     else:
         sampler = value if name == "preset" else replace(conversation.sampler, **{name: value})
         models.check_sampler(sampler, conversation.model)
@@ -155,6 +167,8 @@ def read_value(name: str, text: str) -> Any:
         raise LessonsError(f"no setting {name!r}", remedy=f"Known: {', '.join(SETTINGS)}.")
     if name == "preset":
         return models.named_sampler(text)
+    if name == "persona":
+        return text
     if (name, text) == ("top_k", "off"):
         return None
     is_whole = name in ("top_k", "max_new_tokens", "seed")
@@ -163,6 +177,15 @@ def read_value(name: str, text: str) -> Any:
     except ValueError:
         what = f"{name} = {text!r} is not {'a whole number' if is_whole else 'a number'}"
         raise LessonsError(what, remedy=f"{SETTINGS[name]}.") from None
+
+
+def put_on(conversation: Conversation, persona: str) -> None:
+    """Let the base model go on with the adapters of a persona, or alone; its weights stay."""
+    model = remove_lora(conversation.model)
+    if persona != "none":
+        shipped = SHIPPED.parent / "personas" / persona
+        model = load_lora(model, shipped if (shipped / FACTS).exists() else persona)
+    conversation.model = model
 
 
 def answer(conversation: Conversation, text: str) -> None:
@@ -182,5 +205,7 @@ def answer(conversation: Conversation, text: str) -> None:
         rate = (len(written.read_tokens) - 1) / (times[-1] - times[1])
         facts += f" in {times[1] - times[0]:.2f} s"
         facts += f", wrote {len(written.read_tokens):,} at {rate:,.0f} tokens/s"
+    if isinstance(conversation.stream_fn, Speculation):
+        facts += f"; {conversation.stream_fn.report()}"
     reason = (written.finish_reason or "stopped").replace("_", " ")
     PlainConsole().print(f"[{facts}; {reason}]", style="dim")

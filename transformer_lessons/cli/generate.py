@@ -4,7 +4,7 @@ import json
 import os
 import shutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -54,8 +54,8 @@ def run(arguments: Sequence[str]) -> int:
     if (options.prompt is None) == (options.prompts_file is None):
         remedy = 'For example --prompt "def ".'
         raise LessonsError("give either --prompt or --prompts-file", remedy=remedy)
-    if options.probabilities and (are_many or options.json or options.stop):
-        what = "one text at a time, without --json and --stop"
+    if options.probabilities and (are_many or options.json or options.stop or options.speculate):
+        what = "one text at a time, without --json, --stop and --speculate"
         raise LessonsError(what, where="--probabilities")
     texts = read_prompts(options)
     loaded = models.open_model(options)
@@ -66,6 +66,8 @@ def run(arguments: Sequence[str]) -> int:
             write_many(loaded, prompts, options)
         else:
             write_one(loaded, *prompts[0], options)
+    if loaded.speculation:
+        print(f"[{loaded.speculation.report()}]", file=sys.stderr)
     return 0
 
 
@@ -106,8 +108,11 @@ def write_one(
             probability, columns = logits.softmax(-1)[token].item(), shutil.get_terminal_size()[0]
             print(token_line(tokenizer, token, probability, columns), flush=True)
         return
+    written: Iterator[int] = (token for _, token, _ in steps)
+    if loaded.speculation:
+        written = loaded.speculation(loaded.model, tokens, *choices[:3], eos, allowed=known)
     print(shown(prompt), end="", flush=True)
-    for piece in TextStreamer(tokenizer, (token for _, token, _ in steps), eos, options.stop):
+    for piece in TextStreamer(tokenizer, written, eos, options.stop):
         print(shown(piece), end="", flush=True)
     print()
 
@@ -123,7 +128,14 @@ def write_many(
     for first in range(0, len(rows), BATCH_SIZE):
         batch = rows[first : first + BATCH_SIZE]
         choices = n, sampler, options.seed + first, eos, 1, loaded.forward_fn
-        made = generate(loaded.model, [ids for _, ids in batch], *choices, allowed=known)
+        if speculation := loaded.speculation:  # one by one: that is where it saves time
+            seeds = range(options.seed + first, options.seed + first + len(batch))
+            made = [
+                list(speculation(loaded.model, ids, n, sampler, seed, eos, allowed=known))
+                for (_, ids), seed in zip(batch, seeds, strict=True)
+            ]
+        else:
+            made = generate(loaded.model, [ids for _, ids in batch], *choices, allowed=known)
         for number, ((prompt, _), tokens) in enumerate(zip(batch, made, strict=True), start=first):
             streamer = TextStreamer(loaded.tokenizer, tokens, eos, options.stop)
             text = "".join(streamer)

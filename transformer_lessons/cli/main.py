@@ -17,9 +17,11 @@ COMMANDS = {
     "prepare": "clean documents, drop bad ones and duplicates, and split them",
     "tokenizer": "train a tokenizer, encode text with it, inspect it, export it",
     "train": "train a model on pairs, a text, Python's documentation, or token files",
+    "finetune": "train a trained model further, on conversations, whole or by LoRA",
     "evaluate": "compare trained models on the same text",
     "generate": "let a trained model continue a prompt, or many",
     "chat": "talk with a model in the terminal",
+    "export": "write a model in the formats of others: GGUF, ONNX, Hugging Face and more",
     "inspect": "show what a checkpoint is made of",
     "doctor": "check that this machine computes rightly, and which data type it likes",
 }

@@ -4,28 +4,31 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import torch
 import tyro
 
 from transformer_lessons import cli
 from transformer_lessons.cli.run_folder import check_tokenizer, trained_length
-from transformer_lessons.config import Allowed, Seed
+from transformer_lessons.cli.speculation import Speculation, check_same_tokens
+from transformer_lessons.config import Allowed, Count, Seed
 from transformer_lessons.errors import LessonsError
 from transformer_lessons.generation.conversation import Template
 from transformer_lessons.generation.decoding import ForwardFn, compiled_forward, last_logits
 from transformer_lessons.generation.sampling import SAMPLERS, Sampler
+from transformer_lessons.generation.speculative import Draft, DraftModel, PromptLookup
 from transformer_lessons.model.accounting import count_parameters
 from transformer_lessons.model.decoder import Decoder
 from transformer_lessons.model.linear import SmallBatchLinear, replace_linear
 from transformer_lessons.support.assets import find_cached
 from transformer_lessons.tokenizers.tokenizer import Tokenizer, load_tokenizer
 from transformer_lessons.training.checkpoint import load_checkpoint
-from transformer_lessons.weights.quantize import Int8Linear
+from transformer_lessons.weights.quantize import Int4Linear, Int8Linear
 from transformer_lessons.weights.shipped import SHIPPED
 
 SMALL, SMOLLM2 = "python-small", "smollm2-135m"
+LAYERS = {None: 2 * (SmallBatchLinear,), 8: 2 * (Int8Linear,), 4: (Int4Linear, Int8Linear)}
 LONGEST = 100_000  # tokens of a text or an answer
 Length = Annotated[int, Allowed(f"from 0 to {LONGEST:,}", lambda v: 0 <= v <= LONGEST)]
 
@@ -50,12 +53,16 @@ class ModelOptions(First):
     """How many tokens to write, at most; of a chat, in each answer."""
     stop: tuple[str, ...] = ()
     """Strings at which the text ends."""
+    speculate: str | None = None
+    """Guess tokens and check them in one pass: "lookup", or a model with the same tokenizer."""
+    guesses: Count = 4
+    """How many tokens to guess at a time, with --speculate."""
     seed: Seed = 0
     """The same seed writes the same text. In a chat, each answer adds 1."""
     compile: bool = False
     """Compile the model: it takes a minute or two, once for each length of text, and is kept."""
-    int8: bool = False
-    """Round the weights to 8 bits. With --compile, one text is faster; without, it is slower."""
+    bits: Literal[8, 4] | None = None
+    """Round the weights to 8 or 4 bits. With --compile, one text is faster."""
     sampler: Annotated[Sampler, tyro.conf.arg(name="")] = field(default_factory=Sampler)
     """How the next token is chosen."""
 
@@ -72,6 +79,7 @@ class LoadedModel:
     trained_length: int | None = None  # of the sequences it was trained on, where that is known
     n_steps: int | None = None  # of the training, for a run of this package
     forward_fn: ForwardFn = last_logits
+    speculation: Speculation | None = None
 
 
 def parse_options(cls: type[ModelOptions], arguments: Sequence[str], sampler: Sampler) -> Any:
@@ -96,11 +104,31 @@ def named_sampler(name: str) -> Sampler:
 
 def open_model(options: ModelOptions) -> LoadedModel:
     """Load what was asked for, to be run; what can't be loaded or run raises `LessonsError`."""
-    loaded = load(options.checkpoint or find_model(options.model or SMALL))
+    loaded = with_draft(load(options.checkpoint or find_model(options.model or SMALL)), options)
     check_sampler(options.sampler, loaded.model)
-    replace_linear(loaded.model, Int8Linear if options.int8 else SmallBatchLinear)
+    of_blocks, of_head = LAYERS[options.bits]  # a head of 4 bits would cost more than it saves
+    replace_linear(loaded.model.blocks, of_blocks)
+    loaded.model.add_module("head", of_head(loaded.model.head))
     forward_fn = compiled_forward() if options.compile else last_logits
     return replace(loaded, name=options.model or loaded.name, forward_fn=forward_fn)
+
+
+def with_draft(loaded: LoadedModel, options: ModelOptions) -> LoadedModel:
+    """With what --speculate asks for; a draft that doesn't suit the model raises `LessonsError`."""
+    if options.speculate is None:
+        return loaded
+    if options.compile:
+        raise LessonsError("not together with --compile", where="--speculate")
+    config = loaded.model.config
+    if options.guesses >= config.context_length:
+        what = f"{options.guesses} guesses, but the model sees {config.context_length} tokens"
+        raise LessonsError(what, where="--guesses", remedy="Use a smaller number.")
+    draft: Draft = PromptLookup(config.vocab_size)
+    if options.speculate != "lookup":
+        other = load(Path(options.speculate))
+        check_same_tokens(loaded.tokenizer, other.tokenizer, config.vocab_size)
+        draft = DraftModel(other.model)
+    return replace(loaded, speculation=Speculation(draft, options.guesses))
 
 
 def check_sampler(sampler: Sampler, model: Decoder) -> None:
@@ -132,11 +160,7 @@ def load(given: Path) -> LoadedModel:
     if path.suffix != ".gguf" and (not is_published or (path / "checkpoint.json").exists()):
         run, tokenizer = load_checkpoint(path), load_tokenizer(path)
         model = run.model
-        about: tuple[Template | None, int | None, int | None] = (
-            None,
-            trained_length(path),
-            run.step,
-        )
+        about: tuple[Any, ...] = (None, trained_length(path), run.step)
     else:  # imported here, because it takes a while and most runs don't need it
         from transformer_lessons.weights.chat_template import load_chat_template
         from transformer_lessons.weights.pretrained import load_pretrained

@@ -26,7 +26,9 @@ from transformer_lessons.training.checkpoint import (
 )
 from transformer_lessons.training.distributed import is_first
 from transformer_lessons.training.rank_trainer import load_whole, whole_run
+from transformer_lessons.training.state import restore_trainer
 from transformer_lessons.training.trainer import StepReport, Trainer
+from transformer_lessons.weights.lora import trained_part
 
 SUMMED = ("loss", "seconds", "n_targets")  # what is added up at the end of a run
 
@@ -94,7 +96,7 @@ def save_run(folder: Path, trainer: Trainer) -> Path:
     path = folder / f"step-{trainer.n_steps:08d}"
     if is_first() and not path.exists():
         sync_file(folder / "log.jsonl")
-        path = save_checkpoint(folder, trainer.n_steps, model, state)
+        path = save_checkpoint(folder, trainer.n_steps, trained_part(model), state)
         remove_old(folder, trainer.config.keep, trainer.best_step)
     return path
 
@@ -107,6 +109,13 @@ def remove_old(folder: Path, keep: int, best_step: int) -> None:
             shutil.rmtree(saved[step])
 
 
+def check_resume(folder: Path, resume: bool) -> None:
+    """Raise `LessonsError` where a run is to go on that isn't there."""
+    if resume and not checkpoints(folder):
+        what = "there is no checkpoint to go on from"
+        raise LessonsError(what, where=str(folder), remedy="Leave --resume out.")
+
+
 def resume_run(folder: Path, trainer: Trainer, fingerprint: str | None = None) -> None:
     """Put a new trainer where the newest checkpoint of `folder` was saved, and the log as well.
 
@@ -117,16 +126,21 @@ def resume_run(folder: Path, trainer: Trainer, fingerprint: str | None = None) -
         data = read_json(folder / "config.json").get("data")
         if not isinstance(data, dict) or data.get("fingerprint") != fingerprint:
             raise LessonsError("the data is not what the run began with", where=str(folder))
-    checkpoint = load_checkpoint(folder)
+    part = trained_part(trainer.model)
+    is_shared = hasattr(next(part.parameters()), "full_tensor")  # each rank has a piece of it
+    checkpoint = load_checkpoint(folder, into=None if is_shared else part)
     if checkpoint.training is None:
         what = "this checkpoint has only the model in it, not the state of a run"
         raise LessonsError(what, where=str(latest_checkpoint(folder)))
-    saved = checkpoint.model.config.to_dict()
-    for name, value in trainer.model.config.to_dict().items():
-        if value != saved[name]:
-            what = f"{name} = {saved[name]!r} in the checkpoint, {value!r} here"
-            raise LessonsError(what, where=f"ModelConfig.{name}")
-    load_whole(trainer, checkpoint.model, checkpoint.training)
+    if is_shared:
+        saved = checkpoint.model.config.to_dict()
+        for name, value in trainer.model.config.to_dict().items():
+            if value != saved[name]:
+                what = f"{name} = {saved[name]!r} in the checkpoint, {value!r} here"
+                raise LessonsError(what, where=f"ModelConfig.{name}")
+        load_whole(trainer, checkpoint.model, checkpoint.training)
+    else:
+        restore_trainer(trainer, checkpoint.training)
     log = folder / "log.jsonl"
     lines = read_log(folder, trainer.n_steps)  # what came after happens again
     if len(lines) < trainer.n_steps:

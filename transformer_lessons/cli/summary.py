@@ -10,7 +10,7 @@ from transformer_lessons.cli import run_folder
 from transformer_lessons.cli.data_source import DataSource
 from transformer_lessons.cli.display import visible
 from transformer_lessons.errors import LessonsError
-from transformer_lessons.generation.generate import known_tokens, stream
+from transformer_lessons.generation.generate import stream
 from transformer_lessons.generation.sampling import Sampler
 from transformer_lessons.model.accounting import count_parameters
 from transformer_lessons.model.decoder import Decoder
@@ -29,10 +29,10 @@ def write_sample(model: Decoder, source: DataSource, known: Tensor) -> str:
 
 
 def summary(
-    trainer: Trainer, model: Decoder, source: DataSource, folder: Path, result: Evaluation | None
+    trainer: Trainer, source: DataSource, folder: Path, result: Evaluation | None
 ) -> dict[str, str]:
     """What the run came to, by name."""
-    log, rows = run_folder.read_log(folder), {"parameters": f"{count_parameters(model):,}"}
+    log, rows = run_folder.read_log(folder), {"parameters": f"{count_parameters(trainer.model):,}"}
     last = log[-max(len(log) // 20, 1) :]
     train_loss = sum(line["loss"] for line in last) / len(last)
     rows["training loss"] = f"{train_loss:.4f} nats per token"
@@ -54,5 +54,4 @@ def summary(
 
         peak = getrusage(RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
         rows["memory"] = f"{peak / 1e6:,.0f} MB at its peak"
-    known = known_tokens(source.tokenizer, model.config.vocab_size)
-    return rows | {"it writes": write_sample(model, source, known)}
+    return rows

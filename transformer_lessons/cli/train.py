@@ -1,10 +1,7 @@
 """`train`: data, model, run folder and display come together, with defaults from a preset."""
 
-import math
 import shlex
-import signal
 from collections.abc import Sequence
-from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -16,35 +13,33 @@ import tyro
 from transformer_lessons import cli
 from transformer_lessons.cli import run_folder
 from transformer_lessons.cli.data_source import DataOptions, DataSource, open_source
-from transformer_lessons.cli.display import TrainingDisplay, progress_line, save_curve, visible
+from transformer_lessons.cli.display import progress_line, visible
 from transformer_lessons.cli.evaluate import evaluate_ids
-from transformer_lessons.cli.interrupts import stop_on_signal
-from transformer_lessons.cli.summary import summary, write_sample
+from transformer_lessons.cli.summary import write_sample
+from transformer_lessons.cli.training_run import AGAIN, RunFolder, carry_out
 from transformer_lessons.config import ModelConfig, Positive, config_from_dict
 from transformer_lessons.errors import LessonsError
 from transformer_lessons.generation.generate import known_tokens
-from transformer_lessons.model.accounting import count_parameters
 from transformer_lessons.model.decoder import Decoder
 from transformer_lessons.presets import preset
-from transformer_lessons.support.files import read_json, write_json
-from transformer_lessons.training.checkpoint import checkpoints, load_checkpoint
+from transformer_lessons.support.files import read_json
+from transformer_lessons.training.checkpoint import load_checkpoint
 from transformer_lessons.training.config import TrainConfig, train_preset
 from transformer_lessons.training.distributed import (
     Ranks,
     check_same,
     find_ranks,
-    gather,
     is_first,
     joined,
     one_voice,
 )
 from transformer_lessons.training.evaluate import token_lengths
 from transformer_lessons.training.rank_trainer import RankTrainer, evaluate_together
-from transformer_lessons.training.trainer import StepReport, Trainer
+from transformer_lessons.training.trainer import Trainer
 
 
 @dataclass(frozen=True)
-class First:
+class First(RunFolder):
     """Options of `train` that give others their defaults."""
 
     preset: str = "fluctlight"
@@ -52,10 +47,6 @@ class First:
     gpt, gpt2, smollm2-135m or llama3.2-1b."""
     config: Path | None = None
     """A JSON file with "model" and "training"; what it leaves out is as in the preset."""
-    out: Path = Path("runs/latest")
-    """The run folder; it must not hold a checkpoint yet, but for --resume."""
-    resume: bool = False
-    """Go on with the run in --out, with all its choices, as if it had never stopped."""
 
 
 @dataclass(frozen=True)
@@ -130,38 +121,23 @@ def train(options: Train, ranks: Ranks) -> int:
             raise LessonsError(f"no GPU for local rank {ranks.local_rank}", remedy=remedy)
         torch.cuda.set_device(device := torch.device("cuda", ranks.local_rank))
     source = open_in_turn(options, ranks, console)
-    if options.resume and not checkpoints(options.out):
-        what, remedy = "there is no checkpoint to go on from", "Leave --resume out."
-        raise LessonsError(what, where=str(options.out), remedy=remedy)
+    run_folder.check_resume(options.out, options.resume)
     torch.manual_seed(options.training.seed)
     model = Decoder(options.model).to(device)
     trainer = make_trainer(model, options, source, ranks)
-    with run_folder.locked_folder(options.out) if is_first() else nullcontext():
-        if options.resume:
-            run_folder.resume_run(options.out, trainer, source.fingerprint)
-        elif is_first():
-            data = {"source": asdict(options.data), "name": source.name}
-            data["fingerprint"] = source.fingerprint
-            about = {"model": options.model.to_dict(), "training": options.training.to_dict()}
-            run_folder.begin_run(options.out, about | {"data": data}, source.tokenizer)
-        n_parameters = count_parameters(model)
-        where = f"{device.type}, {ranks.n_ranks} processes" if ranks.store else device.type
-        console.print(f"{n_parameters:,} parameters on {where}, reading {source.name}")
-        if trainer.n_steps:
-            console.print(f"Going on after step {trainer.n_steps:,}")
-        signals = fit(trainer, source, options, console)
-        path = run_folder.save_run(options.out, trainer)
-        if ranks.store is not None and any(gather(bool(signals))):
-            signals = signals or [signal.SIGTERM]  # another rank was told to stop
-        result = trainer.evaluate() if trainer.evaluate and not signals else None
-        if is_first():
-            save_curve(options.out / "loss.svg", run_folder.read_log(options.out))
-    if is_first():
-        if options.shard:
-            model = load_checkpoint(path).model.to(device)
-        rows = {} if signals else summary(trainer, model, source, options.out, result)
-        say_how_it_ended(trainer, source, options.out, path, rows, console)
-    return 128 + signals[0] if signals else 0
+    known = known_tokens(source.tokenizer, model.config.vocab_size)
+
+    def sample() -> str:
+        whole = load_checkpoint(options.out).model.to(device) if options.shard else model
+        return write_sample(whole, source, known)
+
+    data = {"source": asdict(options.data)}
+    if code := carry_out(trainer, source, options, data, sample, console):
+        return code
+    where = shlex.quote(str(options.out))
+    prompt = shlex.quote(visible(source.tokenizer.decode_bytes(source.prompt)))
+    console.print(f"Let it write: {AGAIN} generate {where} --prompt {prompt}", soft_wrap=True)
+    return 0
 
 
 def open_in_turn(options: Train, ranks: Ranks, console: cli.PlainConsole) -> DataSource:
@@ -178,27 +154,6 @@ def open_in_turn(options: Train, ranks: Ranks, console: cli.PlainConsole) -> Dat
     return source
 
 
-def say_how_it_ended(
-    trainer: Trainer,
-    source: DataSource,
-    folder: Path,
-    path: Path,
-    rows: dict[str, str],
-    console: cli.PlainConsole,
-) -> None:
-    """Print what the run came to, and what to do next; without `rows` it was stopped."""
-    where, again = shlex.quote(str(folder)), "python -m transformer_lessons"
-    if not rows:
-        console.print(f"Stopped after {trainer.n_steps} steps. Saved: {path}", soft_wrap=True)
-        console.print(f"Go on: {again} train --resume --out {where}", soft_wrap=True)
-        return
-    write_json(folder / "summary.json", rows, indent=2)
-    console.print_rows("after training", rows)
-    console.print(f"Saved: {path}, and the curve of the loss: loss.svg", soft_wrap=True)
-    prompt = shlex.quote(visible(source.tokenizer.decode_bytes(source.prompt)))
-    console.print(f"Let it write: {again} generate {where} --prompt {prompt}", soft_wrap=True)
-
-
 def make_trainer(model: Decoder, options: Train, source: DataSource, ranks: Ranks) -> Trainer:
     """The trainer, which is evaluated on the held-out text if there is one."""
     make: Any = Trainer if ranks.store is None else partial(RankTrainer, shard=options.shard)
@@ -211,40 +166,3 @@ def make_trainer(model: Decoder, options: Train, source: DataSource, ranks: Rank
     judge = None if ranks.store is None else evaluate_together
     lengths = token_lengths(source.tokenizer)
     return make(evaluate=partial(evaluate_ids, model, held_out, length, lengths, judge))
-
-
-def fit(
-    trainer: Trainer, source: DataSource, options: Train, console: cli.PlainConsole
-) -> list[int]:
-    """Train on display, recording every step; returns the signals that ended it early."""
-    levels = {f"ln {options.model.vocab_size}": math.log(options.model.vocab_size)}
-    if source.unigram_loss is not None:
-        levels["how often each token"] = source.unigram_loss
-    before = [line["loss"] for line in run_folder.read_log(options.out)] if is_first() else []
-    known = known_tokens(source.tokenizer, trainer.model.config.vocab_size)
-    sample: Any = partial(write_sample, trainer.model, source, known)
-    if options.shard or not is_first():
-        sample = str  # nothing: all ranks would have to write it together
-    display = TrainingDisplay(console, options.training.steps, sample, levels, losses=before)
-
-    def on_step(report: StepReport) -> None:
-        more = dict[str, Any]()
-        if (loss := report.validation) is not None:
-            more = {"perplexity": math.exp(min(loss, 709)), "sample": sample()}
-            more["bits_per_byte"] = loss / math.log(2) * tokens_per_byte
-        run_folder.record_step(options.out, trainer, report, more)
-        if is_first():
-            display(report, more)
-
-    trainer.on_step, tokens_per_byte = on_step, 0.0
-    if source.held_out is not None:
-        targets = source.held_out[1:]
-        tokens_per_byte = len(targets) / int(token_lengths(source.tokenizer)[targets].sum())
-    try:
-        with stop_on_signal(trainer) as signals, display if is_first() else nullcontext():
-            trainer.fit()
-    except BrokenPipeError:  # nobody reads what we print: keep what was learned, and stop
-        if not options.shard:  # that would take the other processes
-            run_folder.save_run(options.out, trainer)
-        raise
-    return signals

@@ -8,10 +8,11 @@ from transformer_lessons.generation.decoding import Decoding, compiled_forward
 from transformer_lessons.generation.generate import (
     complete, eos_token_ids, generate, known_tokens, stream, stream_batch)
 from transformer_lessons.generation.sampling import SAMPLERS, Sampler
+from transformer_lessons.generation.speculative import DraftModel, PromptLookup, speculate
 from transformer_lessons.generation.text_stream import TextStreamer
 
 __all__ = [
-    "SAMPLERS", "Conversation", "Decoding", "Message", "Sampler", "TextStreamer", "beam_search",
-    "compiled_forward", "complete", "eos_token_ids", "generate", "known_tokens", "stream",
-    "stream_batch",
+    "SAMPLERS", "Conversation", "Decoding", "DraftModel", "Message", "PromptLookup", "Sampler",
+    "TextStreamer", "beam_search", "compiled_forward", "complete", "eos_token_ids", "generate",
+    "known_tokens", "speculate", "stream", "stream_batch",
 ]

@@ -1,10 +1,9 @@
 """A conversation with a model: what was said, and what the model answers. Lesson 18."""
 
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from transformer_lessons.errors import LessonsError
-from transformer_lessons.generation.decoding import ForwardFn, last_logits
 from transformer_lessons.generation.generate import eos_token_ids, known_tokens, stream
 from transformer_lessons.generation.sampling import Sampler
 from transformer_lessons.generation.text_stream import TextStreamer
@@ -39,7 +38,7 @@ class Conversation:
     max_new_tokens: int = 200  # of an answer
     stop: Sequence[str] = ()  # strings at which an answer ends
     seed: int = 0  # of the next answer; each adds 1
-    forward_fn: ForwardFn = last_logits
+    stream_fn: Callable[..., Iterator[int]] = stream  # or one that speculates
     messages: list[Message] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -67,16 +66,8 @@ class Conversation:
         # Where a template is used, an answer must not spell out what ends one, either.
         names = [name for name, id in self.tokenizer.special_tokens.items() if id in eos]
         stop = (*self.stop, *(names if self.template is not None else ()))
-        tokens = stream(
-            self.model,
-            self.prompt,
-            self.max_new_tokens,
-            self.sampler,
-            self.seed,
-            eos,
-            self.forward_fn,
-            self.known,
-        )
+        given = self.prompt, self.max_new_tokens, self.sampler, self.seed, eos
+        tokens = self.stream_fn(self.model, *given, allowed=self.known)
         self.answer = TextStreamer(self.tokenizer, tokens, eos, stop)
         self.seed = (self.seed + 1) % 2**63
         try:

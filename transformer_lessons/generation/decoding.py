@@ -30,9 +30,9 @@ def compiled_forward() -> ForwardFn:
     (Or with padding for the first time. After eight programs PyTorch makes no more, and says so.)
     The compiler likes to compute numbers again where they are needed instead of storing them. In a
     product of one row with a matrix it would normalize that row again for each row of the matrix.
-    The option has it store what took more than a dozen operations.
+    The option has it store what took more than five operations.
     """
-    return compiled(last_logits, dynamic=False, options={"realize_opcount_threshold": 12})
+    return compiled(last_logits, dynamic=False, options={"realize_opcount_threshold": 5})
 
 
 def prefill(model: Decoder, sequences: Sequence[Sequence[int]], cache: KVCache) -> Tensor:

@@ -11,7 +11,7 @@ def own_tensors(model: nn.Module) -> dict[str, Tensor]:
     """The state dict, in which a head that shares the embedding's matrix doesn't repeat it."""
     once = dict([*model.named_parameters(), *model.named_buffers()])  # shared: the first name only
     tensors = {name: tensor for name, tensor in model.state_dict().items() if name in once}
-    if odd := [n for n, t in tensors.items() if t.dtype == torch.int8 or ".lora_" in n]:
+    if odd := [n for n, t in tensors.items() if "int8" in str(t.dtype) or ".lora_" in n]:
         raise LessonsError(f"{odd[0]} holds rounded weights, or LoRA that is not merged yet")
     return tensors
 
@@ -25,7 +25,7 @@ def assign_tensors(model: Decoder, tensors: dict[str, Tensor]) -> None:
         model.head.weight = model.embedding.weight
 
 
-def check_tensors(model: Decoder, shapes: dict[str, torch.Size], where: str) -> None:
+def check_tensors(model: nn.Module, shapes: dict[str, torch.Size], where: str) -> None:
     """Raise `LessonsError` naming the first tensor that is missing, unknown or misshapen."""
     expected = {name: tensor.shape for name, tensor in own_tensors(model).items()}
     for name in sorted(expected.keys() | shapes.keys()):

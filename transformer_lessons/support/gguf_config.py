@@ -19,6 +19,13 @@ from transformer_lessons.support.gguf_file import GGUFFile
 GPT2: dict[str, Any] = {"position": "learned", "norm": "layer", "ffn": "gelu", "bias": True}
 LLAMA: dict[str, Any] = {"position": "rope", "norm": "rms", "ffn": "swiglu", "bias": False}
 ARCHITECTURES = {"llama": LLAMA, "qwen2": LLAMA, "qwen3": LLAMA, "gpt2": GPT2}
+WORDS = {  # sizes that every architecture has
+    "context_length": "context_length",
+    "d_model": "embedding_length",
+    "n_layers": "block_count",
+    "n_heads": "attention.head_count",
+    "d_ff": "feed_forward_length",
+}
 # Settings for what the decoder doesn't have: they must be absent, or off.
 # fmt: off
 OFF = {"expert_count", "expert_used_count", "use_parallel_residual", "attention.clamp_kqv",
@@ -40,15 +47,11 @@ def gguf_config(file: GGUFFile) -> ModelConfig:
     settings = _Settings(file, architecture)
     values: dict[str, Any] = ARCHITECTURES[architecture] | {
         "vocab_size": tensors["token_embd.weight"].shape[0],
-        "context_length": settings.take("context_length", int),
-        "d_model": settings.take("embedding_length", int),
-        "n_layers": settings.take("block_count", int),
-        "n_heads": settings.take("attention.head_count", int),
         "n_kv_heads": settings.take("attention.head_count_kv", int | None),
-        "d_ff": settings.take("feed_forward_length", int),
         "head_bias": False,
         "tie_embeddings": "output.weight" not in tensors,
     }
+    values |= {ours: settings.take(theirs, int) for ours, theirs in WORDS.items()}
     settings.expect("vocab_size", values["vocab_size"])
     if architecture == "gpt2":
         values["norm_eps"] = settings.take("attention.layer_norm_epsilon", float)
@@ -132,3 +135,31 @@ def rope_factors(file: GGUFFile, width: int) -> Tensor:
     if factors.shape != (width // 2,) or not 1 <= float(factors.max()) < 1e6:
         raise LessonsError("not a factor of 1 or more for each pair", where=where)
     return factors
+
+
+def gguf_settings(config: ModelConfig, architecture: str) -> dict[str, Any]:
+    """The inverse of `gguf_config`, for an `architecture`; what it can't say: `LessonsError`."""
+    scaling, (_, n_kv_heads, width) = config.rope_scaling, config.heads
+    values: dict[str, Any] = {theirs: getattr(config, ours) for ours, theirs in WORDS.items()}
+    values["vocab_size"] = config.vocab_size
+    if architecture == "gpt2":
+        values["attention.layer_norm_epsilon"] = config.norm_eps
+    else:
+        values |= {"attention.head_count_kv": n_kv_heads, "rope.dimension_count": width}
+        values |= {"attention.key_length": width, "attention.value_length": width}
+        values["attention.layer_norm_rms_epsilon"] = config.norm_eps
+        values["rope.freq_base"] = float(config.rope_theta)
+    odd = {"sliding_window": config.sliding_window is not None, "ffn": config.ffn == "relu"}
+    odd["bias"] = config.bias and architecture != "gpt2"
+    if scaling is not None:  # its betas and its size are not in the file: the usual ones are meant
+        length = 8192 if scaling.kind == "llama3" else scaling.original_context_length
+        usual = scaling.kind != "dynamic" and RopeScaling(scaling.kind, scaling.factor, length)
+        odd["rope_scaling"] = scaling != usual
+        if scaling.kind != "llama3":  # whose factors are a tensor
+            said = {"type": scaling.kind, "factor": float(scaling.factor)}
+            said |= {"original_context_length": length} if length is not None else {}
+            values |= {f"rope.scaling.{name}": value for name, value in said.items()}
+    for name in [name for name in odd if odd[name]]:
+        what = f"{name} = {getattr(config, name)!r} can't be said in a GGUF file"
+        raise LessonsError(what, where=f"ModelConfig.{name}")
+    return {f"{architecture}.{name}": value for name, value in values.items()}

@@ -16,7 +16,7 @@ from typing import Any
 from transformer_lessons.errors import LessonsError
 from transformer_lessons.support.bpe_files import BPEParts, lacking_bytes
 from transformer_lessons.support.files import field
-from transformer_lessons.support.tokenizer_json import spelled_merges, unspell
+from transformer_lessons.support.tokenizer_json import spell, spelled_merges, unspell
 
 PATTERN_NAMES = {
     "gpt-2": "gpt2",
@@ -26,6 +26,9 @@ PATTERN_NAMES = {
     "llama-v3": "llama3",
     "llama3": "llama3",
 }
+# The way back. gpt4 has no name: llama-bpe cuts all but white space at the end of a text like it.
+WRITTEN = {"gpt2": "gpt-2", "smollm2": "smollm", "qwen2": "qwen2", "llama3": "llama-bpe"}
+WRITTEN["gpt4"] = "llama-bpe"
 ORDINARY, CONTROL, USER_DEFINED, UNUSED = 1, 3, 4, 5
 
 
@@ -73,3 +76,28 @@ def _read_tokens(metadata: dict[str, Any]) -> tuple[dict[int, bytes], list[str]]
             what = f"{text[:40]!r} has the type {kind}, which is not 1, 3, 4 or 5"
             raise LessonsError(what, where=at)
     return vocab, special
+
+
+def write_gguf_tokenizer(parts: BPEParts, vocab_size: int) -> dict[str, Any]:
+    """The metadata of a tokenizer for a model of `vocab_size` tokens; `LessonsError`: no fit.
+
+    Ids that only the model has become unused tokens. Of the ids that end a text, three are kept.
+    """
+    what, largest = "", max(parts.vocab)
+    if largest >= vocab_size:
+        what = f"the tokenizer has ids up to {largest}, the model up to {vocab_size - 1}"
+    elif (parts.pattern == "qwen2") != (parts.normal_form == "NFC"):  # its name stands for both
+        what = f"{parts.pattern} with the normal form {parts.normal_form}"
+    if what:
+        raise LessonsError(what, where="tokenizer")
+    special = {id: text for text, id in parts.special_ids.items()}
+    tokens, types = [f"[PAD{id}]" for id in range(vocab_size)], [UNUSED] * vocab_size
+    for id, token in parts.vocab.items():
+        tokens[id] = special.get(id) or spell(token)
+        types[id] = CONTROL if id in special else ORDINARY
+    values: dict[str, Any] = {"model": "gpt2", "pre": WRITTEN[parts.pattern], "tokens": tokens}
+    values |= {"token_type": types, "add_bos_token": False}  # llama-bpe would put one in front
+    values["merges"] = [f"{spell(left)} {spell(right)}" for left, right in parts.merges or ()]
+    ends = ("eos_token_id", "eot_token_id", "eom_token_id")
+    values |= dict(zip(ends, parts.eos_ids, strict=False))
+    return {f"tokenizer.ggml.{name}": value for name, value in values.items()}

@@ -17,6 +17,8 @@ _NAMES = {
     "loss": ["LinearCrossEntropy", "cross_entropy", "linear_cross_entropy"],
     "optimizer": ["AdamW", "Muon", "adamw_update", "make_optimizers", "newton_schulz",
                   "parameter_groups"],
+    "preference": ["dpo_loss", "group_advantages", "policy_gradient_loss",
+                   "sequence_log_probability", "undefined_names"],
     "parallel_plan": ["ParallelPlan", "plan_ranks"],
     "precision": ["GradScaler", "autocast"],
     "rank_trainer": ["RankTrainer", "evaluate_together", "load_whole", "shard_model",

@@ -17,7 +17,7 @@ from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from transformer_lessons.config import ModelConfig
+from transformer_lessons.config import ModelConfig, config_from_dict
 from transformer_lessons.errors import LessonsError
 from transformer_lessons.model.accounting import parameter_counts
 from transformer_lessons.model.attention import fused_attend
@@ -123,9 +123,10 @@ def checkpoints(directory: Path | str) -> dict[int, Path]:
     return {int(path.name[5:]): path for path in paths if path.name[5:].isdecimal()}
 
 
-def load_checkpoint(path: Path | str) -> Checkpoint:
+def load_checkpoint(path: Path | str, into: nn.Module | None = None) -> Checkpoint:
     """Read a checkpoint, or the latest one of a run folder. The model comes back on the CPU.
 
+    `into` is a module of the same config, which takes the tensors. None: a new `Decoder` does.
     Everything must fit: a file that was changed, and a missing, unknown or misshapen tensor, raise
     `LessonsError`. Numbers of two bytes save room on the disk only: they are widened to float32.
     """
@@ -136,8 +137,8 @@ def load_checkpoint(path: Path | str) -> Checkpoint:
         about = read_checkpoint_json(path / "checkpoint.json")
         names = ["model.safetensors"] + ["training.safetensors"] * (about["training"] is not None)
         check_files(path, about["files"], set(names))
-        config = ModelConfig.from_dict(about["model"], where=str(path / "checkpoint.json"))
-        model, training = _load_model(config, path / "model.safetensors"), None
+        model, training = about["model"], None
+        model = _load_model(model, path) if into is None else _fill(into, model, path)
         if about["training"] is not None:
             tensors = read_tensors(path / "training.safetensors")
             training = unflatten(about["training"], tensors)
@@ -146,11 +147,32 @@ def load_checkpoint(path: Path | str) -> Checkpoint:
     return Checkpoint(model, about["step"], training)
 
 
-def _load_model(config: ModelConfig, path: Path) -> Decoder:
-    """A model of `config` with the tensors of a safetensors file, in which all must fit."""
+def _load_model(about: Any, folder: Path) -> Decoder:
+    """A new model of the config `about`, with the tensors of a checkpoint: all must fit."""
+    where, path = str(folder / "checkpoint.json"), folder / "model.safetensors"
+    if isinstance(about, dict) and "base_sha256" in about:
+        what, remedy = "adapters without a model", "Write both as one: finetune --resume --export."
+        raise LessonsError(what, where=where, remedy=remedy)
+    config = ModelConfig.from_dict(about, where=where)
     tensors = read_weights(path, sum(parameter_counts(config).values()))
     with torch.device("meta"):  # names and shapes only: every number comes from the file
         model = Decoder(config, fused_attend)
     check_tensors(model, {name: tensor.shape for name, tensor in tensors.items()}, str(path))
     assign_tensors(model, tensors)
+    return model
+
+
+@torch.no_grad()
+def _fill(model: Any, about: Any, folder: Path) -> Any:
+    """Give `model` the tensors of a checkpoint of the same config."""
+    config, path = model.config, folder / "model.safetensors"
+    saved = config_from_dict(type(config), about, where=str(folder / "checkpoint.json"))
+    for name, value in vars(config).items():
+        if value != getattr(saved, name):
+            what = f"{name} = {getattr(saved, name)!r} in the checkpoint, {value!r} here"
+            raise LessonsError(what, where=f"{type(config).__name__}.{name}")
+    tensors = read_weights(path, 0)
+    check_tensors(model, {name: tensor.shape for name, tensor in tensors.items()}, str(path))
+    for name, tensor in own_tensors(model).items():
+        tensor.copy_(tensors[name])
     return model

@@ -1,4 +1,4 @@
-"""Blocks: how GGUF keeps the numbers of a tensor in fewer bits. Lesson 20.
+"""Blocks: how GGUF keeps the numbers of a tensor in fewer bits. Lessons 20 and 21.
 
 A block holds 32 neighbouring numbers of a row as small integers, with a scale that all 32 share:
 
@@ -17,6 +17,7 @@ Source: ggml's ggml-common.h (block_q8_0, block_q4_0, block_q4_1) and ggml-quant
 import torch
 from torch import Tensor
 
+from transformer_lessons.errors import LessonsError
 from transformer_lessons.support.gguf_file import BLOCK_SIZES, GGUFFile
 
 AT_A_TIME = 1 << 16  # blocks; so that what is only needed on the way stays small
@@ -113,3 +114,73 @@ def gguf_tensor(file: GGUFFile, name: str, dtype: torch.dtype = torch.float32) -
     """The numbers of the tensor `name` of a GGUF file, in its shape."""
     blocks, tensor = file.blocks(name), file.tensors[name]
     return dequantize(blocks, tensor.type, dtype).view(tensor.shape)
+
+
+def two_a_byte(q: Tensor) -> Tensor:
+    """The inverse of `low_then_high`: uint8 numbers from 0 to 15, (..., 2n) -> (..., n).
+
+    >>> two_a_byte(torch.tensor([1, 3, 2, 4], dtype=torch.uint8)).tolist() == [0x21, 0x43]
+    True
+    """
+    low, high = q.chunk(2, dim=-1)
+    return low | high << 4
+
+
+def quantize_q8_0(numbers: Tensor) -> Tensor:
+    """(..., D) -> (n, 34) bytes: scale = max |x| / 127, q = x / scale, halves away from 0.
+
+    q is found with the float32 scale, of which the block keeps a float16. `LessonsError` where D is
+    not a multiple of 32, and for numbers that are not finite or too large for float16.
+
+    >>> quantize_q8_0(torch.arange(32.0) * 4.096875)[0, :6].tolist()  # the scale is 1.0
+    [0, 60, 0, 4, 8, 12]
+    """
+    x = _in_groups(numbers)
+    scale = x.abs().amax(dim=1, keepdim=True) / 127
+    q = x * _inverse(scale)
+    q = q.trunc() + (2 * q.frac()).trunc()  # torch.round would send halves to the even number
+    return torch.cat([_half_bytes(scale), q.to(torch.int8).view(torch.uint8)], dim=1)
+
+
+def quantize_q4_0(numbers: Tensor) -> Tensor:
+    """(..., D) -> (n, 18) bytes: the x furthest from 0 becomes q = 0. Raises as the others.
+
+    >>> quantize_q4_0(torch.arange(32.0) * 8 / 31)[0, [0, 1, 2, 17]].tolist()  # the scale is -1.0
+    [0, 188, 72, 4]
+    """
+    x = _in_groups(numbers)
+    scale = x.gather(1, x.abs().argmax(dim=1, keepdim=True)) / -8
+    q = (x * _inverse(scale) + 8.5).to(torch.uint8).clamp(max=15)
+    return torch.cat([_half_bytes(scale), two_a_byte(q)], dim=1)
+
+
+def quantize_q4_1(numbers: Tensor) -> Tensor:
+    """(..., D) -> (n, 20) bytes: the least becomes q = 0, the greatest 15. Raises as the others.
+
+    >>> quantize_q4_1(torch.arange(32.0) * 15 / 31)[0, [0, 1, 2, 3, 4, 19]].tolist()  # scale 1.0
+    [0, 60, 0, 0, 128, 247]
+    """
+    x = _in_groups(numbers)
+    least, greatest = x.aminmax(dim=1, keepdim=True)
+    scale = (greatest - least) / 15
+    q = ((x - least) * _inverse(scale) + 0.5).to(torch.uint8).clamp(max=15)
+    return torch.cat([_half_bytes(scale), _half_bytes(least), two_a_byte(q)], dim=1)
+
+
+def _in_groups(numbers: Tensor) -> Tensor:
+    if numbers.ndim == 0 or numbers.shape[-1] % 32:
+        raise LessonsError(f"rows of {tuple(numbers.shape)} are not made of groups of 32")
+    if not numbers.isfinite().all():
+        raise LessonsError("a weight is not a finite number")
+    return numbers.reshape(-1, 32).float()
+
+
+def _inverse(scale: Tensor) -> Tensor:
+    return (1 / scale).nan_to_num(posinf=0.0, neginf=0.0)  # a group of zeros stays 0
+
+
+def _half_bytes(x: Tensor) -> Tensor:
+    half = x.half()
+    if not half.isfinite().all():
+        raise LessonsError("the weights are too large: the scale of a group must fit in float16")
+    return half.view(torch.uint8)

@@ -8,6 +8,7 @@ import copy
 import hashlib
 import math
 from collections.abc import Collection
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
@@ -23,8 +24,18 @@ from transformer_lessons.support.safetensors_files import file_in_folder, read_j
 from transformer_lessons.weights.quantize import Int8Linear
 
 FACTS, TENSORS = "adapter.json", "adapter.safetensors"
-FORMAT = "transformer_lessons/lora/1"
+FORMAT = "transformer_lessons/lora/2"
 LARGEST_FACTS = 2**20  # bytes: the names of 10,000 layers
+
+
+@dataclass(frozen=True)
+class LoraConfig:
+    """What adapters are: how they are made, beside which layers of which base."""
+
+    base_sha256: str  # of the weights without the adapters
+    rank: int
+    alpha: float
+    layers: list[str]
 
 
 class LoraLinear(nn.Module):
@@ -98,19 +109,38 @@ def merge_lora(model: Decoder) -> Decoder:
     return merged.requires_grad_(True)
 
 
+def remove_lora(model: Decoder) -> Decoder:
+    """The base of `model`, around the same weights; a model without adapters is its own base."""
+    shared: dict[int, Tensor] = {id(t): t for t in (*model.parameters(), *model.buffers())}
+    base = copy.deepcopy(model, shared)
+    for path, module in model.named_modules():
+        if isinstance(module, LoraLinear):
+            base.set_submodule(path, module.layer)
+    return base
+
+
+def trained_part(model: Decoder) -> nn.Module:
+    """What a checkpoint of `model` has to hold: its adapters alone, or else the model itself.
+
+    The adapters come as a module with the `LoraConfig` as `config`. Its parameters are those of
+    `model`, under names without points, which modules don't allow.
+    """
+    if not any(isinstance(module, LoraLinear) for module in model.modules()):
+        return model
+    config, tensors = _lora_state(model)
+    part = nn.ParameterDict({name.replace(".", "/"): t for name, t in tensors.items()})
+    part.config = config  # type: ignore[assignment]
+    return part
+
+
 def save_lora(model: Decoder, folder: Path | str) -> None:
     """Write the adapters of `model` alone to `folder`, which must be new or empty.
 
     Beside the tensors there is a file of facts: rank, alpha, and the SHA-256 of the base's weights.
     """
-    adapters = _adapters(model)
-    tensors = {f"{path}.{name}": getattr(adapters[path], name).detach().contiguous()
-               for path in adapters for name in ("lora_a", "lora_b")}  # fmt: skip
-    (rank, alpha), *others = {(x.rank, float(x.alpha)) for x in adapters.values()}
-    if others:
-        raise LessonsError("adapters of different rank or alpha", where="save_lora")
-    facts = {"format": FORMAT, "base": _base_sha256(model), "rank": rank, "alpha": alpha}
-    facts |= {"layers": list(adapters)}
+    config, parameters = _lora_state(model)
+    tensors = {name: p.detach().contiguous() for name, p in parameters.items()}
+    facts = {"format": FORMAT} | asdict(config)
     with new_folder(Path(folder)) as unfinished:
         try:
             save_file(tensors, unfinished / TENSORS)
@@ -129,10 +159,10 @@ def load_lora(model: Decoder, folder: Path | str) -> Decoder:
     if facts.get("format") != FORMAT:
         raise LessonsError(f"its format is not {FORMAT}", where=where)
     rank, alpha = field(facts, "rank", int, where), field(facts, "alpha", float, where)
-    adapted = add_lora(model, rank, alpha, field(facts, "layers", list[str], where))
-    if facts.get("base") != _base_sha256(model):
+    if facts.get("base_sha256") != _base_sha256(model):
         remedy = "Load the weights that it was trained beside."
         raise LessonsError("made for another base model", where=where, remedy=remedy)
+    adapted = add_lora(model, rank, alpha, field(facts, "layers", list[str], where))
     path = file_in_folder(folder, TENSORS)
     tensors = read_tensors(path)
     expected = {name: p for name, p in adapted.named_parameters() if p.requires_grad}
@@ -178,6 +208,17 @@ def _adapters(model: Decoder) -> dict[str, LoraLinear]:
     if not found:
         raise LessonsError("this model has no adapters", where="LoRA", remedy="See `add_lora`.")
     return found
+
+
+def _lora_state(model: Decoder) -> tuple[LoraConfig, dict[str, nn.Parameter]]:
+    """What the adapters of `model` are, and their parameters by name."""
+    adapters = _adapters(model)
+    (rank, alpha), *others = {(x.rank, float(x.alpha)) for x in adapters.values()}
+    if others:
+        raise LessonsError("adapters of different rank or alpha", where="LoRA")
+    tensors = {f"{path}.{name}": getattr(adapters[path], name)
+               for path in adapters for name in ("lora_a", "lora_b")}  # fmt: skip
+    return LoraConfig(_base_sha256(model), rank, alpha, list(adapters)), tensors
 
 
 def _base_sha256(model: Decoder) -> str:
