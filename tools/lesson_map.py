@@ -28,10 +28,11 @@ def lessons(root: Path = ROOT) -> dict[int, tuple[str, str, set[int]]]:
 def needed(text: str) -> set[int]:
     """The lessons that a line "Needs" names.
 
-    >>> sorted(needed("lesson 1, and lessons 5 to 7 and 9. Its model is from lesson 13."))
+    >>> sorted(needed("[lesson 1](01.ipynb), and lessons 5 to 7 and 9. The model of lesson 13."))
     [1, 5, 6, 7, 9, 13]
     """
     numbers: set[int] = set()
+    text = re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", text)  # links, to their words
     for phrase in re.findall(
         r"lessons? (\d+(?:(?:, and |, | and | to )\d+)*)", text, re.IGNORECASE
     ):

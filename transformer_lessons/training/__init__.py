@@ -1,4 +1,4 @@
-"""Making a model better: loss, optimizers, the loop, checkpoints, evaluation. Lessons 12 to 15.
+"""Making a model better: loss, optimizers, loop, checkpoints, rewards. Lessons 12 to 15, 22, 23.
 
 Each name is loaded when it is asked for: who needs a configuration doesn't wait for PyTorch.
 """

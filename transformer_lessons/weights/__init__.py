@@ -5,6 +5,7 @@ from transformer_lessons.weights.export import export_json, export_page_model
 from transformer_lessons.weights.gguf_blocks import dequantize
 from transformer_lessons.weights.gguf_writing import save_gguf
 from transformer_lessons.weights.gptq import gptq, second_moments
+from transformer_lessons.weights.growth import deepen, widen_feedforward, widen_residual
 from transformer_lessons.weights.lora import (
     LoraLinear,
     add_lora,
@@ -24,6 +25,7 @@ __all__ = [
     "Int8Linear",
     "LoraLinear",
     "add_lora",
+    "deepen",
     "dequantize",
     "export_json",
     "export_onnx",
@@ -39,4 +41,6 @@ __all__ = [
     "save_lora",
     "save_pretrained",
     "second_moments",
+    "widen_feedforward",
+    "widen_residual",
 ]
