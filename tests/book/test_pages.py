@@ -192,10 +192,8 @@ def test_figures_of_the_pages_are_those_of_the_lessons():
     figures = dict(tagged_figures(ROOT))
     assert {path.stem for path in figures} == {
         *("learning", "attention", "attention_by_hand", "rope", "bpe_steps"),
-        *("schedules", "sampling", "silenced_heads", "fixed_point"),
-        *("schedules", "sampling", "speculative_overlap", "silenced_heads"),
-        *("schedules", "sampling", "silenced_heads", "quantization"),
-        *("schedules", "sampling", "silenced_heads", "collectives"),
+        *("schedules", "sampling", "silenced_heads", "fixed_point", "speculative_overlap"),
+        *("quantization", "collectives", "byte_map", "rewards"),
     }
     for path, image in figures.items():
         assert path.read_bytes() == image, f"{path.name} is stale: run `make notebooks`"

@@ -26,9 +26,9 @@ def by_xllamacpp(path, prompt, n_tokens):
 
     choices = xllamacpp.CommonParams()
     choices.model.path, choices.n_ctx, choices.cpuparams.n_threads = path, 256, 1
-    asked = {"prompt": prompt, "n_predict": n_tokens, "temperature": 0, "top_k": 1, "logprobs": 1}
-    [choice] = xllamacpp.Server(choices).handle_completions(asked)["choices"]
-    return [token["id"] for token in choice["logprobs"]["content"]]
+    asked = {"prompt": prompt, "n_predict": n_tokens, "temperature": 0, "top_k": 1}
+    asked |= {"return_tokens": True, "verbose": True}  # of text alone, half characters are missing
+    return xllamacpp.Server(choices).handle_completions(asked)["__verbose"]["tokens"]
 
 
 PROGRAMS = {"llama_cpp": by_llama_cpp_python, "xllamacpp": by_xllamacpp}

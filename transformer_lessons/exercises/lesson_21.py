@@ -218,7 +218,7 @@ COMPENSATE = Exercise(
     ),
     hints=(
         "Write out e H e^T for e = (e0, e1) with e0 fixed, and set the derivative by e1 to zero.",
-        "The derivative is 2 (H01 e0 + H11 e1). Which e1 makes it zero? The weight is row[1] - e1.",
+        "The derivative is 2 (H01 e0 + H11 e1). Where is it 0? The weight is the old one minus e1.",
     ),
 )
 

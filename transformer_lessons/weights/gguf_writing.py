@@ -105,8 +105,8 @@ def write_gguf(
 def gguf_value(value: Any) -> bytes:
     """The number of a metadata value's type, and the value: bool, int, float, text, or a list.
 
-    >>> gguf_value(7).hex(" ", 4), gguf_value("a").hex(" ", 4)
-    ('04000000 07000000', '08000000 01000000 00000000 61')
+    >>> gguf_value(7).hex(), gguf_value("a").hex()
+    ('0400000007000000', '08000000010000000000000061')
     """
     if isinstance(value, list):
         inner = 5 if value and isinstance(value[0], int) else 8
