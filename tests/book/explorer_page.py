@@ -4,7 +4,7 @@ import shutil
 from pathlib import Path
 
 import pydata_sphinx_theme
-from playwright.sync_api import Page
+from playwright.sync_api import Locator, Page
 
 from .accessibility import faint_texts, violations
 
@@ -105,6 +105,16 @@ def check_fits(page: Page, *widths: int) -> None:
     for width in widths:
         page.set_viewport_size({"width": width, "height": 800})
         assert page.evaluate("document.documentElement.scrollWidth") == width
+
+
+def open_in_article(page: Page, folder: Path, widget: str) -> Locator:
+    """The widget on a laptop, about as wide as in an article of the book; it is not too high."""
+    page.set_viewport_size({"width": 1280, "height": 800})
+    page.goto(write_page(folder, widget))
+    page.add_style_tag(content="main { width: 46rem }")
+    box = page.locator(".tl-widget")
+    assert box.bounding_box()["height"] <= 700
+    return box
 
 
 def check_accessible(page: Page, judged: str = "svg-img-alt", more_than: int = 30) -> None:

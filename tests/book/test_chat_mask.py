@@ -8,7 +8,7 @@ import json
 import page_chat
 import pytest
 
-from .explorer_page import WIDGETS, check_accessible, check_fits, tab, write_page
+from .explorer_page import WIDGETS, check_accessible, check_fits, open_in_article, tab
 
 WIDGET = "chat-mask"
 ALL, ENDS = "Learn every token, the user's too", "Ignore every target that looks like padding"
@@ -76,12 +76,8 @@ def test_with_the_keyboard_alone(widget):
 
 
 def test_it_is_not_high_and_keeps_its_height(page, tmp_path):
-    page.set_viewport_size({"width": 1280, "height": 800})
-    page.goto(write_page(tmp_path, WIDGET))
-    page.add_style_tag(content="main { width: 46rem }")  # about as wide as an article of the book
-    box = page.locator(".tl-widget")
+    box = open_in_article(page, tmp_path, WIDGET)
     height = box.bounding_box()["height"]
-    assert height <= 700
     for name in (ALL, ENDS):
         page.get_by_role("checkbox", name=name).check()
         assert box.bounding_box()["height"] == height

