@@ -56,7 +56,7 @@ def test_a_link_to_what_is_inside_a_fold_opens_it(lesson):
 
 def test_a_search_for_what_is_folded_leads_to_it_unfolded(browser):
     with new_page(browser, width=1280) as (page, _):
-        page.goto((HTML / "search.html").as_uri() + "?q=Going deeper byte-pair")
+        page.goto((HTML / "search.html").as_uri() + "?q=Tokens that are never used")
         link = page.locator("#search-results a[href*='03_bpe.html#going-deeper']").first
         link.click()
         page.wait_for_url("**/03_bpe.html#going-deeper*")
