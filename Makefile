@@ -37,6 +37,7 @@ install: $(VENV)/installed
 
 # torch comes first: a package that depends on it would otherwise bring its newest GPU build.
 $(VENV)/installed: requirements.txt pyproject.toml
+	@echo "Setting up $(VENV): this takes some minutes, and more than 2 GB on the disk."
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet torch==2.13.0
 	$(BIN)/pip install --quiet -r requirements.txt
