@@ -16,7 +16,7 @@ BOOK_SOURCES := _config.yml _toc.yml $(call sources,book notebooks)
 ALL_SOURCES  := $(BOOK_SOURCES) Makefile README.md pyproject.toml $(wildcard conftest.py) \
                 $(call sources,transformer_lessons tests tools benchmarks)
 
-.PHONY: help install book test faults lint size notebooks bench bench-bpe bench-training bench-decoding bench-smollm bench-litgpt train train-quick python-small personas rewards generate chat demo clean
+.PHONY: help install book test faults lint size notebooks lesson bench bench-bpe bench-training bench-decoding bench-smollm bench-litgpt train train-quick python-small personas rewards generate chat demo clean
 
 help:
 	@sed -n 's/^# \{0,1\}//p;/^$$/q' Makefile
@@ -24,6 +24,7 @@ help:
 	@echo "  make chat       talk with the model that ships"
 	@echo "  make personas   train a pirate and a terse answerer beside SmolLM2 (ten minutes)"
 	@echo "  make notebooks  write the listings and run every notebook again"
+	@echo "  make lesson NAME=a_name  begin a new lesson: a notebook, an exercise, and its test"
 	@echo "  make size       lines per room of the package, beside their budgets"
 	@echo "  make bench      measure the package beside its peers (about an hour)"
 	@echo "  make faults     kill, fill and damage what training writes, thousands of times"
@@ -77,6 +78,9 @@ size: $(VENV)/installed
 notebooks: $(VENV)/installed
 	$(BIN)/python tools/run_notebooks.py
 	$(BIN)/python tools/publish.py
+
+lesson: $(VENV)/installed
+	@$(BIN)/python tools/new_lesson.py $(NAME)
 
 # The figures are of use from a quiet machine only. A part: make bench-bpe, and so on.
 # LitGPT has an environment of its own, for it needs other versions; without it, its rows are empty.

@@ -1,5 +1,7 @@
 """A Sphinx extension: docstrings for the reference, texts that the search shows, fewer icons.
 
+Links to the glossary and to the repository are made in modules of their own.
+
 Sphinx's search fetches each page that it found to show a few words of it, and a page that was
 opened from the disk may not fetch. So the texts are put into a script that the search page loads.
 """
@@ -9,6 +11,8 @@ import re
 from pathlib import Path
 from typing import Any
 
+import glossary_links
+import repository
 from docutils import nodes
 
 TEXTS = "search_texts.js"
@@ -21,10 +25,13 @@ def setup(app: Any) -> dict[str, Any]:
     app.connect("autodoc-process-docstring", escape_bars)
     app.connect("autodoc-process-signature", leave_out_rules)
     app.connect("doctree-read", keep_texts)
+    app.connect("doctree-read", name_exercises)
     app.connect("env-purge-doc", forget_texts)
     app.connect("html-page-context", load_texts)
     app.connect("build-finished", write_texts)
     app.connect("build-finished", drop_icons)
+    glossary_links.setup(app)
+    repository.setup(app)
     return {"parallel_read_safe": False, "env_version": 1}
 
 
@@ -56,6 +63,23 @@ def texts_of(doctree: nodes.document) -> list[Section]:
 def keep_texts(app: Any, doctree: nodes.document) -> None:
     """Keep a page's texts with what Sphinx keeps of it from build to build."""
     app.env.tl_texts = getattr(app.env, "tl_texts", {}) | {app.env.docname: texts_of(doctree)}
+
+
+def name_exercises(_app: Any, doctree: nodes.document) -> None:
+    """Give each exercise's box an id, such as exercise-1-2, for links that lead to it."""
+    for box in doctree.findall(nodes.admonition):
+        title = re.match(r"Exercise (\d+\.\d+) ·", box.next_node(nodes.title).astext())
+        if title:
+            box["ids"].append(anchor(title[1]))
+
+
+def anchor(number: str) -> str:
+    """The id of the box of an exercise.
+
+    >>> anchor("1.10")
+    'exercise-1-10'
+    """
+    return f"exercise-{number.replace('.', '-')}"
 
 
 def forget_texts(_app: Any, env: Any, name: str) -> None:

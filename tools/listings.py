@@ -12,7 +12,7 @@ import argparse
 import difflib
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from itertools import zip_longest
+from itertools import islice, zip_longest
 from pathlib import Path
 
 from listing_rules import check_coverage, check_lessons, check_redefinitions
@@ -28,6 +28,7 @@ from notebook_files import (
 )
 from package_source import PACKAGE, Definition, read_modules, read_package
 from problems import Problem, report
+from repository import repository_url, with_install
 
 TAG = "listing:"
 LINE_LENGTH = 100
@@ -39,10 +40,12 @@ def write_listings(root: Path, paths: Sequence[Path]) -> list[Path]:
 
     Outputs, ids and tags stay. A cell with an unknown target stays as it is, for `--check` to name.
     """
-    definitions = read_package(root)
+    definitions, url = read_package(root), repository_url(root)
     changed = []
     for path in paths:
         notebook = read_notebook(path)
+        for _, cell in islice(numbered_code_cells(notebook), 1):
+            cell.source = with_install(cell.source, url)
         for _, cell in numbered_code_cells(notebook):
             targets = listing_targets(cell)
             if targets and all(target in definitions for target in targets):
@@ -66,6 +69,7 @@ def check_listings(root: Path) -> list[Problem]:
         *check_coverage(targets, definitions),
         *check_lessons(targets, definitions, read_modules(root)),
         *check_redefinitions(sketches, definitions),
+        *check_installs(notebooks, repository_url(root)),
     ]
 
 
@@ -126,6 +130,15 @@ def check_texts(
             if cell.source != expected:
                 difference = first_difference(cell.source, expected)
                 yield Problem(f"the text is not the package's: {difference}", where, REMEDY)
+
+
+def check_installs(notebooks: Mapping[str, NotebookNode], url: str) -> Iterator[Problem]:
+    """The first code cell of each lesson installs the package from `url`, or not at all."""
+    for name, notebook in notebooks.items():
+        for number, cell in islice(numbered_code_cells(notebook), 1):
+            if cell.source != with_install(cell.source, url):
+                what = "its lines that install the package aren't those of _config.yml"
+                yield Problem(what, f"{name}, cell {number}", REMEDY)
 
 
 def first_difference(cell: str, package: str) -> str:

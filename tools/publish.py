@@ -4,7 +4,7 @@
 
 A figure of a cell tagged `figure:learning` becomes `book/_static/figures/learning.png`; the models
 and numbers that the widgets show become scripts that their pages load. Last, the map of the lessons
-is drawn, and the pages of the reference are written.
+is drawn, and the pages of the reference and of wrong answers are written.
 """
 
 import base64
@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from lesson_map import draw
+from misconceptions import PAGE, misconceptions_page
 from notebook_files import ROOT, notebook_paths, numbered_code_cells, read_notebook, tags
 from page_bytes import bytes_script
 from page_heads import heads_script
@@ -77,6 +78,7 @@ def main(root: Path = ROOT) -> int:
         WIDGETS / "head_losses.js": heads_script(),
         WIDGETS / "byte_map_file.js": bytes_script(),
         FIGURES / "lesson_map.svg": draw(root),
+        PAGE: misconceptions_page(root),
         **reference_pages(root),
     }
     for path, text in made.items():
