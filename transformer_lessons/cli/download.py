@@ -7,10 +7,9 @@ from typing import Annotated
 
 from transformer_lessons import cli
 from transformer_lessons.cli.display import progress_line
-from transformer_lessons.cli.fineweb import open_shards
 from transformer_lessons.config import Allowed, Count
 from transformer_lessons.support.assets import ASSETS, fetch, find_cached
-from transformer_lessons.support.shards import SHARD_SIZE
+from transformer_lessons.support.shards import SHARD_SIZE, open_shards
 
 MODEL = "smollm2-135m"
 Megabytes = Annotated[float, Allowed("from 0 to a billion", lambda v: 0 < v < 1e9)]

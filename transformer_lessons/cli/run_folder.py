@@ -13,6 +13,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from torch import nn
+
 from transformer_lessons.config import ModelConfig
 from transformer_lessons.errors import LessonsError
 from transformer_lessons.support.files import read_json, replace_file, sync_file
@@ -116,6 +118,11 @@ def check_resume(folder: Path, resume: bool) -> None:
         raise LessonsError(what, where=str(folder), remedy="Leave --resume out.")
 
 
+def is_shared(model: nn.Module) -> bool:
+    """Whether each rank has only a piece of the model (FSDP2)."""
+    return hasattr(next(model.parameters()), "full_tensor")
+
+
 def resume_run(folder: Path, trainer: Trainer, fingerprint: str | None = None) -> None:
     """Put a new trainer where the newest checkpoint of `folder` was saved, and the log as well.
 
@@ -127,12 +134,11 @@ def resume_run(folder: Path, trainer: Trainer, fingerprint: str | None = None) -
         if not isinstance(data, dict) or data.get("fingerprint") != fingerprint:
             raise LessonsError("the data is not what the run began with", where=str(folder))
     part = trained_part(trainer.model)
-    is_shared = hasattr(next(part.parameters()), "full_tensor")  # each rank has a piece of it
-    checkpoint = load_checkpoint(folder, into=None if is_shared else part)
+    checkpoint = load_checkpoint(folder, into=None if is_shared(part) else part)
     if checkpoint.training is None:
         what = "this checkpoint has only the model in it, not the state of a run"
         raise LessonsError(what, where=str(latest_checkpoint(folder)))
-    if is_shared:
+    if is_shared(part):
         saved = checkpoint.model.config.to_dict()
         for name, value in trainer.model.config.to_dict().items():
             if value != saved[name]:

@@ -63,5 +63,6 @@ def named_errors(name: str) -> Iterator[None]:
     except Exception as error:  # of a dozen kinds, from several libraries
         lines = str(error).strip().splitlines() or ["no reason given"]
         what = f"can't read it: {type(error).__name__}: {lines[0]}"
-        remedy = "Is there a network, and are the files whole? What was fetched is kept."
+        remedy = "Is there a network, and are the files whole? What was fetched is kept. "
+        remedy += "Without a network, name files that are here: --from-parquet FILE."
         raise LessonsError(what, where=name, remedy=remedy) from None
