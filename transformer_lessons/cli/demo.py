@@ -57,7 +57,7 @@ def run(arguments: Sequence[str]) -> int:
     return 0
 
 
-def learn(
+def train_on_display(
     config: "tl.ModelConfig", training: TrainConfig, data: Iterable[Any], about: str,
     asked: tuple[bytes, int], options: Demo, console: cli.PlainConsole,
 ) -> "tl.Decoder":  # fmt: skip
@@ -90,7 +90,7 @@ def repeat(cycle: bytes, options: Demo, console: cli.PlainConsole) -> None:
     n_seen, text = config.context_length, cycle * math.ceil(256 / len(cycle))
     data = random_windows(torch.tensor(list(text)), n_seen, training.batch_size, training.seed)
     about = f'"{visible(cycle)}…"'
-    model = learn(config, training, data, about, (cycle, 30), options, console)
+    model = train_on_display(config, training, data, about, (cycle, 30), options, console)
     write(model, cycle, console, options.pause)
     ends = range(len(text) - len(cycle), len(text))
     prompts = [text[max(end - n_seen, 0) : end] for end in ends]
@@ -134,7 +134,7 @@ def answer(options: Demo, console: cli.PlainConsole) -> None:
     question = held_back[len(held_back) // 2]
     asked = question.prompt, len(min(question.right))
     data = pair_batches(pairs, *sizes)
-    model = learn(domain.model, training, data, domain.about, asked, options, console)
+    model = train_on_display(domain.model, training, data, domain.about, asked, options, console)
     for name, questions in {"learned": learned, "held back": held_back, **domain.beyond}.items():
         right, allowed = shares(model, questions)
         console.print(f"{name}: of {len(questions)}, {right:.0%} right, {allowed:.0%} allowed")

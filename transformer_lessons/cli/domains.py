@@ -122,7 +122,7 @@ def outcome(board: str, me: str, other: str) -> int:
     return max((-outcome(after, other, me) for after in moves(board, me).values()), default=0)
 
 
-def ask(board: str, played: str) -> Question:
+def question_at(board: str, played: str) -> Question:
     """What X should do, and what it may, after the moves `played`."""
     results = {place: -outcome(after, "O", "X") for place, after in moves(board, "X").items()}
     best = {b"%d" % p for p, result in results.items() if result == max(results.values())}
@@ -133,7 +133,7 @@ def positions(board: str = "." * 9, played: str = ".") -> Iterator[Question]:
     """The positions in which X, who plays the first of its best moves, meets any O."""
     if not (options := moves(board, "X")):
         return
-    yield (question := ask(board, played))
+    yield (question := question_at(board, played))
     mine = int(min(question.right))
     for place, after in moves(options[mine], "O").items():
         yield from positions(after, f"{played}{mine}{place}")
@@ -147,4 +147,4 @@ def stray_position(generator: random.Random) -> Question:
             place, board = generator.choice([*moves(board, mark).items()] or [(0, "X" * 9)])
             played += str(place)
         if moves(board, "X"):
-            return ask(board, played)
+            return question_at(board, played)
