@@ -59,11 +59,7 @@ def download_smollm2(console: cli.PlainConsole) -> None:
         return
     megabytes = ASSETS[MODEL].n_bytes / 1e6
     with progress_line(console) as show:
-
-        def report(n_bytes: int) -> None:
-            show(f"{n_bytes / 1e6:.1f} of about {megabytes:.1f} MB")
-
-        path = fetch(MODEL, report)
+        path = fetch(MODEL, lambda n: show(f"{n / 1e6:.1f} of about {megabytes:.1f} MB"))
     console.print(f"Fetched {megabytes:.1f} MB, the SHA-256 is right")
     console.print(f"Written to {path}", soft_wrap=True)
 

@@ -23,7 +23,7 @@ from transformer_lessons.data.pairs import collate
 from transformer_lessons.errors import LessonsError
 from transformer_lessons.generation import Conversation, Sampler
 from transformer_lessons.model import Decoder
-from transformer_lessons.support.files import decode_utf8, read_json, replace_file, write_json
+from transformer_lessons.support.files import read_json, read_text, replace_file, write_json
 from transformer_lessons.training.chat_data import Example, chat_examples, read_conversations
 from transformer_lessons.training.config import TrainConfig
 from transformer_lessons.training.evaluate import evaluate
@@ -122,14 +122,6 @@ def run(arguments: Sequence[str]) -> int:
         talk = f"chat {shlex.quote(str(options.export))}"
     console.print(f"Talk with it: {AGAIN} {talk}", soft_wrap=True)
     return 0
-
-
-def read_text(path: str) -> str:
-    """The text of the file `path`; what can't be read raises `LessonsError`."""
-    try:
-        return decode_utf8(Path(path).read_bytes(), where=path)
-    except OSError as error:
-        raise LessonsError(f"can't read it: {error.strerror}", where=path) from None
 
 
 def open_chats(

@@ -12,7 +12,7 @@ import tyro
 from torch import Tensor
 
 from transformer_lessons import cli, generation, weights
-from transformer_lessons.cli.run_folder import check_tokenizer, trained_length
+from transformer_lessons.cli.run_folder import check_tokenizer
 from transformer_lessons.config import Allowed, Count, Seed
 from transformer_lessons.errors import LessonsError
 from transformer_lessons.generation import SAMPLERS, Sampler
@@ -208,8 +208,10 @@ def load(given: Path) -> LoadedModel:
     is_run = (path / "checkpoint.json").exists() or not any((path / n).exists() for n in published)
     if path.suffix != ".gguf" and is_run:
         run = load_checkpoint(path)
-        loaded = LoadedModel(name, run.model, load_tokenizer(path), count_parameters(run.model))
-        loaded = replace(loaded, trained_length=trained_length(path), n_steps=run.step)
+        model, training = run.model, (run.training or {}).get("config", {})
+        length = training.get("sequence_length") or model.config.context_length
+        about = count_parameters(model), None, length, run.step
+        loaded = LoadedModel(name, model, load_tokenizer(path), *about)
     else:
         model, tokenizer = weights.load_pretrained(path)
         if tokenizer is None:

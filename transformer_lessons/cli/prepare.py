@@ -73,11 +73,9 @@ def run(arguments: Sequence[str]) -> int:
         raise LessonsError("give files or folders to read, or --corpus documentation")
     console, documents = cli.PlainConsole(), CORPORA.get(options.corpus, tuple)()
     with progress_line(console) as show:
-
-        def report(counts: "Counts") -> None:
-            show(f"{counts.found:,} documents found, {counts.kept.total():,} kept")
-
-        manifest = prepare(options.paths, options.out, options.data, report, documents)
+        words = "{0.found:,} documents found, {1:,} kept"
+        given = options.paths, options.out, options.data
+        manifest = prepare(*given, lambda n: show(words.format(n, n.kept.total())), documents)
     counts = manifest["counts"]
     rows = {"found": counts["found"]} | {f"dropped: {k}": n for k, n in counts["dropped"].items()}
     rows |= {f"kept: {split}": n for split, n in counts["kept"].items()}

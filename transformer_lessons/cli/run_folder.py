@@ -170,19 +170,6 @@ def read_log(folder: Path, n_steps: int | None = None) -> list[dict[str, Any]]:
     return lines
 
 
-def trained_length(path: Path) -> int | None:
-    """How long the sequences were that a run or its checkpoint was trained on, if that is known."""
-    folder = path if (path / "config.json").exists() else path.absolute().parent
-    if not (folder / "config.json").exists():
-        return None
-    values = read_json(folder / "config.json")
-    try:
-        length = values["training"].get("sequence_length") or values["model"]["context_length"]
-    except (KeyError, TypeError, AttributeError):
-        return None
-    return length if type(length) is int else None
-
-
 def best_checkpoint(folder: Path) -> Path:
     """The checkpoint with the lowest loss on held-out text; `LessonsError` if there is none."""
     best = (load_checkpoint(folder).training or {}).get("best")
