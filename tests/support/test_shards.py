@@ -16,7 +16,7 @@ import pytest
 from transformer_lessons.data.stream import TokenStream
 from transformer_lessons.errors import LessonsError
 from transformer_lessons.support.documents import read_documents
-from transformer_lessons.support.fineweb import open_fineweb, open_parquet
+from transformer_lessons.support.fineweb import open_rows
 from transformer_lessons.support.shards import ShardFolder, read_shard, write_shard
 from transformer_lessons.tokenizers.byte_tokenizer import ByteTokenizer
 
@@ -171,7 +171,7 @@ def test_a_damaged_file_is_refused_by_name(tmp_path):  # SPEC S9
 
 
 def test_documents_come_through_the_library_as_they_are(fineweb, tmp_path):  # SPEC E8
-    cache = ShardFolder(tmp_path / "cache", "files", lambda: open_parquet(fineweb), shard_size=10)
+    cache = ShardFolder(tmp_path / "cache", "files", lambda: open_rows(fineweb), shard_size=10)
     assert list(cache.read(0)) == TEXTS
     for number in range(5):
         shard = list(read_shard(tmp_path / "cache" / f"shard-{number:06}.parquet"))
@@ -184,12 +184,12 @@ def test_the_library_goes_on_behind_any_shard(fineweb, tmp_path, start):  # SPEC
     """A new object for each shard: nothing is open, so the state in the facts has to do it."""
     read = []
     for number in range(47):
-        cache = ShardFolder(tmp_path / "cache", "files", lambda: open_parquet(fineweb), 1)
+        cache = ShardFolder(tmp_path / "cache", "files", lambda: open_rows(fineweb), 1)
         read.append(next(cache.read(number)))
         if number == start:
             (tmp_path / "cache" / f"shard-{number:06}.parquet").unlink()
     assert read == TEXTS
-    again = ShardFolder(tmp_path / "cache", "files", lambda: open_parquet(fineweb), 1)
+    again = ShardFolder(tmp_path / "cache", "files", lambda: open_rows(fineweb), 1)
     assert next(again.read(start)) == TEXTS[start]
 
 
@@ -295,7 +295,7 @@ def test_a_stream_over_a_small_cache_resumes_exactly_twice(fineweb, tmp_path):  
     """The whole way: `datasets`, shards that come and go, tokens, batches, and new starts."""
 
     def new(folder, state=None):
-        cache = ShardFolder(folder, "files", lambda: open_parquet(fineweb), 5, max_bytes=3_000)
+        cache = ShardFolder(folder, "files", lambda: open_rows(fineweb), 5, max_bytes=3_000)
         stream = TokenStream(cache, ByteTokenizer(), context_length=16, batch_size=4)
         if state:
             stream.load_state_dict(json.loads(json.dumps(state)))
@@ -409,7 +409,7 @@ def test_facts_of_anything_else_are_refused_and_nothing_outside_is_touched(
     fineweb, tmp_path, facts
 ):
     def new():  # SPEC S9
-        return ShardFolder(tmp_path / "a" / "c", "f", lambda: open_parquet(fineweb), 10)
+        return ShardFolder(tmp_path / "a" / "c", "f", lambda: open_rows(fineweb), 10)
 
     list(new().read(0))
     (tmp_path / "a" / "c" / "shard-000001.json").write_text(facts)
@@ -487,7 +487,7 @@ except LessonsError as error:
 def test_a_missing_library_is_named(monkeypatch):  # SPEC E8
     monkeypatch.setitem(sys.modules, "datasets", None)
     with pytest.raises(LessonsError, match=r"needs the library datasets\. .* pip install datasets"):
-        open_fineweb()
+        open_rows()
 
 
 def test_fineweb_is_asked_for_by_its_name(monkeypatch):  # SPEC E8
@@ -502,7 +502,7 @@ def test_fineweb_is_asked_for_by_its_name(monkeypatch):  # SPEC E8
             return "the stream"
 
     monkeypatch.setitem(sys.modules, "datasets", Datasets)
-    assert open_fineweb() == "the stream"
+    assert open_rows() == "the stream"
     options = {"name": "sample-10BT", "split": "train", "streaming": True}
     assert asked_for == [(("HuggingFaceFW/fineweb",), options)]
 
@@ -510,7 +510,7 @@ def test_fineweb_is_asked_for_by_its_name(monkeypatch):  # SPEC E8
 def test_without_a_network_fineweb_says_so():  # SPEC S9
     assert pytest.importorskip("datasets").config.HF_HUB_OFFLINE
     with pytest.raises(LessonsError, match=r"^can't read it: .*HuggingFaceFW/fineweb.*a network"):
-        open_fineweb()
+        open_rows()
 
 
 @pytest.mark.parametrize(
@@ -526,7 +526,7 @@ def test_without_a_network_fineweb_says_so():  # SPEC S9
 )
 def test_a_file_that_cannot_be_streamed_is_refused(fineweb, tmp_path, damage, message):  # SPEC S9
     damage(fineweb[0])
-    cache = ShardFolder(tmp_path / "c", f"{fineweb[0]}", lambda: open_parquet(fineweb[:1]), 10)
+    cache = ShardFolder(tmp_path / "c", f"{fineweb[0]}", lambda: open_rows(fineweb[:1]), 10)
     with pytest.raises(LessonsError, match=message):
         list(cache.read(0))
     assert files_of(Path(tmp_path / "c")) == ["source.json"]

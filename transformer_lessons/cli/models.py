@@ -208,9 +208,10 @@ def load(given: Path) -> LoadedModel:
     is_run = (path / "checkpoint.json").exists() or not any((path / n).exists() for n in published)
     if path.suffix != ".gguf" and is_run:
         run = load_checkpoint(path)
-        model, training = run.model, (run.training or {}).get("config", {})
-        length = training.get("sequence_length") or model.config.context_length
-        about = count_parameters(model), None, length, run.step
+        model, choices = run.model, (run.training or {}).get("config")
+        length = choices.get("sequence_length") if isinstance(choices, dict) else None
+        known = length if type(length) is int else model.config.context_length
+        about = count_parameters(model), None, known, run.step
         loaded = LoadedModel(name, model, load_tokenizer(path), *about)
     else:
         model, tokenizer = weights.load_pretrained(path)

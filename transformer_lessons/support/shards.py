@@ -45,14 +45,14 @@ def open_shards(
     """The shards in `folder`, of FineWeb, or of a parquet file or a folder of them."""
     if parquet is None:
         name = f"{fineweb.FINEWEB} {fineweb.SAMPLE}"
-        return ShardFolder(folder, name, fineweb.open_fineweb, shard_size, max_bytes)
+        return ShardFolder(folder, name, fineweb.open_rows, shard_size, max_bytes)
     given = Path(parquet)
     paths = sorted(given.glob("*.parquet")) if given.is_dir() else [given]
     if not paths or not all(path.is_file() for path in paths):
         what, remedy = "no parquet file here", "Name a .parquet file, or a folder with some."
         raise LessonsError(what, where=name_of(given), remedy=remedy)
     name = f"parquet files {', '.join(name_of(Path(path.name)) for path in paths)}"
-    return ShardFolder(folder, name, lambda: fineweb.open_parquet(paths), shard_size, max_bytes)
+    return ShardFolder(folder, name, lambda: fineweb.open_rows(paths), shard_size, max_bytes)
 
 
 class ShardFolder:
