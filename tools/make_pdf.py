@@ -42,7 +42,8 @@ h3 {{ margin: 1.1em 0 0.2em; break-after: avoid }} a {{ color: inherit; text-dec
 p.entry {{ display: flex; gap: 0.5em; margin: 0; font-size: 15px }}
 p.entry i {{ flex: 1; border-bottom: 1px dotted #9ca3af; margin-bottom: 0.4em }}</style>
 <div class="title"><h1>Transformer Lessons</h1>
-<p>How language models work: a book that runs, and the package it is made of</p></div><h2>Contents</h2>{entries}</html>"""
+<p>How language models work: a book that runs, and the package it is made of</p></div>
+<h2>Contents</h2>{entries}</html>"""
 
 
 class Chapter(NamedTuple):
