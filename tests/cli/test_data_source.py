@@ -13,13 +13,14 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from transformer_lessons.cli import documents, fineweb
+from transformer_lessons.cli import documents
 from transformer_lessons.cli.data_source import DataOptions, open_source
 from transformer_lessons.config import ModelConfig, config_from_dict
 from transformer_lessons.data.pairs import write_pairs
 from transformer_lessons.data.split import split_of
 from transformer_lessons.data.token_files import tokenize_corpus
 from transformer_lessons.errors import LessonsError
+from transformer_lessons.support import shards
 from transformer_lessons.tokenizers.bpe import BPETokenizer
 from transformer_lessons.training.config import TrainConfig
 
@@ -35,7 +36,7 @@ KINDS = ["pairs", "bytes", "text", "learned", "folder", "separated", "corpus", "
 def sources(tmp_path, monkeypatch):
     """Options for each kind of source, with names as a user gives them."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(fineweb.open_shards, "__defaults__", (None, None, 20))
+    monkeypatch.setattr(shards.open_shards, "__defaults__", (None, None, 20))
     tokenizer = BPETokenizer.train(" ".join(TEXTS), 300, special_tokens=[END])
     tokenizer.save("t.json")
     write_pairs("pairs.tsv", [(b"ab", b"abab"), (b"c", b"d")])
@@ -183,7 +184,7 @@ def test_the_next_shard_is_fetched_ahead(sources):  # SPEC E8
     open_source(sources["stream"], MODEL, TRAINING)
     (folder,) = Path("runs/cache").glob("parquet-*")
     shutil.rmtree(folder)
-    texts = fineweb.ReadAhead(fineweb.open_shards(folder, "a.parquet")).read(0)
+    texts = shards.open_shards(folder, "a.parquet").read(0)
     assert next(texts) == TEXTS[0]
     for _ in range(500):
         if len(list(folder.glob("*.parquet"))) == 2:

@@ -2,7 +2,14 @@
 
 import pytest
 
-from transformer_lessons.cli.domains import Question, automaton, game, outcome, positions
+from transformer_lessons.cli.domains import (
+    Question,
+    automaton,
+    game,
+    outcome,
+    positions,
+    undecided,
+)
 
 RULES = {30: "00011110", 90: "01011010", 110: "01101110", 184: "10111000"}
 
@@ -54,9 +61,38 @@ def test_the_game_is_learned_and_the_demo_says_how_much(tmp_path, run_here):  # 
     done = run_here("demo", "--domain", "game", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     lines = done.stdout.splitlines()
-    assert lines[-2] == "learned: of 100, 100% right, 100% allowed"
-    assert lines[-1].startswith("held back: of 33, ")
-    assert int(lines[-1].split("%")[0].split()[-1]) > 50
+    assert lines[-3] == "learned: of 100, 100% right, 100% allowed"
+    held_back, never_shown = (int(line.split("%")[0].split()[-1]) for line in lines[-2:])
+    assert lines[-2].startswith("held back: of 33, ")
+    assert lines[-1].startswith("never shown, after any moves: of 200, ")
+    assert 60 > held_back > never_shown > 20  # it knows 100 positions, and guesses at the others
+
+
+def test_what_was_never_shown_is_of_another_kind():  # SPEC F13
+    """Rows of another width, another rule, and games that a perfect X doesn't come into."""
+    shown = {question.prompt: question.right for question in automaton(110).questions}
+    foreign = automaton(110).beyond
+    assert [len(questions) for questions in foreign.values()] == [128, 64, 256]
+    assert {len(q.prompt) for q in foreign["never shown, rows of 7 cells"]} == {7}
+    same = sum(q.right == shown[q.prompt] for q in foreign["never shown, rule 90"])
+    assert same < 10
+    known = {question.prompt for question in positions()}
+    stray = game().beyond["never shown, after any moves"]
+    assert sum(question.prompt in known for question in stray) < 20
+    for question in stray:  # the board says what is free, and a perfect move is one of these
+        taken = {question.prompt[i : i + 1] for i in range(1, len(question.prompt))}
+        assert question.allowed == {b"%d" % n for n in range(9)} - taken
+        assert question.right <= question.allowed
+
+
+def test_of_a_text_only_what_the_model_sees_decides(tmp_path, run_here):  # SPEC F13 F5
+    """After 16 a's, a 17th or the b may follow: of the 21 places, five look alike."""
+    text = "a" * 20 + "b"
+    assert undecided(text.encode(), 16) == 20 - 16 + 1
+    assert undecided(text.encode(), 20) == undecided(b"ab", 16) == undecided(b"a", 1) == 0
+    done = run_here("demo", "--text", text, cwd=tmp_path)
+    assert "next bytes: of 21, 20 right" in done.stdout  # four a's of the five are guessed
+    assert "They leave 5 of these open" in done.stdout
 
 
 @pytest.mark.parametrize(

@@ -372,7 +372,10 @@ def test_a_config_file_gives_the_defaults(data, tmp_path, run):
     [
         ((), "give files or folders to read, or --corpus"),
         (("nowhere",), "no such file or folder (nowhere)"),
-        (("--corpus", "poems"), "no corpus 'poems' (--corpus)"),
+        (
+            ("--corpus", "poems"),
+            "corpus = 'poems' is not one of none, documentation, sources (--corpus)",
+        ),
         (("my [b] dätä", "--out", "my [b] dätä/out"), "the output folder is in an input folder"),
         (("my [b] dätä", "--out", "full"), "the folder is not empty"),
         (("my [b] dätä/c.txt", "--out", "x"), "of 1 documents and files none was kept"),

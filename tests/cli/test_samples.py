@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import torch
 from rich.console import Console
 
-from transformer_lessons.cli import summary, training_run
+from transformer_lessons.cli import train, training_run
 from transformer_lessons.cli.display import TrainingDisplay
 from transformer_lessons.config import ModelConfig
 from transformer_lessons.data.batches import random_windows
@@ -32,7 +32,7 @@ def run(tmp_path, change):
     (tmp_path / "log.jsonl").write_text("")
     known = known_tokens(source.tokenizer, 320)
     trainer = Trainer(model, config, random_windows(torch.arange(200), 8, 2))
-    sample = partial(summary.write_sample, model, source, known)
+    sample = partial(train.write_sample, model, source, known)
     training_run.fit(trainer, source, tmp_path, sample, Console(file=StringIO()))
     return trainer
 
@@ -52,7 +52,7 @@ def test_a_sample_that_fails_is_told_and_the_run_goes_on(tmp_path, capsys, monke
         raise LessonsError("the scores are not all finite")
         yield
 
-    monkeypatch.setattr(summary, "stream", broken)
+    monkeypatch.setattr(train, "stream", broken)
     assert run(tmp_path, lambda model: None).n_steps == 3
     assert capsys.readouterr().out.count("no sample: the scores are not all finite") == 3
 

@@ -6,8 +6,7 @@ from io import StringIO
 import pytest
 
 from transformer_lessons.cli.main import main
-from transformer_lessons.cli.models import Speculation
-from transformer_lessons.cli.speculation import check_same_tokens
+from transformer_lessons.cli.models import Speculation, check_same_tokens
 from transformer_lessons.config import ModelConfig
 from transformer_lessons.errors import LessonsError
 from transformer_lessons.generation.sampling import Sampler

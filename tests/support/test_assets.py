@@ -367,14 +367,6 @@ def slow_index(monkeypatch):
     server.server_close()
 
 
-def test_a_download_that_takes_too_long_is_given_up(cache, slow_index, monkeypatch):
-    monkeypatch.setattr(assets, "SECONDS", 3)
-    assert str(refusal(lambda: fetch("words"))) == (
-        "can't fetch carrier==1.0: not here after 0 minutes. Try a faster network."
-    )
-    assert not cache.exists()
-
-
 def test_a_download_that_never_ends_is_given_up(cache, slow_index, monkeypatch):
     monkeypatch.setattr(SlowIndex, "n_bytes", 2_000_000)
     monkeypatch.setattr(SlowIndex, "pause", 0.02)

@@ -20,12 +20,14 @@ from transformer_lessons.training.distributed import (
     one_voice,
     own_rows,
 )
+from transformer_lessons.training.rank_trainer import load_distributed
 
 # Every rank trains each way twice: alone, on all rows, and together with the others.
 WORKER = """
 import json, sys, torch
 from dataclasses import replace
 import torch.distributed as dist
+from torch.distributed import checkpoint
 from transformer_lessons.config import ModelConfig
 from transformer_lessons.data.batches import IGNORE
 from transformer_lessons.errors import LessonsError
@@ -122,6 +124,17 @@ def one_bad_rank():
     message = refusal(lambda: trainer.step(iter(batches())))
     return message, torch.equal(numbers(trainer.model), good), torch.equal(before, good)
 
+def one_bad_gradient():
+    \"\"\"Rank 1 adds sqrt(|x - x|), which is 0; its gradient is infinity times 0: nan.\"\"\"
+    trainer = make("adamw", "ddp")
+    def bend(module, given, out):
+        zero = out - out.detach()
+        return out + zero.abs().sqrt() if trainer.rank == 1 else out
+    trainer.model.embedding.register_forward_hook(bend)
+    before = numbers(trainer.model)
+    message = refusal(lambda: trainer.step(iter(batches())))
+    return message, torch.equal(numbers(trainer.model), before)
+
 def stopped_by_one():
     trainer = make("adamw", "ddp")
     def stop(report):
@@ -136,6 +149,7 @@ def saved_and_resumed(folder):
     for _ in range(3):
         first.step(rows)
     model, state = whole_run(first)
+    checkpoint.save({"model": first.model.state_dict()}, checkpoint_id=folder + "-shares")
     if first.rank == 0:
         save_checkpoint(folder, 3, model, state)
     whole = numbers(model)
@@ -170,6 +184,7 @@ with joined(ranks, 60):
     torch.Tensor.bfloat16 = half
     found["compiled"] = refusal(lambda: make("adamw", "fsdp", compile=True))
     found["exchanges"], found["bad"] = skipped_exchanges(), one_bad_rank()
+    found["bad gradient"] = one_bad_gradient()
     found["stopped"], found["evaluations"] = stopped_by_one(), evaluations()
     few = make("adamw", "ddp")
     found["few"] = refusal(lambda: few.step(batches(n_rows=1)))
@@ -241,6 +256,12 @@ def test_a_number_that_is_not_finite_stops_all_before_the_step(found):
     assert not is_untrained
 
 
+def test_a_finite_loss_with_a_bad_gradient_names_the_rank(found):
+    message, is_unchanged = found[0]["bad gradient"]
+    assert message.startswith("the gradient norm of rank 1 is nan (step 1)")
+    assert is_unchanged
+
+
 def test_a_rank_that_is_told_to_stop_stops_all(found):
     assert found[0]["stopped"] == [3] * found[2]
 
@@ -260,6 +281,11 @@ def test_one_process_reads_what_all_have_saved(found):
     loaded = load_checkpoint(found[1] / "run").model
     numbers = torch.cat([p.detach().flatten() for p in loaded.parameters()])
     assert numbers.tolist() == saved["numbers"]  # to the last bit
+    assert len(list((found[1] / "run-shares").glob("*.distcp"))) == found[2]
+    torch.nn.init.zeros_(loaded.embedding.weight)
+    load_distributed(found[1] / "run-shares", loaded)  # what each rank has written of its own
+    numbers = torch.cat([p.detach().flatten() for p in loaded.parameters()])
+    assert numbers.tolist() == saved["numbers"]
     assert saved["restored"]
     assert saved["same end"]
 

@@ -5,18 +5,14 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass, replace
-from functools import partial
 from io import TextIOWrapper
 from typing import Any
 
 from transformer_lessons import cli
 from transformer_lessons.cli import PlainConsole, models
 from transformer_lessons.cli.display import sanitize
-from transformer_lessons.cli.speculation import Speculation
 from transformer_lessons.errors import LessonsError
-from transformer_lessons.generation.conversation import Conversation
-from transformer_lessons.generation.generate import stream
-from transformer_lessons.generation.sampling import SAMPLERS
+from transformer_lessons.generation import SAMPLERS, Conversation
 from transformer_lessons.weights.lora import FACTS, load_lora, remove_lora
 from transformer_lessons.weights.shipped import SHIPPED
 
@@ -58,8 +54,7 @@ def run(arguments: Sequence[str]) -> int:
     options = models.parse_options(Chat, arguments, SAMPLERS["balanced"])
     loaded = models.open_model(options)
     given = loaded.model, loaded.tokenizer, loaded.template, options.system, options.sampler
-    stream_fn = loaded.speculation or partial(stream, forward_fn=loaded.forward_fn)
-    more = options.max_new_tokens, options.stop, options.seed, stream_fn
+    more = options.max_new_tokens, options.stop, options.seed, loaded.stream_fn
     conversation = Conversation(*given, *more)
     put_on(conversation, options.persona)
     kind = "answers" if loaded.template else "continues text; it was not trained to answer"
@@ -205,7 +200,7 @@ def answer(conversation: Conversation, text: str) -> None:
         rate = (len(written.read_tokens) - 1) / (times[-1] - times[1])
         facts += f" in {times[1] - times[0]:.2f} s"
         facts += f", wrote {len(written.read_tokens):,} at {rate:,.0f} tokens/s"
-    if isinstance(conversation.stream_fn, Speculation):
+    if isinstance(conversation.stream_fn, models.Speculation):
         facts += f"; {conversation.stream_fn.report()}"
     reason = (written.finish_reason or "stopped").replace("_", " ")
     PlainConsole().print(f"[{facts}; {reason}]", style="dim")

@@ -6,21 +6,15 @@ Pairs, documents of any kind, token files, or FineWeb's stream become a `DataSou
 import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from transformer_lessons.cli.documents import (
-    DOCUMENTATION,
-    DataOptions,
-    Report,
-    encode_source,
-    silent,
-)
-from transformer_lessons.cli.fineweb import ReadAhead, open_shards, shard_folder
+from transformer_lessons.cli import documents
+from transformer_lessons.cli.documents import DataOptions, Report, silent
 from transformer_lessons.cli.run_folder import check_tokenizer
 from transformer_lessons.config import ModelConfig
 from transformer_lessons.data.batches import CountedBatches, _check_long_enough
@@ -30,10 +24,10 @@ from transformer_lessons.data.sampler import WindowLoader
 from transformer_lessons.data.stream import TokenStream
 from transformer_lessons.data.token_files import open_tokens
 from transformer_lessons.errors import LessonsError
-from transformer_lessons.tokenizers.byte_tokenizer import ByteTokenizer
-from transformer_lessons.tokenizers.tokenizer import Tokenizer, load_tokenizer
+from transformer_lessons.support.shards import open_shards
+from transformer_lessons.tokenizers import ByteTokenizer, Tokenizer, load_tokenizer
 from transformer_lessons.training.config import TrainConfig
-from transformer_lessons.training.evaluate import unigram_loss
+from transformer_lessons.training.evaluate import token_lengths, unigram_loss
 from transformer_lessons.training.trainer import Batch, Stateful
 
 PUBLISHED = {256: "bytes", 50_257: "gpt2", 100_277: "cl100k_base"}  # by size of vocabulary
@@ -53,6 +47,17 @@ class DataSource:
     tokenizer: Tokenizer
     held_out: Tensor | None = None
     unigram_loss: float | None = None  # on held_out, of knowing only how often each token occurs
+
+    @cached_property
+    def lengths(self) -> Tensor:
+        """How many bytes each token stands for."""
+        return token_lengths(self.tokenizer)
+
+    @cached_property
+    def tokens_per_byte(self) -> float:
+        """Of the held-out text, the tokens that are predicted."""
+        assert self.held_out is not None, "who asks has judged by it"
+        return (len(self.held_out) - 1) / int(self.lengths[self.held_out[1:]].sum())
 
 
 def open_source(
@@ -85,10 +90,10 @@ def _check_options(options: DataOptions) -> None:
         wrong |= {"--held-out": options.held_out, "--separator": options.separator}
     if is_pairs and options.tokenizer != "bytes":
         wrong["--tokenizer"] = options.tokenizer
-    for name, value in wrong.items():
-        if value is not None:
-            with_what = "a stream" if is_stream else "this source"
-            raise LessonsError(f"{name} doesn't go with {with_what}")
+    if given := [name for name, value in wrong.items() if value is not None]:
+        raise LessonsError(
+            f"{given[0]} doesn't go with {'a stream' if is_stream else 'this source'}"
+        )
 
 
 def sequence_length(model: ModelConfig, training: TrainConfig) -> int:
@@ -132,7 +137,7 @@ def _open_documents(
     names = [name for name in (options.text, options.held_out) if name is not None]
     are_encoded = {name.endswith(".npy") for name in names}
     if True not in are_encoded:
-        folder = encode_source(options, tokenizer, report)
+        folder = documents.encode_source(options, tokenizer, report)
         tokenizer = load_tokenizer(folder)
         names = [f"{folder}/{split}.npy" for split in ("train", "validation")]
     elif isinstance(tokenizer, int) or len(names) != 2 or False in are_encoded:
@@ -148,7 +153,7 @@ def _open_documents(
     train, held = (torch.from_numpy(f.ids[:COUNTED].astype(np.int64)) for f in (tokens, judged))
     _check_long_enough(held, 2)
     held = held[:JUDGED] if options.held_out is None else held
-    name = f"{options.text or DOCUMENTATION}, tokens: {facts['n_tokens']:,}"
+    name = f"{options.text or documents.DOCUMENTATION}, tokens: {facts['n_tokens']:,}"
     made_of = facts["source_sha256"] + facts["tokenizer_sha256"] + facts["separator"]
     digest = hashlib.sha256(made_of.encode()).hexdigest()
     unigram = unigram_loss(train, held, tokenizer.n_vocab)
@@ -164,8 +169,11 @@ def _open_stream(
         remedy = "Name one: --tokenizer FILE, or a preset whose vocabulary is published."
         raise LessonsError("a stream needs a tokenizer that is there", remedy=remedy)
     parquet, max_bytes = options.from_parquet, int(options.cache_gb * 1e9)
-    folder = shard_folder(Path(options.cache), parquet)
-    shards = ReadAhead(open_shards(folder, parquet, max_bytes))
+    name = "fineweb"
+    if parquet is not None:
+        digest = hashlib.sha256(parquet.encode("utf-8", "surrogateescape")).hexdigest()
+        name = f"parquet-{digest[:16]}"
+    shards = open_shards(Path(options.cache) / name, parquet, max_bytes)
     stream = TokenStream(shards, tokenizer, length, training.batch_size)
     ids, last = list[int](), -1
     for number, document in TokenStream(shards, tokenizer, 1, 1, split="validation").documents():

@@ -3,9 +3,9 @@
 import math
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import Annotated
+from typing import Annotated, Any
 
 import transformer_lessons as tl
 from transformer_lessons import cli
@@ -13,10 +13,11 @@ from transformer_lessons.cli.display import TrainingDisplay, bar, visible
 from transformer_lessons.config import Allowed, Count, Seed, one_of
 from transformer_lessons.errors import LessonsError
 from transformer_lessons.presets import preset
-from transformer_lessons.training.config import train_preset
+from transformer_lessons.training.config import TrainConfig, train_preset
 
 Pause = Annotated[float, Allowed("from 0 to 10 seconds", lambda v: 0 <= v <= 10)]
 Rule = Annotated[int, Allowed("from 0 to 255", lambda v: 0 <= v <= 255)]
+TOO_LONG = b"a" * 20 + b"b"  # more equal bytes in a row than the model with 2,656 parameters sees
 
 
 @dataclass(frozen=True)
@@ -56,35 +57,56 @@ def run(arguments: Sequence[str]) -> int:
     return 0
 
 
-def repeat(cycle: bytes, options: Demo, console: cli.PlainConsole) -> None:
-    """Learn `cycle`, again and again; then go on from it."""
+def train_on_display(
+    config: "tl.ModelConfig", training: TrainConfig, data: Iterable[Any], about: str,
+    asked: tuple[bytes, int], options: Demo, console: cli.PlainConsole,
+) -> "tl.Decoder":  # fmt: skip
+    """A new model that has learned `data` on display, where it goes on from what is `asked`."""
     import torch
 
-    from transformer_lessons.data.batches import random_windows
-
     torch.manual_seed(options.seed)
-    model, config = tl.Decoder(preset("fluctlight")), train_preset("fluctlight")
-    config = replace(config, steps=options.steps or config.steps, seed=options.seed)
-    n_parameters = tl.count_parameters(model)
-    console.print(f'A model with {n_parameters:,} parameters meets "{visible(cycle)}…"')
-    tokens = torch.tensor(list(cycle * math.ceil(256 / len(cycle))))
-    batches = random_windows(tokens, model.config.context_length, config.batch_size, config.seed)
-    levels = {"ln 256: knows nothing": math.log(256)}
-    if (n_different := len(set(cycle))) > 1:
-        levels[f"ln {n_different}: knows which bytes"] = math.log(n_different)
+    model, (prompt, n_new) = tl.Decoder(config), asked
+    console.print(f"A model with {tl.count_parameters(model):,} parameters meets {about}")
 
     def sample() -> str:
-        written = bytes(tl.stream(model, cycle, 30, tl.Sampler(temperature=0)))
-        return f"{visible(cycle)} -> {visible(written)}"
+        written = bytes(tl.stream(model, prompt, n_new, tl.Sampler(temperature=0)))
+        return f"{visible(prompt)} -> {visible(written)}"
 
-    with TrainingDisplay(console, config.steps, sample, levels, options.pause) as display:
-        tl.Trainer(model, config, batches, on_step=display).fit()
+    levels = {"ln 256: knows nothing": math.log(256)}
+    with TrainingDisplay(console, training.steps, sample, levels, options.pause) as display:
+        tl.Trainer(model, training, data, on_step=display).fit()
+    return model
+
+
+def repeat(cycle: bytes, options: Demo, console: cli.PlainConsole) -> None:
+    """Learn `cycle`, again and again; then go on from it, and say what can't be learned of it."""
+    import torch
+
+    from transformer_lessons.cli.domains import undecided
+    from transformer_lessons.data.batches import random_windows
+
+    config, training = preset("fluctlight"), train_preset("fluctlight")
+    training = replace(training, steps=options.steps or training.steps, seed=options.seed)
+    n_seen, text = config.context_length, cycle * math.ceil(256 / len(cycle))
+    data = random_windows(torch.tensor(list(text)), n_seen, training.batch_size, training.seed)
+    about = f'"{visible(cycle)}…"'
+    model = train_on_display(config, training, data, about, (cycle, 30), options, console)
     write(model, cycle, console, options.pause)
+    ends = range(len(text) - len(cycle), len(text))
+    prompts = [text[max(end - n_seen, 0) : end] for end in ends]
+    made = [next(tl.stream(model, prompt, 1, tl.Sampler(temperature=0))) for prompt in prompts]
+    n_right = sum(token == text[end] for token, end in zip(made, ends, strict=True))
+    console.print(f"\nnext bytes: of {len(cycle)}, {n_right} right")
+    open_here, open_there = (undecided(one, n_seen) for one in (cycle, TOO_LONG))
+    console.print(f"It sees {n_seen} bytes at once. They leave {open_here} of these open, and")
+    console.print(
+        f"{open_there} of the {len(TOO_LONG)} of --text {visible(TOO_LONG)}: no training helps."
+    )
 
 
 def write(model: "tl.Decoder", cycle: bytes, console: cli.PlainConsole, pause: float) -> None:
     """Let `model` go on from `cycle`, one byte a line with its probability, then all at once."""
-    from transformer_lessons.generation.generate import stream_batch
+    from transformer_lessons.generation import stream_batch
 
     console.print(f'\nAfter "{visible(cycle)}", with the probability of each byte:')
     written = b""
@@ -99,30 +121,20 @@ def write(model: "tl.Decoder", cycle: bytes, console: cli.PlainConsole, pause: f
 
 
 def answer(options: Demo, console: cli.PlainConsole) -> None:
-    """Learn the answers of a domain; then say how many are right, also of those held back."""
-    import torch
-
+    """Learn the answers of a domain; then say how many are right, also of those not learned."""
     from transformer_lessons.cli.domains import automaton, game, shares
     from transformer_lessons.data.pairs import pair_batches
 
     domain = automaton(options.rule) if options.domain == "automaton" else game()
     learned, held_back = domain.split()
-    torch.manual_seed(options.seed)
-    model, training = tl.Decoder(domain.model), domain.training
-    training = replace(training, steps=options.steps or training.steps, seed=options.seed)
-    console.print(f"A model with {tl.count_parameters(model):,} parameters meets {domain.about}")
+    training = replace(domain.training, seed=options.seed)
+    training = replace(training, steps=options.steps or training.steps)
     pairs = [(question.prompt, min(question.right)) for question in learned]
-    sizes = model.config.context_length, training.batch_size, training.seed
-
-    def sample() -> str:
-        question = held_back[len(held_back) // 2]
-        n = len(min(question.right))
-        written = bytes(tl.stream(model, question.prompt, n, tl.Sampler(temperature=0)))
-        return f"{visible(question.prompt)} -> {visible(written)}"
-
-    levels = {"ln 256: knows nothing": math.log(256)}
-    with TrainingDisplay(console, training.steps, sample, levels, options.pause) as display:
-        tl.Trainer(model, training, pair_batches(pairs, *sizes), on_step=display).fit()
-    for name, questions in (("learned", learned), ("held back", held_back)):
+    sizes = domain.model.context_length, training.batch_size, training.seed
+    question = held_back[len(held_back) // 2]
+    asked = question.prompt, len(min(question.right))
+    data = pair_batches(pairs, *sizes)
+    model = train_on_display(domain.model, training, data, domain.about, asked, options, console)
+    for name, questions in {"learned": learned, "held back": held_back, **domain.beyond}.items():
         right, allowed = shares(model, questions)
         console.print(f"{name}: of {len(questions)}, {right:.0%} right, {allowed:.0%} allowed")

@@ -10,17 +10,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from rich import progress
 from rich.console import Console, Group
 from rich.live import Live
 from rich.panel import Panel
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TaskID,
-    TextColumn,
-    TimeRemainingColumn,
-)
 from rich.text import Text
 
 from transformer_lessons.cli import PlainConsole
@@ -61,20 +54,17 @@ class TrainingDisplay:
     """
 
     def __init__(
-        self,
-        console: Console,
-        steps: int,
-        sample: Callable[[], str],
-        levels: dict[str, float],
-        pause: float = 0.0,
-        losses: Sequence[float] = (),
-    ) -> None:
+        self, console: Console, steps: int, sample: Callable[[], str], levels: dict[str, float],
+        pause: float = 0.0, losses: Sequence[float] = (),
+    ) -> None:  # fmt: skip
         self.console, self.steps, self.sample = console, steps, sample
         self.levels, self.pause, self.losses = levels, pause, list(losses)
         self.validation, self.seconds, self.n_targets, self.n_skipped = "", 0.0, 0, 0
-        facts = TextColumn("{task.fields[facts]}"), TimeRemainingColumn(compact=True)
-        columns = TextColumn("step"), MofNCompleteColumn(), BarColumn(bar_width=24), *facts
-        self.progress = Progress(*columns, console=console)
+        self.progress = progress.Progress(
+            progress.TextColumn("step"), progress.MofNCompleteColumn(),
+            progress.BarColumn(bar_width=24), progress.TextColumn("{task.fields[facts]}"),
+            progress.TimeRemainingColumn(compact=True), console=console,
+        )  # fmt: skip
         self.progress.add_task("training", total=steps, facts="")
         self.live = Live(console=console, auto_refresh=False)
 
@@ -91,9 +81,8 @@ class TrainingDisplay:
         self.seconds += report.seconds
         self.n_targets += report.n_targets
         self.n_skipped += report.skipped
-        if report.validation is not None:
-            self.validation = f", held out {report.validation:.4f}{' (best)' * report.is_best}"
         if more:
+            self.validation = f", held out {report.validation:.4f}{' (best)' * report.is_best}"
             self.validation += f", perplexity {more['perplexity']:,.1f}"
             self.validation += f", {more['bits_per_byte']:.3f} bits per byte"
         every = max(self.steps // (REFRESHES if self.console.is_terminal else 10), 1)
@@ -105,7 +94,7 @@ class TrainingDisplay:
         if self.n_skipped:
             speed += f", steps left out: {self.n_skipped} (fp16)"
         if self.console.is_terminal:
-            self.progress.update(TaskID(0), completed=report.step, facts=f"{speed}, left")
+            self.progress.update(progress.TaskID(0), completed=report.step, facts=f"{speed}, left")
             self.live.update(self.picture(written), refresh=True)
             time.sleep(self.pause)
         else:

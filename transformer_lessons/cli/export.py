@@ -12,7 +12,7 @@ from transformer_lessons import cli
 from transformer_lessons.config import one_of
 from transformer_lessons.errors import LessonsError
 
-Format = Annotated[str, one_of("gguf", "onnx", "huggingface", "tiktoken", "json", "page", "card")]
+Format = Annotated[str, one_of("gguf", "onnx", "huggingface", "tiktoken", "json", "page")]
 
 
 @dataclass(frozen=True)
@@ -24,8 +24,8 @@ class Export:
     to: Format
     """gguf (for llama.cpp: model, tokenizer, chat template), onnx (a graph for onnxruntime, without
     a tokenizer), huggingface (a folder for transformers, with the card of a run), tiktoken (the
-    ranks of the tokenizer), json (a model in float32, for any language), page (8 bits, for the
-    book's page that follows a text) or card (how a run was made, in Markdown)."""
+    ranks of the tokenizer), json (a model in float32, for any language) or page (8 bits, for the
+    book's page that follows a text)."""
     out: Path
     """Where it goes; there must be nothing yet."""
     kind: str | None = None
@@ -37,9 +37,9 @@ class Export:
 def run(arguments: Sequence[str]) -> int:
     """Write what was asked for; returns the exit code."""
     options, console = cli.parse(Export, arguments, "export"), cli.PlainConsole()
-    for name, formats in {"kind": ("gguf",), "license": ("huggingface", "card")}.items():
-        if getattr(options, name) is not None and options.to not in formats:
-            raise LessonsError(f"it is for {' and '.join(formats)}", where=f"--{name}")
+    for name, format in {"kind": "gguf", "license": "huggingface"}.items():
+        if getattr(options, name) is not None and options.to != format:
+            raise LessonsError(f"it is for {format}", where=f"--{name}")
     if options.out.exists():
         remedy = "Choose another --out, or remove it."
         raise LessonsError("it exists already", where=str(options.out), remedy=remedy)
@@ -53,36 +53,34 @@ def run(arguments: Sequence[str]) -> int:
 def write(options: Export) -> None:
     """Load the model, and write it."""
     # Here, because they load PyTorch: a refused option must not wait for it.
-    import transformer_lessons.weights as weights
+    from transformer_lessons import weights
     from transformer_lessons.cli.model_card import model_card, run_of
-    from transformer_lessons.cli.models import find_model, load
+    from transformer_lessons.cli.models import load, path_of
     from transformer_lessons.support.files import new_folder, replace_file
     from transformer_lessons.weights.save_pretrained import _as_bpe
 
-    path = options.model if options.model.exists() else find_model(str(options.model))
-    if options.to == "card":
-        return replace_file(options.out, model_card(path, options.license))
+    path, out = path_of(options.model), options.out
     loaded = load(path)
     model, tokenizer = loaded.model, loaded.tokenizer
     form = None if loaded.template is None else weights.load_chat_template(path)
     template = None if form is None else form.template
-    if options.to == "gguf":
-        weights.save_gguf(model, tokenizer, options.out, options.kind or "F16", template)
-    elif options.to == "onnx":
-        weights.export_onnx(model, options.out)
-    elif options.to == "json":
-        weights.export_json(model, options.out)
-    elif options.to == "page":
-        weights.export_page_model(model, tokenizer, options.out)
-    elif options.to == "tiktoken":
-        ranks = _as_bpe(tokenizer).to_tiktoken()._mergeable_ranks
-        lines = [base64.b64encode(token) + b" %d\n" % rank for token, rank in ranks.items()]
-        replace_file(options.out, b"".join(lines))
-    else:
-        with new_folder(options.out) as folder:
-            weights.save_pretrained(model, tokenizer, folder)
-            if template is not None:
-                replace_file(folder / "chat_template.jinja", template)
-            if run_of(path) is not None:
-                replace_file(folder / "README.md", model_card(path, options.license))
-    return None
+    match options.to:
+        case "gguf":
+            weights.save_gguf(model, tokenizer, out, options.kind or "F16", template)
+        case "onnx":
+            weights.export_onnx(model, out)
+        case "json":
+            weights.export_json(model, out)
+        case "page":
+            weights.export_page_model(model, tokenizer, out)
+        case "tiktoken":
+            ranks = _as_bpe(tokenizer).to_tiktoken()._mergeable_ranks
+            lines = [base64.b64encode(token) + b" %d\n" % rank for token, rank in ranks.items()]
+            replace_file(out, b"".join(lines))
+        case "huggingface":
+            with new_folder(out) as folder:
+                weights.save_pretrained(model, tokenizer, folder)
+                if template is not None:
+                    replace_file(folder / "chat_template.jinja", template)
+                if run_of(path) is not None:
+                    replace_file(folder / "README.md", model_card(path, options.license))

@@ -1,9 +1,10 @@
 """`finetune`: a trained model learns from conversations, by LoRA or with all its weights."""
 
+import hashlib
 import shlex
 import shutil
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Annotated
@@ -11,103 +12,159 @@ from typing import Annotated
 import torch
 import tyro
 
-from transformer_lessons import cli
+from transformer_lessons import cli, weights
 from transformer_lessons.cli import models, run_folder
-from transformer_lessons.cli.conversations import Choices, choose_template, export, open_chats
-from transformer_lessons.cli.data_source import DataSource
+from transformer_lessons.cli.data_source import DataSource, sequence_length
 from transformer_lessons.cli.display import visible
-from transformer_lessons.cli.training_run import AGAIN, RunFolder, carry_out
-from transformer_lessons.config import config_from_dict
+from transformer_lessons.cli.training_run import AGAIN, RunFolder, carry_out, with_config
+from transformer_lessons.config import CountOrZero, Positive, check_fields
+from transformer_lessons.data.batches import IGNORE, CountedBatches
+from transformer_lessons.data.pairs import collate
 from transformer_lessons.errors import LessonsError
-from transformer_lessons.generation.conversation import Conversation
-from transformer_lessons.generation.sampling import Sampler
-from transformer_lessons.model.decoder import Decoder
-from transformer_lessons.support.files import read_json
+from transformer_lessons.generation import Conversation, Sampler
+from transformer_lessons.model import Decoder
+from transformer_lessons.support.files import read_json, read_text, replace_file, write_json
+from transformer_lessons.training.chat_data import Example, chat_examples, read_conversations
 from transformer_lessons.training.config import TrainConfig
-from transformer_lessons.training.evaluate import evaluate, token_lengths
-from transformer_lessons.training.trainer import Trainer
-from transformer_lessons.weights.chat_template import ChatTemplate, load_chat_template
-from transformer_lessons.weights.lora import add_lora, merge_lora, save_lora
+from transformer_lessons.training.evaluate import evaluate
+from transformer_lessons.training.trainer import Batch, Trainer
 from transformer_lessons.weights.save_pretrained import family_of
+
+FORM = """{% for m in messages %}{% if m.role == "assistant" %}{{ m.content + "<|endoftext|>\\n" }}
+{%- else %}{{ "# " + m.content + "\\n" }}{% endif %}{% endfor %}"""
+CHOICES = TrainConfig(steps=32, batch_size=8, learning_rate=2e-3, min_learning_rate=2e-4,
+                      warmup_steps=4, precision="bf16", eval_every=16)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Choices:
+    """What is learned, by which model; a run that is resumed has them from its folder."""
+
+    model: str = models.SMALL
+    """What to start from: python-small, smollm2-135m, or a folder or file as for `generate`."""
+    data: str | None = None
+    """A file with a conversation a line: {"messages": [{"role": "user", "content": "…"}, …]}."""
+    held_out: str | None = None
+    """Judge by another such file; without it, the last tenth of --data is held out."""
+    template: str | None = None
+    """A file with a chat template (Jinja). By default the model's own; for a model that has none,
+    a question becomes "# question", and the line after it is the answer."""
+    lora_rank: CountOrZero = 4
+    """The rank of the LoRA adapters; 0: none, all weights of the model are trained."""
+    lora_alpha: Positive | None = None
+    """What the adapters add is multiplied by alpha / rank; by default alpha is 4 x rank."""
+
+    def __post_init__(self) -> None:
+        check_fields(self)
 
 
 @dataclass(frozen=True)
 class Finetune(RunFolder):
     """Train a model further, on conversations: by LoRA, two thin matrices beside each, or whole."""
 
-    choices: Annotated[Choices, tyro.conf.arg(name="")] = field(default_factory=Choices)
+    source: Annotated[Choices, tyro.conf.arg(name="")] = field(default_factory=Choices)
     export: Path | None = None
     """Write the result here as well, as one model: a Hugging Face folder, adapters merged in."""
     device: str = "auto"
     """auto, cpu, cuda or mps."""
-    training: TrainConfig = field(default_factory=TrainConfig)
+    training: TrainConfig = CHOICES
     """Choices of the run."""
 
 
 def parse(arguments: Sequence[str]) -> Finetune:
     """The options; defaults follow from --lora-rank, or come from the run to resume."""
     folder: RunFolder = cli.parse(RunFolder, arguments, "finetune", early=True)
-    early: Choices = cli.parse(Choices, arguments, "finetune", early=True)
-    rate = 2e-3 if early.lora_rank else 1e-4  # of all weights at once, each moves less
-    training = TrainConfig(steps=32, batch_size=8, learning_rate=rate, min_learning_rate=rate / 10,
-                           warmup_steps=4, precision="bf16", eval_every=16)  # fmt: skip
-    default = Finetune(training=training)
+    default = Finetune()
     if folder.resume:
-        file = str(folder.out / "config.json")
-        try:
-            values = read_json(Path(file))
-            source, kept = values["data"]["source"], values["training"]
-        except (KeyError, TypeError):
-            raise LessonsError("not the config of a run", where=file) from None
-        choices = config_from_dict(Choices, source, file)
-        default = Finetune(choices=choices, training=TrainConfig.from_dict(kept, file))
+        default = with_config(default, folder.out / "config.json")
+    elif not cli.parse(Choices, arguments, "finetune", early=True).lora_rank:
+        # Of all weights at once, each moves less.
+        slow = replace(default.training, learning_rate=1e-4, min_learning_rate=1e-5)
+        default = Finetune(training=slow)
     return cli.parse(Finetune, arguments, "finetune", default)
 
 
 def run(arguments: Sequence[str]) -> int:
     """Train and save; returns the exit code, as `train` does."""
     options, console = parse(arguments), cli.PlainConsole()
-    choices, device = options.choices, cli.choose_device(options.device)
+    choices, device = options.source, cli.choose_device(options.device)
     run_folder.check_resume(options.out, options.resume)
-    path = Path(choices.model)
-    if choices.model in (models.SMALL, models.SMOLLM2) and not path.exists():
-        path = models.find_model(choices.model)
+    path = models.path_of(Path(choices.model))
     loaded = models.load(path)
     if options.export is not None:  # what can't be written is said before hours of training
         family_of(loaded.model.config)
         if options.export.exists() and any(options.export.iterdir()):
             raise LessonsError("the folder is not empty", where=str(options.export))
-    template = choose_template(choices.template, path)
+    own_template = weights.load_chat_template(path)
+    template = own_template or weights.ChatTemplate(FORM)
+    if choices.template is not None:
+        template = weights.ChatTemplate(read_text(choices.template))
     source, held_out = open_chats(choices, loaded, template, options.training)
     torch.manual_seed(options.training.seed)
     model = loaded.model.to(device)
     if rank := choices.lora_rank:
-        model = add_lora(model, rank, choices.lora_alpha or 4 * rank)
+        model = weights.add_lora(model, rank, choices.lora_alpha or 4 * rank)
     n_trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
     console.print(f"{n_trained:,} numbers are trained")
-    judge = partial(evaluate, model, held_out, token_lengths(loaded.tokenizer))
+    judge = partial(evaluate, model, held_out, source.lengths)
     given = model, options.training, source.batches
     trainer = Trainer(*given, evaluate=judge, data_state=source.state)
     sample = partial(answer, model, source, template)
-    data = {"source": asdict(choices)}
-    if code := carry_out(trainer, source, options, data, sample, console):
+    if code := carry_out(trainer, source, options, sample, console):
         return code
     write_result(model, source, template, options)
-    talk = f"{AGAIN} chat "
-    if rank and choices.template is None and load_chat_template(path):
-        talk += (
-            f"{shlex.quote(choices.model)} --persona {shlex.quote(str(options.out / 'adapter'))}"
-        )
+    talk = f"finetune --resume --out {shlex.quote(str(options.out))}"
+    talk += " --export FOLDER, and then chat FOLDER"
+    if rank and template is own_template:
+        adapter = shlex.quote(str(options.out / "adapter"))
+        talk = f"chat {shlex.quote(choices.model)} --persona {adapter}"
     elif options.export is not None:
-        talk += shlex.quote(str(options.export))
-    else:
-        talk = f"{AGAIN} finetune --resume --out {shlex.quote(str(options.out))}"
-        talk += " --export FOLDER, and then chat FOLDER"
-    console.print(f"Talk with it: {talk}", soft_wrap=True)
+        talk = f"chat {shlex.quote(str(options.export))}"
+    console.print(f"Talk with it: {AGAIN} {talk}", soft_wrap=True)
     return 0
 
 
-def answer(model: Decoder, source: DataSource, template: ChatTemplate) -> str:
+def open_chats(
+    choices: Choices,
+    loaded: models.LoadedModel,
+    template: weights.ChatTemplate,
+    training: TrainConfig,
+) -> tuple[DataSource, list[Batch]]:
+    """The conversations to learn from, and batches of those to judge by."""
+    if choices.data is None:
+        raise LessonsError("no conversations", where="--data", remedy="Give a JSONL file of some.")
+    chats = read_conversations(choices.data)
+    n_held = max(len(chats) // 10, 1) if choices.held_out is None else 0
+    held = chats[len(chats) - n_held :] if n_held else read_conversations(choices.held_out or "")
+    chats = chats[: len(chats) - n_held]
+    length, tokenizer = sequence_length(loaded.model.config, training), loaded.tokenizer
+    (examples, n_cut), (judged, _) = (
+        chat_examples(template.render, part, tokenizer, length)  # type: ignore[arg-type]
+        for part in (chats, held)
+    )
+    if not examples or not judged:
+        what = "no conversation to learn from, or none to judge by"
+        raise LessonsError(what, where=choices.data, remedy="Give more, or longer sequences.")
+    name = f"{choices.data}, conversations: {len(examples):,}"
+    name += f", targets cut off: {n_cut:,}" if n_cut else ""
+    made_of = repr([chats, held, template.template]).encode()
+    batches = CountedBatches(partial(chat_batches, examples, training.batch_size, training.seed))
+    learned = torch.cat([torch.zeros(1, dtype=torch.long), *(y[y != IGNORE] for _, y in judged)])
+    prompt = tokenizer.encode_ordinary(held[0][0]["content"])
+    fingerprint, size = hashlib.sha256(made_of).hexdigest(), training.batch_size
+    source = DataSource(batches, batches, prompt, name, fingerprint, tokenizer, learned)
+    return source, [collate(judged[i : i + size]) for i in range(0, len(judged), size)]
+
+
+def chat_batches(examples: Sequence[Example], batch_size: int, seed: int) -> Iterator[Batch]:
+    """Endless padded batches, in a new random order each time through; the same for one seed."""
+    generator = torch.Generator().manual_seed(seed)
+    while True:
+        for chosen in torch.randperm(len(examples), generator=generator).split(batch_size):
+            yield collate([examples[i] for i in chosen])
+
+
+def answer(model: Decoder, source: DataSource, template: weights.ChatTemplate) -> str:
     """The held-out question, and what the model answers."""
     question, given = source.tokenizer.decode(source.prompt), (model, source.tokenizer)
     talk = Conversation(*given, template.render, sampler=Sampler(0.0), max_new_tokens=48)
@@ -118,12 +175,15 @@ def answer(model: Decoder, source: DataSource, template: ChatTemplate) -> str:
 
 
 def write_result(
-    model: Decoder, source: DataSource, template: ChatTemplate, options: Finetune
+    model: Decoder, source: DataSource, template: weights.ChatTemplate, options: Finetune
 ) -> None:
-    """The adapters alone, in the run folder, and, where it is asked for, the whole model."""
-    if options.choices.lora_rank:
+    """The adapters alone, in the run folder, and, where it is asked for, a model `chat` opens."""
+    if options.source.lora_rank:
         shutil.rmtree(options.out / "adapter", ignore_errors=True)
-        save_lora(model, options.out / "adapter")
-        model = merge_lora(model) if options.export is not None else model
-    if options.export is not None:
-        export(model, source.tokenizer, template, options.export)
+        weights.save_lora(model, options.out / "adapter")
+        model = weights.merge_lora(model) if options.export is not None else model
+    if (folder := options.export) is not None:
+        weights.save_pretrained(model, source.tokenizer, folder)
+        replace_file(folder / "chat_template.jinja", template.template)
+        facts = read_json(folder / "tokenizer_config.json") | template.special_tokens
+        write_json(folder / "tokenizer_config.json", facts, indent=2)

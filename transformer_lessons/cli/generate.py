@@ -14,17 +14,11 @@ from transformer_lessons.cli import models
 from transformer_lessons.cli.display import bar, sanitize, visible
 from transformer_lessons.config import Count
 from transformer_lessons.errors import LessonsError
-from transformer_lessons.generation.generate import (
-    eos_token_ids,
-    generate,
-    known_tokens,
-    stream_batch,
-)
-from transformer_lessons.generation.sampling import Sampler
-from transformer_lessons.generation.text_stream import TextStreamer
-from transformer_lessons.tokenizers.byte_tokenizer import ByteTokenizer
-from transformer_lessons.tokenizers.tokenizer import Tokenizer
+from transformer_lessons.generation import Sampler, TextStreamer, eos_token_ids
+from transformer_lessons.generation.generate import generate, stream_batch
+from transformer_lessons.tokenizers import ByteTokenizer, Tokenizer
 
+Prompt = tuple[str, list[int]]  # a text and its tokens
 BATCH_SIZE = 16  # texts that are written side by side
 
 
@@ -62,10 +56,7 @@ def run(arguments: Sequence[str]) -> int:
     prompts = [(text, encode(loaded.tokenizer, text, where)) for where, text in texts.items()]
     tell_lengths(loaded, [len(tokens) for _, tokens in prompts], options.max_new_tokens)
     with models.named_compiler_errors():
-        if options.json or len(prompts) * options.n_samples > 1:
-            write_many(loaded, prompts, options)
-        else:
-            write_one(loaded, *prompts[0], options)
+        (write_probabilities if options.probabilities else write)(loaded, prompts, options)
     if loaded.speculation:
         print(f"[{loaded.speculation.report()}]", file=sys.stderr)
     return 0
@@ -95,57 +86,51 @@ def tell_lengths(loaded: models.LoadedModel, lengths: Sequence[int], n_new: int)
         print(f"note: trained on {trained:,} tokens at a time; {beyond}", file=sys.stderr)
 
 
-def write_one(
-    loaded: models.LoadedModel, prompt: str, tokens: Sequence[int], options: Generate
-) -> None:
-    """Write one text as it comes."""
-    tokenizer, eos = loaded.tokenizer, eos_token_ids(loaded.tokenizer)
-    known = known_tokens(tokenizer, loaded.model.config.vocab_size)
-    choices = options.max_new_tokens, options.sampler, options.seed, eos, 1, loaded.forward_fn
-    steps = stream_batch(loaded.model, [tokens], *choices, allowed=known)
-    if options.probabilities:
-        for _, token, logits in steps:
-            probability, columns = logits.softmax(-1)[token].item(), shutil.get_terminal_size()[0]
-            print(token_line(tokenizer, token, probability, columns), flush=True)
-        return
-    written: Iterator[int] = (token for _, token, _ in steps)
-    if loaded.speculation:
-        written = loaded.speculation(loaded.model, tokens, *choices[:3], eos, allowed=known)
-    print(shown(prompt), end="", flush=True)
-    for piece in TextStreamer(tokenizer, written, eos, options.stop):
-        print(shown(piece), end="", flush=True)
-    print()
+def write(loaded: models.LoadedModel, prompts: Sequence[Prompt], options: Generate) -> None:
+    """Write all texts: each as it comes, below a heading if there are several, or as JSON lines."""
+    rows = [prompt for prompt in prompts for _ in range(options.n_samples)]
+    for number, (prompt, pieces) in enumerate(continued(loaded, rows, options)):
+        if options.json:  # characters beyond ASCII are escaped, so no terminal obeys any
+            facts = {"prompt": prompt, "text": "".join(pieces), "tokens": pieces.read_tokens}
+            print(json.dumps(facts | {"finish_reason": pieces.finish_reason}), flush=True)
+            continue
+        if len(rows) > 1:
+            of_prompt, sample = divmod(number, options.n_samples)
+            heading = f", sample {sample + 1}" if options.n_samples > 1 else ""
+            print(f"==> prompt {of_prompt + 1}{heading} <==")
+        print(shown(prompt), end="", flush=True)
+        for piece in pieces:
+            print(shown(piece), end="", flush=True)
+        print(flush=True)
 
 
-def write_many(
-    loaded: models.LoadedModel, prompts: Sequence[tuple[str, list[int]]], options: Generate
-) -> None:
-    """Write all texts, those of one batch together: JSON lines, or each below a heading."""
-    eos = eos_token_ids(loaded.tokenizer)
-    known = known_tokens(loaded.tokenizer, loaded.model.config.vocab_size)
-    n, n_samples, sampler = options.max_new_tokens, options.n_samples, options.sampler
-    rows = [prompt for prompt in prompts for _ in range(n_samples)]
-    for first in range(0, len(rows), BATCH_SIZE):
-        batch = rows[first : first + BATCH_SIZE]
-        choices = n, sampler, options.seed + first, eos, 1, loaded.forward_fn
-        if speculation := loaded.speculation:  # one by one: that is where it saves time
-            seeds = range(options.seed + first, options.seed + first + len(batch))
-            made = [
-                list(speculation(loaded.model, ids, n, sampler, seed, eos, allowed=known))
-                for (_, ids), seed in zip(batch, seeds, strict=True)
-            ]
+def continued(
+    loaded: models.LoadedModel, rows: Sequence[Prompt], options: Generate
+) -> Iterator[tuple[str, TextStreamer]]:
+    """Each prompt, and what follows it; a single text piece by piece, as it is written."""
+    known, eos = loaded.known_tokens, eos_token_ids(loaded.tokenizer)
+    size = 1 if loaded.speculation else BATCH_SIZE  # one by one is where guessing saves time
+    for first in range(0, len(rows), size):
+        batch = [ids for _, ids in rows[first : first + size]]
+        choices = options.max_new_tokens, options.sampler, options.seed + first, eos
+        if len(batch) == 1:
+            made = iter([loaded.stream_fn(loaded.model, batch[0], *choices, allowed=known)])
         else:
-            made = generate(loaded.model, [ids for _, ids in batch], *choices, allowed=known)
-        for number, ((prompt, _), tokens) in enumerate(zip(batch, made, strict=True), start=first):
-            streamer = TextStreamer(loaded.tokenizer, tokens, eos, options.stop)
-            text = "".join(streamer)
-            if options.json:  # characters beyond ASCII are escaped, so no terminal obeys any
-                facts = {"prompt": prompt, "text": text, "tokens": streamer.read_tokens}
-                print(json.dumps(facts | {"finish_reason": streamer.finish_reason}), flush=True)
-                continue
-            sample = f", sample {number % n_samples + 1}" if n_samples > 1 else ""
-            print(f"==> prompt {number // n_samples + 1}{sample} <==")
-            print(shown(prompt + text), flush=True)
+            more = 1, loaded.forward_fn, known
+            made = map(iter, generate(loaded.model, batch, *choices, *more))
+        for (prompt, _), tokens in zip(rows[first : first + size], made, strict=True):
+            yield prompt, TextStreamer(loaded.tokenizer, tokens, eos, options.stop)
+
+
+def write_probabilities(
+    loaded: models.LoadedModel, prompts: Sequence[Prompt], options: Generate
+) -> None:
+    """Write one text, a token a line, each with the probability that the model gave it."""
+    choices = options.max_new_tokens, options.sampler, options.seed, eos_token_ids(loaded.tokenizer)
+    more = 1, loaded.forward_fn, loaded.known_tokens
+    for _, token, logits in stream_batch(loaded.model, [prompts[0][1]], *choices, *more):
+        probability, columns = logits.softmax(-1)[token].item(), shutil.get_terminal_size()[0]
+        print(token_line(loaded.tokenizer, token, probability, columns), flush=True)
 
 
 def shown(text: str) -> str:
@@ -156,7 +141,6 @@ def shown(text: str) -> str:
 def token_line(tokenizer: Tokenizer, token: int, probability: float, width: int = 80) -> str:
     """A token on a line of its own, with its probability as a bar and in percent.
 
-    >>> from transformer_lessons.tokenizers.byte_tokenizer import ByteTokenizer
     >>> print(token_line(ByteTokenizer(), 97, 0.25))
          'a'    97  █████░░░░░░░░░░░░░░░  25.00%
     """
@@ -177,12 +161,13 @@ def read_prompts(options: Generate) -> dict[str, str]:
             what = f"can't read it: {getattr(error, 'strerror', None) or error}"
             raise LessonsError(what, where=str(path)) from None
     text = data.decode("utf-8", errors="surrogateescape")
-    lines = text.removesuffix("\n").split("\n") if path else [text]
-    prompts = {}
-    for number, line in enumerate(lines, start=1):
-        where = f"{path}, line {number}" if path else "--prompt"
-        prompts[where] = read_line(line.removesuffix("\r"), where) if path else line
-        if not prompts[where]:
+    prompts = {"--prompt": text}
+    if path is not None:
+        lines = [line.removesuffix("\r") for line in text.removesuffix("\n").split("\n")]
+        places = [f"{path}, line {number}" for number in range(1, len(lines) + 1)]
+        prompts = dict(zip(places, map(read_line, lines, places), strict=True))
+    for where, prompt in prompts.items():
+        if not prompt:
             raise LessonsError("the prompt is empty", where=where, remedy="Give some text.")
     return prompts
 

@@ -10,7 +10,6 @@ import tyro
 from rich.table import Table
 
 from transformer_lessons import cli
-from transformer_lessons.errors import LessonsError
 
 
 @dataclass(frozen=True)
@@ -19,10 +18,9 @@ class Inspect:
 
     what: Annotated[Path, tyro.conf.Positional]
     """A run folder or one of its checkpoints, a Hugging Face folder, a GGUF file, a token file
-    (.npy), an ONNX file, a tokenizer's file (.json), or a name: bytes, gpt2, cl100k_base,
-    python-small."""
+    (.npy), a tokenizer's file (.json), or a name: bytes, gpt2, cl100k_base, python-small."""
     card: bool = False
-    """Of a run: how it was made, as `export --to card` writes it."""
+    """Of a run: how it was made, in Markdown."""
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -30,7 +28,7 @@ def run(arguments: Sequence[str]) -> int:
     options, console = cli.parse(Inspect, arguments, "inspect"), cli.PlainConsole()
     # Here, because they load PyTorch: a refused option must not wait for it.
     from transformer_lessons.cli.model_card import model_card
-    from transformer_lessons.cli.models import find_model, load
+    from transformer_lessons.cli.models import load, path_of
     from transformer_lessons.cli.tokenizer import facts_of, token_facts
     from transformer_lessons.support.tiktoken_files import SPECIAL_TOKENS
     from transformer_lessons.tokenizers import load_tokenizer
@@ -42,12 +40,8 @@ def run(arguments: Sequence[str]) -> int:
         tokenizer = load_tokenizer(str(options.what))
         console.print_rows(type(tokenizer).__name__, facts_of(tokenizer))
         return 0
-    if options.what.suffix == ".onnx":
-        console.print_rows("ONNX graph", onnx_facts(options.what))
-        return 0
     if options.card:
-        path = options.what if options.what.exists() else find_model(str(options.what))
-        console.print(model_card(path), soft_wrap=True)
+        console.print(model_card(path_of(options.what)), soft_wrap=True)
         return 0
     loaded = load(options.what)
     if options.what.suffix == ".gguf":
@@ -70,27 +64,5 @@ def gguf_facts(path: Path) -> dict[str, str]:
     kinds = Counter(tensor.type for tensor in file.tensors.values())
     rows = {"tensors": ", ".join(f"{count} {kind}" for kind, count in kinds.items())}
     for name, value in file.metadata.items():
-        size = f"{len(value):,} values" if isinstance(value, list) else f"{value!r:.60}"
-        rows[name] = size
+        rows[name] = f"{len(value):,} values" if isinstance(value, list) else f"{value!r:.60}"
     return rows
-
-
-def onnx_facts(path: Path) -> dict[str, str]:
-    """What goes into the graph of an ONNX file, what comes out, and of what it is made."""
-    try:
-        import onnx
-    except ImportError:
-        raise LessonsError("the package onnx is missing", remedy="pip install onnx") from None
-    try:
-        document = onnx.load(path)
-    except Exception as error:  # of whatever kind: protobuf has its own
-        raise LessonsError(f"not a readable ONNX file: {error!r:.100}", where=str(path)) from None
-    rows = {"nodes": f"{len(document.graph.node):,}"}
-    rows["opset"] = ", ".join(
-        f"{one.domain or 'ai.onnx'} {one.version}" for one in document.opset_import
-    )
-    for kind in ("input", "output"):
-        for value in getattr(document.graph, kind):
-            sizes = [str(d.dim_param or d.dim_value) for d in value.type.tensor_type.shape.dim]
-            rows[f"{kind} {value.name}"] = " × ".join(sizes)
-    return rows | {f"metadata {entry.key}": entry.value[:60] for entry in document.metadata_props}

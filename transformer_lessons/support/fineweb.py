@@ -4,7 +4,7 @@ A row stream of that library is an iterator of rows {"text": …}; `state_dict` 
 and `load_state_dict` goes on from there.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from glob import escape
 from pathlib import Path
@@ -16,29 +16,21 @@ from transformer_lessons.support.documents import name_of
 FINEWEB, SAMPLE = "HuggingFaceFW/fineweb", "sample-10BT"  # ten billion tokens, 28 GB
 
 
-def open_fineweb() -> Any:
-    """The rows of FineWeb's sample of ten billion tokens. Source: Penedo et al. 2024.
+def open_rows(paths: Sequence[Path] = ()) -> Any:
+    """The rows of FineWeb's sample; or of parquet files here, read as if they were far away.
 
     Without a network, or without the library `datasets`, raises `LessonsError`.
+    Source: Penedo et al. 2024.
     """
-    return _open_stream(FINEWEB, FINEWEB, name=SAMPLE)
-
-
-def open_parquet(paths: Iterable[Path | str]) -> Any:
-    """The rows of parquet files on this disk, read as if they were far away."""
-    found = [Path(path) for path in paths]
-    # One split, whatever a file's name says; and no brackets in it are a pattern.
-    files = {"train": [escape(str(path)) for path in found]}
-    return _open_stream(", ".join(map(name_of, found)), "parquet", data_files=files)
-
-
-def _open_stream(source: str, kind: str, **options: Any) -> Any:
     try:
         import datasets
     except ImportError:
         remedy = "Install it: pip install datasets."
         raise LessonsError("streaming needs the library datasets", remedy=remedy) from None
-    with named_errors(source):
+    kind, options = FINEWEB, dict[str, Any](name=SAMPLE)
+    if paths:  # one split, whatever a file's name says; and no brackets in it are a pattern
+        kind, options = "parquet", {"data_files": {"train": [escape(str(p)) for p in paths]}}
+    with named_errors(", ".join(map(name_of, paths)) or FINEWEB):
         # A row group, not a whole file of 2 GB, is what has to be read again to go on inside it.
         return datasets.load_dataset(kind, split="train", streaming=True, **options).reshard()
 
@@ -63,5 +55,6 @@ def named_errors(name: str) -> Iterator[None]:
     except Exception as error:  # of a dozen kinds, from several libraries
         lines = str(error).strip().splitlines() or ["no reason given"]
         what = f"can't read it: {type(error).__name__}: {lines[0]}"
-        remedy = "Is there a network, and are the files whole? What was fetched is kept."
+        remedy = "Is there a network, and are the files whole? What was fetched is kept. "
+        remedy += "Without a network, name files that are here: --from-parquet FILE."
         raise LessonsError(what, where=name, remedy=remedy) from None

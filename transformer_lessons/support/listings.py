@@ -23,7 +23,9 @@ def use(module_name: str, *names: str) -> None:
     place wherever it was imported, until the kernel restarts or the cell is run unchanged.
     """
     frame = sys._getframe(1)
-    cell, module = _definitions(_cell_text(frame)), importlib.import_module(module_name)
+    # The text of the cell that runs in `frame`: IPython keeps it where tracebacks look for it.
+    text = "".join(linecache.getlines(frame.f_code.co_filename))
+    cell, module = _definitions(text), importlib.import_module(module_name)
     package = _definitions(inspect.getsource(module))
     originals = vars(module).setdefault("_originals", {})
     for name in names:
@@ -39,11 +41,6 @@ def use(module_name: str, *names: str) -> None:
             print(f"{name} is the package's again.")
         _replace(current, new)
         frame.f_globals[name] = new
-
-
-def _cell_text(frame: Any) -> str:
-    """The text of the cell that runs in `frame`; IPython keeps it where tracebacks look for it."""
-    return "".join(linecache.getlines(frame.f_code.co_filename))
 
 
 def _definitions(source: str) -> dict[str, str]:

@@ -33,9 +33,8 @@ def read_rows(file: BinaryIO, source: str, start: int = 0) -> Iterator[tuple[int
                         last, n_rows = first + n_rows, n_rows + 1
                         if last >= start:
                             yield last, value.as_py()
-                if (
-                    first + n_rows != behind
-                ):  # damage between the pages, which have checksums, can hide some
+                # Damage between the pages, which have checksums, can hide some.
+                if first + n_rows != behind:
                     raise ValueError(f"row group {group} has {n_rows} rows")
             first = behind
     except LessonsError:

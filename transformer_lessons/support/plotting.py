@@ -3,6 +3,8 @@
 Figures have a white ground; the book's pages set them on a card in dark mode.
 """
 
+from pathlib import Path
+
 INK, MUTED = "#1f2937", "#6b7280"
 BLUE, ORANGE, GREEN, PURPLE = "#2563a8", "#c2570c", "#2f7d4f", "#7a4b9d"
 ONE_HUE, TWO_HUES = "Blues", "RdBu_r"  # for shares from 0 to 1, and for numbers around 0
@@ -10,31 +12,9 @@ ONE_HUE, TWO_HUES = "Blues", "RdBu_r"  # for shares from 0 to 1, and for numbers
 
 def use_book_style() -> None:
     """Make every matplotlib figure of this process look like the book's."""
-    import matplotlib as mpl
-    from cycler import cycler
+    from matplotlib import style
 
-    mpl.rcParams.update(
-        {
-            "figure.figsize": (7.0, 3.2),
-            "figure.dpi": 110,
-            "figure.facecolor": "white",
-            "figure.constrained_layout.use": True,
-            "font.family": "DejaVu Sans",
-            "font.size": 10,
-            "text.color": INK,
-            "axes.labelcolor": INK,
-            "axes.edgecolor": MUTED,
-            "axes.titlesize": 11,
-            "axes.titlelocation": "left",
-            "axes.spines.top": False,
-            "axes.spines.right": False,
-            "axes.prop_cycle": cycler(color=[BLUE, ORANGE, GREEN, PURPLE]),
-            "xtick.color": MUTED,
-            "ytick.color": MUTED,
-            "lines.linewidth": 1.8,
-            "legend.frameon": False,
-        }
-    )
+    style.use(Path(__file__).with_name("book.mplstyle"))
 
 
 def byte_label(byte: int) -> str:

@@ -10,16 +10,17 @@ import os
 import re
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import asdict, dataclass
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from transformer_lessons.errors import LessonsError
+from transformer_lessons.support import fineweb
 from transformer_lessons.support.documents import name_of
 from transformer_lessons.support.files import decode_utf8, field, new_file, read_json, write_json
-from transformer_lessons.support.fineweb import named_errors, texts_of
 from transformer_lessons.support.parquet import read_rows
 
 FORMAT, CLAIM = "transformer_lessons/shards-1", "source.json"  # of the file that says whose shards
@@ -34,34 +35,44 @@ class ShardFacts:
     n_documents: int
     n_bytes: int  # of the file
     sha256: str  # of the documents
-    behind: dict[str, Any]  # the state of the stream behind the last document
+    behind: dict  # the state of the stream behind the last document
+
+
+def open_shards(
+    folder: Path, parquet: str | None = None, max_bytes: int | None = None,
+    shard_size: int = SHARD_SIZE,
+) -> "ShardFolder":  # fmt: skip
+    """The shards in `folder`, of FineWeb, or of a parquet file or a folder of them."""
+    if parquet is None:
+        name = f"{fineweb.FINEWEB} {fineweb.SAMPLE}"
+        return ShardFolder(folder, name, fineweb.open_rows, shard_size, max_bytes)
+    given = Path(parquet)
+    paths = sorted(given.glob("*.parquet")) if given.is_dir() else [given]
+    if not paths or not all(path.is_file() for path in paths):
+        what, remedy = "no parquet file here", "Name a .parquet file, or a folder with some."
+        raise LessonsError(what, where=name_of(given), remedy=remedy)
+    name = f"parquet files {', '.join(name_of(Path(path.name)) for path in paths)}"
+    return ShardFolder(folder, name, lambda: fineweb.open_rows(paths), shard_size, max_bytes)
 
 
 class ShardFolder:
     """The documents of the source `name`, by way of the shards in `folder`.
 
     `open_stream` opens the source at its first row, as a row stream of the library `datasets`:
-    an iterator of rows {"text": …} with `state_dict` and `load_state_dict`. Without it, the folder
-    is all there is. The shards take `max_bytes` of the disk at most, and one more while it comes.
+    an iterator of rows {"text": …} with `state_dict` and `load_state_dict`. The shards take
+    `max_bytes` of the disk at most, and one more while it comes.
     """
 
     def __init__(
-        self,
-        folder: Path | str,
-        name: str,
-        open_stream: Callable[[], Any] | None = None,
-        shard_size: int = SHARD_SIZE,
-        max_bytes: int | None = None,
-    ) -> None:
-        self.folder, self.name, self.open_stream = Path(folder), name, open_stream
+        self, folder: Path, name: str, open_stream: Callable[[], Any],
+        shard_size: int = SHARD_SIZE, max_bytes: int | None = None,
+    ) -> None:  # fmt: skip
+        self.folder, self.name, self.open_stream = folder, name, open_stream
         self.shard_size, self.max_bytes = shard_size, max_bytes
         self.stream: Any = None
         self.texts: Iterator[str] = iter(())  # of the open stream
         self.next_shard = -1  # the one that the open stream stands in front of
-        if type(shard_size) is not int or shard_size < 1:
-            what = f"shard_size = {shard_size!r} is not an integer of at least 1"
-            raise LessonsError(what, where="ShardFolder.shard_size")
-        _claim(self.folder, {"format": FORMAT, "name": name, "shard_size": shard_size})
+        _claim(folder, {"format": FORMAT, "name": name, "shard_size": shard_size})
 
     def path(self, number: int) -> Path:
         """The file of shard `number`; its facts are beside it, as .json."""
@@ -77,25 +88,31 @@ class ShardFolder:
         path = self.path(number).with_suffix(".json")
         if not path.exists():
             return None
-        kinds, values = (
-            {"n_documents": int, "n_bytes": int, "sha256": str, "behind": dict},
-            read_json(path),
-        )
-        return ShardFacts(*(field(values, name, kind, str(path)) for name, kind in kinds.items()))
+        values, kinds = read_json(path), ShardFacts.__annotations__.items()
+        return ShardFacts(*(field(values, name, kind, str(path)) for name, kind in kinds))
 
     def read(self, start: int) -> Iterator[str]:
-        """The texts of the documents from number `start` on."""
+        """The texts of the documents from number `start` on.
+
+        The next shard is fetched while the present one is read.
+        """
         number, row = divmod(start, self.shard_size)
-        while path := self.find(number):
-            yield from read_shard(path, row)
-            number, row = number + 1, 0
+        with ThreadPoolExecutor(1) as pool:
+            path = self.find(number)
+            while path is not None:
+                texts = read_shard(path, row)
+                first = list(islice(texts, 1))  # now it is open, and may be deleted
+                number, row = number + 1, 0
+                following = pool.submit(self.find, number)
+                yield from chain(first, texts)
+                path = following.result()
 
     def find(self, number: int) -> Path | None:
         """The file of shard `number`, fetched if it isn't there; None behind the last shard."""
         path, facts, last = self.path(number), self.facts(number), max(self.known(), default=-1)
         if facts is None and number > last:  # a shard that isn't full is the source's last
             final = self.facts(last) if last >= 0 else None
-            if self.open_stream is None or (final and final.n_documents < self.shard_size):
+            if final and final.n_documents < self.shard_size:
                 return None
         if facts is None or not path.exists():
             facts = self.fetch(number)
@@ -141,25 +158,16 @@ class ShardFolder:
 
     def _go_to(self, number: int) -> None:
         """Open the source, go to the known place nearest to shard `number`, pass over the rest."""
-        if self.open_stream is None:
-            where, remedy = str(self.path(number)), "Fetch it again from where it came from."
-            raise LessonsError("the shard is not here", where=where, remedy=remedy)
         start = 1 + max((k for k in self.known() if k < number), default=-1)
-        with named_errors(self.name):
+        with fineweb.named_errors(self.name):
             self.stream = self.open_stream()
             if start > 0 and (facts := self.facts(start - 1)):
                 self.stream.load_state_dict(facts.behind)
-        self.texts = texts_of(self.stream, self.name)
+        self.texts = fineweb.texts_of(self.stream, self.name)
         n_between = (number - start) * self.shard_size
         if sum(1 for _ in islice(self.texts, n_between)) < n_between:
             what = f"the source has no document {number * self.shard_size:,}"
             raise LessonsError(what, where=self.name, remedy="Use a state of this very source.")
-
-
-def open_folder(folder: Path | str) -> ShardFolder:
-    """The shards that are in `folder`, without the source that they came from."""
-    claim = _read_claim(Path(folder))
-    return ShardFolder(folder, claim["name"], None, claim["shard_size"])
 
 
 def read_shard(path: Path, start: int = 0) -> Iterator[str]:
@@ -191,26 +199,19 @@ def write_shard(texts: Iterator[str], file: BinaryIO) -> tuple[int, str]:
 
 def _claim(folder: Path, claim: dict[str, Any]) -> None:
     """Say in `folder`, if it is empty, whose shards it holds; another's raises `LessonsError`."""
+    where, remedy = folder / CLAIM, "Choose a new or empty folder, or one with shards."
     try:
         folder.mkdir(parents=True, exist_ok=True)
         if not any(folder.iterdir()):
-            write_json(folder / CLAIM, claim)
+            write_json(where, claim)
     except OSError as error:
         what = f"can't make the folder: {error.strerror}"
-        raise LessonsError(what, where=str(folder), remedy="Choose another folder.") from None
-    if (there := _read_claim(folder)) != claim:
-        what = f"it holds shards of {there['shard_size']} documents from {there['name']}, "
-        what += f"not of {claim['shard_size']} from {claim['name']}"
-        raise LessonsError(what, where=str(folder), remedy="Choose another folder.")
-
-
-def _read_claim(folder: Path) -> dict[str, Any]:
-    """Whose shards `folder` holds; a folder of something else raises `LessonsError`."""
-    where, remedy = str(folder / CLAIM), "Choose a new or empty folder, or one with shards."
-    if not (folder / CLAIM).is_file():
+        raise LessonsError(what, where=str(folder), remedy=remedy) from None
+    if not where.is_file():
         raise LessonsError("not a folder of shards", where=str(folder), remedy=remedy)
-    there, kinds = read_json(folder / CLAIM), {"format": str, "name": str, "shard_size": int}
-    claim = {name: field(there, name, kind, where) for name, kind in kinds.items()}
-    if claim["format"] != FORMAT or claim["shard_size"] < 1:
-        raise LessonsError(f"not a folder of shards of {FORMAT}", where=where, remedy=remedy)
-    return claim
+    there = read_json(where)
+    found = {name: field(there, name, type(value), str(where)) for name, value in claim.items()}
+    if found != claim:
+        what = "it holds shards of {shard_size} documents from {name} ({format})".format(**found)
+        what += ", not of {shard_size} from {name} ({format})".format(**claim)
+        raise LessonsError(what, where=str(folder), remedy=remedy)

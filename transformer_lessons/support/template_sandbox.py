@@ -73,7 +73,8 @@ class _Sandbox(ImmutableSandboxedEnvironment):
         self.filters = {name: self.charged(function) for name, function in filters.items()}
         self.tests = {name: self.charged(test) for name, test in self.tests.items()}
         self.globals = {"range": self.globals["range"], "dict": dict, "namespace": _Namespace}
-        self.globals |= {"raise_exception": _raise_exception, "strftime_now": _strftime_now}
+        self.globals["raise_exception"] = _raise_exception
+        self.globals["strftime_now"] = lambda form: datetime.now().strftime(form[:100])
 
     def _parse(self, *args: Any) -> nodes.Template:
         return _Pricing().visit(super()._parse(*args)).set_environment(self)
@@ -216,7 +217,3 @@ def _to_json(value: Any, indent: int | None = None, **options: Any) -> str:
 
 def _raise_exception(message: str) -> None:
     raise jinja2.TemplateError(message)  # how a template refuses messages
-
-
-def _strftime_now(form: str) -> str:
-    return datetime.now().strftime(form[:100])

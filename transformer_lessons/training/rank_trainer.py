@@ -1,24 +1,31 @@
 """The trainer of one of several processes: what differs from training alone. Lesson 15."""
 
+import copy
+import math
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
+from pathlib import Path
 from typing import Any, cast
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+from torch.distributed import checkpoint
 from torch.nn.parallel import DistributedDataParallel
 
 from transformer_lessons.data.batches import IGNORE
 from transformer_lessons.errors import LessonsError
 from transformer_lessons.model.decoder import Decoder
 from transformer_lessons.model.state_dict import assign_tensors, own_tensors
+from transformer_lessons.support.distributed_files import SafeReader
+from transformer_lessons.training.clipping import clip_grad_norm
 from transformer_lessons.training.config import TrainConfig
 from transformer_lessons.training.distributed import gather, own_rows
 from transformer_lessons.training.evaluate import Evaluation, evaluate
+from transformer_lessons.training.precision import autocast
 from transformer_lessons.training.state import restore_trainer, trainer_state
-from transformer_lessons.training.trainer import Batch, Trainer
+from transformer_lessons.training.trainer import Batch, Trainer, batch_loss
 
 
 class RankTrainer(Trainer):
@@ -60,6 +67,7 @@ class RankTrainer(Trainer):
     def gradients(self, batches: Sequence[Batch]) -> tuple[float, int]:
         """As one process would make them of all rows; ranks exchange theirs in the last batch."""
         torch.manual_seed((self.config.seed + self.n_steps) * self.n_ranks + self.rank)  # dropout
+        self.rows = batches
         n_targets = int(sum(gather(sum(int((y != IGNORE).sum()) for _, y in batches))))
         if n_targets == 0:
             raise LessonsError("a batch without a single real target", remedy="Look at the data.")
@@ -75,6 +83,23 @@ class RankTrainer(Trainer):
         for rank, loss in enumerate(losses):
             self.check_finite(f"loss of rank {rank}", loss)
         return sum(losses), n_targets
+
+    def check_finite(self, name: str, value: float) -> None:
+        """As alone; of a gradient, which all have summed up, it says whose part is not finite."""
+        if name == "gradient norm" and not math.isfinite(value):
+            for rank, own in enumerate(gather(self.own_gradient_norm())):
+                super().check_finite(f"{name} of rank {rank}", own)
+        super().check_finite(name, value)
+
+    def own_gradient_norm(self) -> float:
+        """How long the gradient of this rank's rows is: made anew, and exchanged with nobody."""
+        model = copy.deepcopy(whole_run(self)[0])
+        model.zero_grad()
+        for inputs, targets in self.rows:
+            with autocast(self.device, self.config.precision):
+                loss = batch_loss(model, inputs, targets, self.config.loss_chunk_size)
+            loss.backward()
+        return clip_grad_norm(list(model.parameters()), math.inf).item()
 
     def exchange_gradients(self, is_wanted: bool) -> None:
         """Whether the next forward and backward pass ends with the sum over all ranks."""
@@ -151,6 +176,22 @@ def load_whole(trainer: Trainer, model: Decoder, state: dict[str, Any]) -> None:
     for parameter, averages in (i for o in trainer.optimizers for i in o.state.items()):
         shares = {name: _share(t, parameter) for name, t in averages.items() if t.ndim}
         averages.update(shares)
+
+
+def load_distributed(folder: Path | str, model: Decoder, prefix: str = "model.") -> None:
+    """Give `model` the weights in a folder that `torch.distributed.checkpoint` has written.
+
+    It may be of any number of ranks; `prefix` stands before the names there. No code of it is run:
+    see `support.distributed_files`. What doesn't fit raises `LessonsError`.
+    """
+    tensors = {f"{prefix}{name}": tensor for name, tensor in own_tensors(model).items()}
+    reader = SafeReader(Path(folder))
+    try:
+        with warnings.catch_warnings(action="ignore"):  # it warns that there is one process
+            checkpoint.load(tensors, storage_reader=reader, no_dist=True)
+    except checkpoint.CheckpointException as error:  # which names every rank, with tracebacks
+        what = str(error).strip().splitlines()[-1]
+        raise LessonsError(f"can't load it: {what}"[:500], where=str(folder)) from None
 
 
 def _whole(tensor: Any) -> Tensor:
