@@ -1,4 +1,4 @@
-"""What a built page gets: sizes of its pictures, tags for who shares it, no idle scripts.
+"""A Sphinx extension: sizes of pictures, tags for who shares a page, no idle scripts.
 
 The address of the published book is `html_baseurl` in `_config.yml`, or the variable BOOK_ADDRESS.
 With one, there are absolute links for those who share a page, and a sitemap; without, neither.
@@ -22,6 +22,15 @@ and the search finds sections, names of the package, exercises and words.</p>
 <form action="search.html"><label>Search the book <input type="search" name="q"></label>
 <button class="sd-btn sd-btn-primary">Search</button></form>
 <p><a href="book/index.html">The first page</a></p></section>"""
+
+
+def setup(app: Any) -> dict[str, Any]:
+    """Called by Sphinx."""
+    app.connect("config-inited", read_address)
+    app.connect("html-page-context", finish_page, priority=900)  # after who adds scripts
+    app.connect("html-collect-pages", not_found_page)
+    app.connect("build-finished", finish_book)
+    return {"parallel_read_safe": True, "parallel_write_safe": True}
 
 
 def read_address(app: Any, config: Any) -> None:
