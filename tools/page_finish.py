@@ -46,8 +46,11 @@ def size_of(path: Path) -> tuple[int, int] | None:
             return image.size
     tag = re.search(r"<svg[^>]*>", path.read_text("utf-8"))
     numbers = re.search(r'viewBox="[\d.]+ [\d.]+ ([\d.]+) ([\d.]+)"', tag[0] if tag else "")
-    # matplotlib's unit is the point, of which an inch has 72 and a page's pixels 96
-    return (round(float(numbers[1]) * 4 / 3), round(float(numbers[2]) * 4 / 3)) if numbers else None
+    if tag is None or numbers is None:
+        return None
+    # an inch has 72 of matplotlib's points, and 96 of a page's pixels
+    unit = 4 / 3 if 'width="' in tag[0] and 'pt"' in tag[0] else 1
+    return round(float(numbers[1]) * unit), round(float(numbers[2]) * unit)
 
 
 def with_sizes(body: str, files: dict[str, Path]) -> str:

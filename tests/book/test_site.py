@@ -33,6 +33,8 @@ def test_a_picture_has_its_size_and_a_frame_to_scroll_in(tmp_path):
     assert made.startswith('<span class="tl-figure')
     assert "--tl-width: 640px" in made
     assert 'width="96" height="48"' in with_sizes('<img src="_images/b.svg"/>', files)
+    (tmp_path / "b.svg").write_text('<svg viewBox="0 0 72 36"></svg>')
+    assert 'width="72" height="36"' in with_sizes('<img src="_images/b.svg"/>', files)
     card = with_sizes('<img class="sd-card-img-top" src="../_images/a.png" />', files)
     assert 'height="200"' in card
     assert "tl-figure" not in card
