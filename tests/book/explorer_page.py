@@ -54,7 +54,7 @@ PAGE = """<!doctype html>
 <title>A page</title><link rel="icon" href="data:,">
 {styles}
 {scripts}
-<body><main style="display: block; max-width: 46rem; margin: auto; padding: 1rem"><h1>A page</h1>
+<body><main style="width: 100%; max-width: 46rem; margin: auto; padding: 1rem"><h1>A page</h1>
 <figure class="tl-fallback">A static picture</figure>
 <div class="tl-widget" data-tl-widget="{widget}"></div></main></body></html>"""
 

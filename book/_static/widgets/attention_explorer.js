@@ -14,7 +14,7 @@
 (function () {
   "use strict";
 
-  const { element, button, written, checked_number, slider, Plane, mount, attention } =
+  const { element, header, button, written, checked_number, slider, Plane, mount, attention } =
     window.TransformerLessons;
 
   const TOKENS = ["the", "cat", "sat", "down"];
@@ -196,10 +196,8 @@
       const message = { class: "tl-problem", role: "status" };
       this.problem = element("p", { id: `${this.id}-problem`, ...message });
       this.refusal = element("p", message);
-      const header = element("div", { class: "tl-header" },
-        element("p", { class: "tl-title" }, "Attention, step by step"),
-        element("p", { class: "tl-note" }, "one head of width 2, four tokens"));
-      root.replaceChildren(header, this.build_presets(), this.build_inputs(), this.problem,
+      const heading = header("Attention, step by step", "one head of width 2, four tokens");
+      root.replaceChildren(heading, this.build_presets(), this.build_inputs(), this.problem,
         this.build_settings(), this.build_results(), this.build_reading(), this.live);
       root.addEventListener("change", () => this.announce(""));
     }

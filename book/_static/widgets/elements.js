@@ -22,10 +22,27 @@
     return made;
   }
 
-  function button(text, on_click) {
-    const made = element("button", { type: "button" }, text);
+  function button(text, on_click, kind = "") {
+    const made = element("button", { type: "button", ...(kind && { class: kind }) }, text);
     made.addEventListener("click", on_click);
     return made;
+  }
+
+  /* What a widget is called, and at the right what it is about. */
+  function header(title, note) {
+    return element("div", { class: "tl-header" }, element("p", { class: "tl-title" }, title),
+      element("p", { class: "tl-note" }, note));
+  }
+
+  /* Radio buttons for [[value, text], ...]; `on_choose` is called with the value. */
+  function choices(name, legend, options, on_choose, chosen = options[0][0]) {
+    const labels = options.map(([value, text]) => {
+      const input = element("input", { type: "radio", name, value, id: `${name}-${value}` });
+      input.checked = value === chosen;
+      input.addEventListener("change", () => on_choose(value));
+      return element("label", { for: input.id }, input, text);
+    });
+    return element("fieldset", { class: "tl-choices" }, element("legend", {}, legend), ...labels);
   }
 
   /* 1.5 -> "1.50": with a true minus sign, and without one before a number that rounds to 0. */
@@ -144,7 +161,7 @@
   }
 
   Object.assign((window.TransformerLessons ??= {}), {
-    element, svg_element, button, written, grouped, checked_number, slider,
+    element, svg_element, button, header, choices, written, grouped, checked_number, slider,
     value_slider, show_value, Dial, byte_label, byte_name, mount,
   });
 })();

@@ -13,7 +13,7 @@
 (function () {
   "use strict";
 
-  const { element, svg_element, written, grouped, slider, Dial, Plane, mount, rope } =
+  const { element, header, svg_element, written, grouped, slider, Dial, Plane, mount, rope } =
     window.TransformerLessons;
 
   // One query and one key of width 8, in the order of split-half pairs.
@@ -175,10 +175,9 @@
     build(root) {
       this.live = element("p", { class: "tl-spoken", "aria-live": "polite" });
       this.sum = element("p", { class: "tl-sum" });
-      const header = element("div", { class: "tl-header" },
-        element("p", { class: "tl-title" }, "Turn positions into angles"),
-        element("p", { class: "tl-note" }, "one head of width 8: 4 pairs, each at its own speed"));
-      root.replaceChildren(header, this.build_controls(), this.build_planes(), this.sum,
+      const heading = header("Turn positions into angles",
+        "one head of width 8: 4 pairs, each at its own speed");
+      root.replaceChildren(heading, this.build_controls(), this.build_planes(), this.sum,
         this.build_chart(), this.build_layouts(), this.live);
       root.addEventListener("change", () => this.announce());
     }

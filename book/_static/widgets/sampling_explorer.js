@@ -20,7 +20,7 @@
   "use strict";
 
   const {
-    element, button, grouped, written, mount, random_generator, sampling, bpe_pieces, percent,
+    element, header, button, grouped, written, mount, random_generator, sampling, bpe_pieces, percent,
     SamplerForm, TokenTable, token_box, scores,
   } = window.TransformerLessons;
 
@@ -127,14 +127,12 @@
       this.prompt = element("ol", { class: "tl-prompt", "aria-label": "Tokens read, and drawn" });
       this.summary = element("p", { class: "tl-summary" });
       this.live = element("p", { class: "tl-spoken", "aria-live": "polite" });
-      const header = element("div", { class: "tl-header" },
-        element("p", { class: "tl-title" }, "Sample the next token"),
-        element("p", { class: "tl-note" },
-          `the scores of python-small, all ${grouped(vocab_size)}`));
+      const heading = header("Sample the next token",
+        `the scores of python-small, all ${grouped(vocab_size)}`);
       const bench = element("div", { class: "tl-bench" },
         element("div", {}, this.form.element, this.summary, this.build_draws()),
         element("div", {}, this.table.element, this.build_legend()));
-      root.replaceChildren(header, this.build_prompts(id), this.prompt,
+      root.replaceChildren(heading, this.build_prompts(id), this.prompt,
         element("div", { class: "tl-sampling" }, bench), this.live);
     }
 

@@ -17,7 +17,7 @@
   "use strict";
 
   const {
-    element, button, grouped, mount, PlanForm, value_slider, show_value, RateChart, RavineView,
+    element, header, button, grouped, mount, PlanForm, value_slider, show_value, RateChart, RavineView,
     PlanTable, run_of, described, rate_text, climb_remark, flight_remark, checkpoint_note,
   } = window.TransformerLessons;
 
@@ -135,10 +135,9 @@
       this.remark = element("p", { class: "tl-problem", role: "status" });
       this.checkpoint = element("p", { class: "tl-checkpoint" });
       this.live = element("p", { class: "tl-spoken", "aria-live": "polite" });
-      const header = element("div", { class: "tl-header" },
-        element("p", { class: "tl-title" }, "Plan the learning rate"),
-        element("p", { class: "tl-note" }, "and watch a ball with momentum go down the ravine"));
-      root.replaceChildren(header, this.form.element, this.remark, this.build_buttons(),
+      const heading = header("Plan the learning rate",
+        "and watch a ball with momentum go down the ravine");
+      root.replaceChildren(heading, this.form.element, this.remark, this.build_buttons(),
         this.chart.figure, this.build_cursor(id), this.build_ravine(), this.table.element,
         this.checkpoint, this.live);
     }
