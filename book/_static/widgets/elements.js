@@ -36,8 +36,8 @@
 
   /* Radio buttons for [[value, text], ...]; `on_choose` is called with the value. */
   function choices(name, legend, options, on_choose, chosen = options[0][0]) {
-    const labels = options.map(([value, text]) => {
-      const input = element("input", { type: "radio", name, value, id: `${name}-${value}` });
+    const labels = options.map(([value, text], i) => {
+      const input = element("input", { type: "radio", name, value, id: `${name}-${i}` });
       input.checked = value === chosen;
       input.addEventListener("change", () => on_choose(value));
       return element("label", { for: input.id }, input, text);

@@ -20,7 +20,7 @@
   "use strict";
 
   const {
-    element, header, button, grouped, written, mount, random_generator, sampling, bpe_pieces, percent,
+    element, header, choices, button, grouped, written, mount, random_generator, sampling, bpe_pieces, percent,
     SamplerForm, TokenTable, token_box, scores,
   } = window.TransformerLessons;
 
@@ -129,26 +129,17 @@
       this.live = element("p", { class: "tl-spoken", "aria-live": "polite" });
       const heading = header("Sample the next token",
         `the scores of python-small, all ${grouped(vocab_size)}`);
-      const bench = element("div", { class: "tl-bench" },
-        element("div", {}, this.form.element, this.summary, this.build_draws()),
-        element("div", {}, this.table.element, this.build_legend()));
-      root.replaceChildren(heading, this.build_prompts(id), this.prompt,
-        element("div", { class: "tl-sampling" }, bench), this.live);
+      root.replaceChildren(heading, this.build_prompts(id), this.prompt, this.form.element,
+        element("div", { class: "tl-columns" }, this.table.element,
+          element("div", {}, this.summary, this.build_draws(), this.build_legend())), this.live);
     }
 
     build_prompts(id) {
-      const choices = scores.prompts.map((prompt, i) => {
-        const input = element("input", { type: "radio", name: `${id}-prompt`,
-          id: `${id}-prompt-${i}` });
-        input.checked = i === 1;
-        input.addEventListener("change", () => {
+      return choices(`${id}-prompt`, "What the model has read",
+        scores.prompts.map((prompt) => [prompt, prompt.name]), (prompt) => {
           this.read(prompt);
           this.announce(this.summary.textContent);
-        });
-        return element("label", { for: input.id }, input, prompt.name);
-      });
-      return element("fieldset", { class: "tl-choices" },
-        element("legend", {}, "What the model has read"), ...choices);
+        }, scores.prompts[1]);
     }
 
     build_legend() {
@@ -170,8 +161,8 @@
           }),
           button("Next seed", () => this.use_next_seed())),
         this.drawn,
-        element("p", { class: "tl-note" }, "The same seed draws the same tokens. The page has a "
-          + "random generator of its own: the package draws other tokens, with the same shares."));
+        element("p", { class: "tl-note" }, "The same seed draws the same tokens here; the package "
+          + "has another random generator."));
     }
   }
 

@@ -6,9 +6,9 @@
 
   const { element, grouped, bpe_pieces } = window.TransformerLessons;
 
-  const SHOWN = 20;
+  const SHOWN = 10;
   const SCALES = [0.1, 0.2, 0.5, 1]; // what the longest bar can stand for
-  const HEADS = ["token", "", "model", "left", "drawn (expected)"];
+  const HEADS = ["token", "", "model", "left", "drawn (exp.)"];
 
   /* Neither 0.0% of what can happen, nor 100.0% where something else can. */
   function percent(p) {
