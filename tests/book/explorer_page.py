@@ -32,6 +32,7 @@ SCRIPTS = {
     "chat-mask": ("chat_mask_tokens.js",),
     "reward-explorer": ("reward_world.js",),
     "collectives": (),
+    "kv-cache": (),
     "schedule-explorer": (
         *("schedule.js", "ravine.js", "schedule_form.js", "schedule_pictures.js"),
         "schedule_table.js",
@@ -46,7 +47,10 @@ SCRIPTS = {
         *("follow_stages.js", "follow_choice.js", "follow_form.js"),
     ),
 }
-FETCHED = {"follow": ("python_small_weights.js",)}  # when the reader asks for it
+FETCHED = {
+    "follow": ("python_small_weights.js",),
+    "sampling-explorer": ("follow_file.js", "follow_model.js", "python_small_weights.js"),
+}  # when the reader asks for it
 
 PAGE = """<!doctype html>
 <html lang="en" data-theme="light" data-mode="light">

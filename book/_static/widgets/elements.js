@@ -143,6 +143,37 @@
     return byte > 32 && byte < 127 ? String.fromCharCode(byte) : `byte ${byte}`;
   }
 
+  const HERE = document.currentScript.src;
+  const coming = new Map(); // file name -> the promise of that script
+
+  /* Load a script from beside this one, once. */
+  function load_script(name) {
+    if (!coming.has(name)) {
+      coming.set(name, new Promise((done, failed) => {
+        const script = element("script", { src: new URL(name, HERE) });
+        script.addEventListener("load", done);
+        script.addEventListener("error", () => {
+          coming.delete(name); // another try may find it
+          failed(new Error("its file did not arrive"));
+        });
+        document.head.append(script);
+      }));
+    }
+    return coming.get(name);
+  }
+
+  const next_task = () => new Promise((done) => setTimeout(done));
+
+  /* An awaitable that lets the page breathe once `slice` milliseconds of work are used up. */
+  function pauses(slice = 12) {
+    let started = performance.now();
+    return async () => {
+      if (performance.now() - started < slice) return;
+      await next_task();
+      started = performance.now();
+    };
+  }
+
   /* Start a widget in every element that asks for it by name. The static picture before it gives
      way, except in print. */
   function mount(name, start) {
@@ -163,5 +194,6 @@
   Object.assign((window.TransformerLessons ??= {}), {
     element, svg_element, button, header, choices, written, grouped, checked_number, slider,
     value_slider, show_value, Dial, byte_label, byte_name, mount,
+    load_script, next_task, pauses,
   });
 })();
