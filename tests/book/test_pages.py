@@ -31,6 +31,7 @@ LIVE = {
     "notebooks/12_optimizers": {"schedule-explorer": "three schedules"},
     "notebooks/15_several_processes": {"collectives": "four ranks"},
     "notebooks/17_sampling": {"sampling-explorer": "one distribution"},
+    "notebooks/18_kv_cache": {"kv-cache": "six calls"},
     "notebooks/19_speculative_decoding": {"speculative": "overlap"},
     "notebooks/21_quantization": {"quantization": "row of 192 weights"},
     "notebooks/22_fine_tuning": {"chat-mask": "tokens of two conversations"},
