@@ -189,8 +189,8 @@
       const key = (kind) => element("span", { class: `tl-key tl-bar-${kind}`,
         "aria-hidden": "true" });
       return element("p", { class: "tl-note" }, key("model"), " the model’s probability, ",
-        key("left"), " what the sampler leaves, ", key("drawn"), " share of the draws. ",
-        "×2: twice in the prompt, which the penalties look at.");
+        key("left"), " what the sampler leaves, ", key("drawn"), " share of the draws (in "
+        + "brackets: draws expected). ×2: twice in the prompt, which the penalties look at.");
     }
 
     build_draws() {

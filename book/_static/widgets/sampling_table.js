@@ -8,7 +8,7 @@
 
   const SHOWN = 8;
   const SCALES = [0.1, 0.2, 0.5, 1]; // what the longest bar can stand for
-  const HEADS = ["token", "", "model", "left", "drawn (due)"];
+  const HEADS = ["token", "", "model", "left", "drawn"];
 
   /* Neither 0.0% of what can happen, nor 100.0% where something else can. */
   function percent(p) {
