@@ -100,6 +100,7 @@ NUMBERED = (
 ONLY_FOR_THE_MOUSE = """() => [...document.querySelectorAll(".tl-widget *")].filter((e) =>
   ["pointer", "grab"].includes(getComputedStyle(e).cursor)
   && !e.closest("a, button, input, select, label, summary, [tabindex]")
+  && !e.matches("[data-tl-widget=byte-map] .tl-hex *") // its slider chooses the same bytes
   && !e.parentElement.closest("svg[role=img]") && e.tagName !== "svg").map((e) => e.outerHTML)"""
 
 
@@ -107,13 +108,14 @@ ONLY_FOR_THE_MOUSE = """() => [...document.querySelectorAll(".tl-widget *")].fil
 def test_every_control_is_reached_and_left_with_the_tab_key(page, tmp_path, name):  # SPEC G11
     """One after the other in the order of the page, each with a visible outline, and then out."""
     page.goto(write_page(tmp_path, name))
+    page.evaluate("document.querySelector('main').append(document.createElement('button'))")
     names = page.evaluate(NUMBERED)
     reached = []
-    for _ in range(len(names) + 1):
+    while True:
         page.keyboard.press("Tab")
         found = page.evaluate("document.activeElement.dataset.stop")
         if found is None:
-            break
+            break  # the button that comes after the widget
         reached.append(int(found))
         style = page.locator(":focus").evaluate(
             """e => [e, e.closest("label")].filter(Boolean).map(
@@ -128,7 +130,7 @@ def test_every_control_is_reached_and_left_with_the_tab_key(page, tmp_path, name
 @pytest.mark.parametrize("name", SCRIPTS)
 def test_the_arrow_keys_move_every_slider_and_choice(page, tmp_path, name):  # SPEC G11
     page.goto(write_page(tmp_path, name))
-    for control in page.locator(".tl-widget :is([type=range], [type=radio]:checked)").all():
+    for control in page.query_selector_all(".tl-widget :is([type=range], [type=radio]:checked)"):
         if not (control.is_visible() and control.is_enabled()):
             continue
         control.focus()

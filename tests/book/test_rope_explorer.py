@@ -227,9 +227,13 @@ def test_an_arrow_can_be_dragged(widget):
     after = shown_terms(widget)
     assert after[1] != terms[1]
     assert [after[0], *after[2:]] == [terms[0], *terms[2:]]
-    place = [number(part) for part in re.findall(r"-?[\d.]+", handle.get_attribute("aria-valuetext"))]
+    place = [
+        number(part) for part in re.findall(r"-?[\d.]+", handle.get_attribute("aria-valuetext"))
+    ]
     key = turned_pairs(KEY, 5, 10_000, "split-half")[1]
-    assert after[1] == pytest.approx(place[0] * key.real.item() + place[1] * key.imag.item(), abs=2e-3)
+    assert after[1] == pytest.approx(
+        place[0] * key.real.item() + place[1] * key.imag.item(), abs=2e-3
+    )
     cells = widget.locator(".tl-numbers tbody tr").nth(1).inner_text().split()[1:]
     turned = turned_pairs([number(x) for x in cells], 12, 10_000, "split-half")[1]
     assert [turned.real.item(), turned.imag.item()] == pytest.approx(place, abs=0.1)

@@ -438,6 +438,29 @@ def test_another_distribution_starts_new_draws(widget):
         assert widget.locator(".tl-prompt .tl-new").count() == 0
 
 
+def test_a_text_of_the_readers_own_is_read_by_the_model_that_is_fetched(widget, shipped):
+    """Its weights are rounded to a byte each: the probabilities move by less than 0.02."""
+    own = field(widget, "or your own text")
+    own.fill("for i in")
+    press(widget, "Read it")
+    widget.get_by_text("3 tokens read.").wait_for()
+    assert widget.get_by_role("radio", checked=True).count() == 0
+    model, tokenizer = load_shipped()
+    history = tokenizer.encode("for i in")
+    with inference(model):
+        expected = model(torch.tensor([history]))[0, -1].softmax(0)
+    lines = rows(widget)
+    for seen, probability, _, _ in lines[:3]:
+        [token] = tokenizer.encode(seen.replace("␣", " ").replace("↵", "\n"))
+        assert number(probability.strip("%<> ")) == pytest.approx(100 * expected[token], abs=2)
+    own.fill("")
+    press(widget, "Read it")
+    assert widget.get_by_text("Type at least one character.").is_visible()
+    assert rows(widget) == lines
+    choose(widget, START)
+    check_shown(widget, shipped, START, Sampler())
+
+
 # ---- Input that doesn't fit ----------------------------------------------------------------------
 
 
@@ -467,6 +490,9 @@ def test_everything_can_be_done_with_the_keyboard(widget):  # SPEC G11
     tab(widget, "A few good answers")
     widget.keyboard.press("ArrowDown")
     assert told(widget).startswith("All 4,096 tokens are left. Entropy: the model 6.64 bits")
+    tab(widget, "or your own text")
+    tab(widget, "Read it")
+    tab(widget, "Tokens read")
     for name in SAMPLERS:
         tab(widget, name)
     widget.keyboard.press("Enter")
@@ -502,9 +528,9 @@ def test_everything_can_be_done_with_the_keyboard(widget):  # SPEC G11
 
 
 def test_the_table_can_be_read_out(widget):  # SPEC G11
-    table = widget.get_by_role("table", name="The 20 tokens that the model finds most likely")
+    table = widget.get_by_role("table", name="The model’s 8 most likely tokens")
     heads = table.get_by_role("columnheader").all_inner_texts()
-    assert heads == ["token", "model", "left", "drawn (expected)"]
+    assert heads == ["token", "model", "left", "drawn"]
     assert table.get_by_role("rowheader", name="space None").is_visible()
     assert table.get_by_role("rowheader", name="4,088 others").is_visible()
 
@@ -527,7 +553,7 @@ def test_no_page_is_wider_than_its_screen(widget):  # SPEC G11
         for width in (320, 360, 768, 1000):
             check_fits(widget, width)
             inside = "e => e.scrollWidth <= e.clientWidth"
-            assert widget.locator(".tl-bench").evaluate(inside)
+            assert widget.locator(".tl-tokens").evaluate(inside)
 
 
 def test_nothing_moves_by_itself(widget):  # SPEC G11

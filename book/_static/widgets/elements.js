@@ -37,7 +37,8 @@
   /* Radio buttons for [[value, text], ...]; `on_choose` is called with the value. */
   function choices(name, legend, options, on_choose, chosen = options[0][0]) {
     const labels = options.map(([value, text], i) => {
-      const input = element("input", { type: "radio", name, value, id: `${name}-${i}` });
+      const input = element("input", { type: "radio", name, id: `${name}-${i}`,
+        value: typeof value === "object" ? i : value });
       input.checked = value === chosen;
       input.addEventListener("change", () => on_choose(value));
       return element("label", { for: input.id }, input, text);

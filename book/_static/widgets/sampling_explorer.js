@@ -153,7 +153,8 @@
       this.form = new SamplerForm(id, vocab_size, () => this.sample(), () =>
         this.announce(this.summary.textContent));
       this.table = new TokenTable(scores.tokens);
-      this.prompt = element("ol", { class: "tl-prompt", "aria-label": "Tokens read, and drawn" });
+      this.prompt = element("ol", { class: "tl-prompt tl-scrolls", tabindex: 0,
+        "aria-label": "Tokens read, and drawn" });
       this.summary = element("p", { class: "tl-summary" });
       this.live = element("p", { class: "tl-spoken", "aria-live": "polite" });
       const heading = header("Sample the next token",
@@ -180,7 +181,7 @@
       this.own.addEventListener("keydown", ({ key }) => key === "Enter" && this.read_own());
       this.own_state = element("span", { class: "tl-note", role: "status" });
       return element("div", { class: "tl-run" }, element("label", { for: this.own.id },
-        "or your own text ", this.own_state), this.own,
+        "or your own text"), this.own_state, this.own,
       button("Read it", () => this.read_own()));
     }
 
@@ -188,8 +189,8 @@
       const key = (kind) => element("span", { class: `tl-key tl-bar-${kind}`,
         "aria-hidden": "true" });
       return element("p", { class: "tl-note" }, key("model"), " the model’s probability, ",
-        key("left"), " what the sampler leaves, ", key("drawn"), " share of the draws. ",
-        "×2: twice in the prompt, which the penalties look at.");
+        key("left"), " what the sampler leaves, ", key("drawn"), " share of the draws (in "
+        + "brackets: draws expected). ×2: twice in the prompt, which the penalties look at.");
     }
 
     build_draws() {
