@@ -16,11 +16,15 @@ BOOK_SOURCES := _config.yml _toc.yml $(call sources,book notebooks)
 ALL_SOURCES  := $(BOOK_SOURCES) Makefile README.md pyproject.toml $(wildcard conftest.py) \
                 $(call sources,transformer_lessons tests tools benchmarks)
 
-.PHONY: help install book test faults lint size notebooks lesson bench bench-bpe bench-training bench-decoding bench-smollm bench-litgpt train train-quick python-small personas rewards generate chat demo clean
+.PHONY: help install book pdf links test faults lint size notebooks lesson bench bench-bpe bench-training \
+        bench-decoding bench-smollm bench-litgpt train train-quick python-small personas rewards generate \
+        chat demo clean
 
 help:
 	@sed -n 's/^# \{0,1\}//p;/^$$/q' Makefile
 	@echo "  make demo       watch the 2,656-parameter model learn in the terminal"
+	@echo "  make pdf        print the book, the whole of it, into one PDF (ten minutes)"
+	@echo "  make links      list what the book links to outside itself"
 	@echo "  make chat       talk with the model that ships"
 	@echo "  make personas   train a pirate and a terse answerer beside SmolLM2 (ten minutes)"
 	@echo "  make notebooks  write the listings and run every notebook again"
@@ -51,6 +55,12 @@ book: $(BOOK)
 $(BOOK): $(VENV)/installed $(BOOK_SOURCES)
 	$(BIN)/jupyter-book build . -W -n --keep-going --quiet
 	@test -f $@ && touch $@
+
+pdf: $(BOOK)
+	$(BIN)/python tools/make_pdf.py
+
+links: $(BOOK)
+	@$(BIN)/python tools/page_links.py
 
 test: _build/tests-passed
 	@echo "All tests passed ($$(cat $<)). The book: file://$(CURDIR)/$(BOOK)"

@@ -18,8 +18,8 @@ def commands(job):
 def test_the_workflow_tests_as_the_readme_says():  # SPEC E12
     assert commands("test") == [".ci/run"]
     assert (ROOT / ".ci" / "run").stat().st_mode & 0o111
-    readme = (ROOT / "README.md").read_text("utf-8")
-    without_make = re.search(r"```text\npython -m venv .*?```", readme, re.DOTALL)[0]
+    page = (ROOT / "book" / "how_to_read.md").read_text("utf-8")
+    without_make = re.search(r"```bash\npython -m venv .*?```", page, re.DOTALL)[0]
     pip = [line for line in without_make.splitlines() if line.startswith("pip install")]
     assert [line for line in commands("without-make") if line.startswith("pip")] == pip
     folders = [word for word in commands("without-make")[-1].split() if word.startswith("tests/")]

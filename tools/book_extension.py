@@ -14,7 +14,6 @@ from typing import Any
 import glossary_links
 import repository
 from docutils import nodes
-from page_finish import finish_book, finish_page, not_found_page, read_address
 
 TEXTS = "search_texts.js"
 ICON = re.compile(r'"?([a-z0-9-]+)"?:\[\d+,\d+,\[([^\]]*)\],"[0-9a-f]+",(?:"[^"]*"|\[[^\]]*\])\],?')
@@ -23,10 +22,6 @@ Section = tuple[str, str, str]  # its id, its title, its text without the sectio
 
 def setup(app: Any) -> dict[str, Any]:
     """Called by Sphinx."""
-    app.connect("config-inited", read_address)
-    app.connect("html-page-context", finish_page, priority=900)  # after who adds scripts
-    app.connect("html-collect-pages", not_found_page)
-    app.connect("build-finished", finish_book)
     app.connect("autodoc-process-docstring", escape_bars)
     app.connect("autodoc-process-signature", leave_out_rules)
     app.connect("doctree-read", keep_texts)

@@ -30,6 +30,7 @@ HTML_IMAGE = re.compile(r"<img\b[^>]*>", re.IGNORECASE)
 HTML_ALT = re.compile(r"\balt\s*=\s*([\"'])(.*?)\1", re.IGNORECASE | re.DOTALL)
 DIRECTIVE_IMAGE = re.compile(r"^[`:]{3,}\{(?:figure|image)\}.*\n((?::.*\n)*)", re.MULTILINE)
 DIRECTIVE_ALT = re.compile(r"^:alt:(.*)$", re.MULTILINE)
+BROKEN_BOX = re.compile(r"^`{3,}\{.*?\}.*`.*$", re.MULTILINE)
 
 
 def check_notebook(path: Path, toc: Path) -> list[Problem]:
@@ -161,6 +162,14 @@ def image_alts(text: str) -> list[str]:
     return alts
 
 
+def check_boxes(notebook: NotebookNode) -> Iterator[Problem]:
+    """No box has a backtick in its title: Markdown would show the box as a line of text."""
+    for number, cell in enumerate(notebook.cells, start=1):
+        for line in BROKEN_BOX.findall(cell.source) if cell.cell_type == "markdown" else ():
+            remedy = "Take the backticks out of the title."
+            yield Problem(f"no box: {line[:60]}", f"cell {number}", remedy)
+
+
 def check_solutions(notebook: NotebookNode) -> Iterator[Problem]:
     """Each cell tagged `exercise` has a cell tagged `solution` after it, before the next one."""
     unsolved = 0  # the number of the open exercise's cell
@@ -218,6 +227,7 @@ CHECKS = (
     check_sizes,
     check_figures,
     check_text_images,
+    check_boxes,
     check_solutions,
     check_budget,
 )

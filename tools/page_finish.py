@@ -1,4 +1,4 @@
-"""What a built page gets: sizes of its pictures, tags for who shares it, no idle scripts.
+"""A Sphinx extension: sizes of pictures, tags for who shares a page, no idle scripts.
 
 The address of the published book is `html_baseurl` in `_config.yml`, or the variable BOOK_ADDRESS.
 With one, there are absolute links for those who share a page, and a sitemap; without, neither.
@@ -24,6 +24,15 @@ and the search finds sections, names of the package, exercises and words.</p>
 <p><a href="book/index.html">The first page</a></p></section>"""
 
 
+def setup(app: Any) -> dict[str, Any]:
+    """Called by Sphinx."""
+    app.connect("config-inited", read_address)
+    app.connect("html-page-context", finish_page, priority=900)  # after who adds scripts
+    app.connect("html-collect-pages", not_found_page)
+    app.connect("build-finished", finish_book)
+    return {"parallel_read_safe": True, "parallel_write_safe": True}
+
+
 def read_address(app: Any, config: Any) -> None:
     """Take the address from the environment, where a workflow knows it; end it with a slash."""
     address = os.environ.get("BOOK_ADDRESS") or config.html_baseurl
@@ -37,8 +46,11 @@ def size_of(path: Path) -> tuple[int, int] | None:
             return image.size
     tag = re.search(r"<svg[^>]*>", path.read_text("utf-8"))
     numbers = re.search(r'viewBox="[\d.]+ [\d.]+ ([\d.]+) ([\d.]+)"', tag[0] if tag else "")
-    # matplotlib's unit is the point, of which an inch has 72 and a page's pixels 96
-    return (round(float(numbers[1]) * 4 / 3), round(float(numbers[2]) * 4 / 3)) if numbers else None
+    if tag is None or numbers is None:
+        return None
+    # an inch has 72 of matplotlib's points, and 96 of a page's pixels
+    unit = 4 / 3 if 'width="' in tag[0] and 'pt"' in tag[0] else 1
+    return round(float(numbers[1]) * unit), round(float(numbers[2]) * unit)
 
 
 def with_sizes(body: str, files: dict[str, Path]) -> str:

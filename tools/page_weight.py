@@ -39,7 +39,8 @@ def sent(path: Path) -> int:
 
 def files_of(page: Path) -> tuple[set[Path], set[Path]]:
     """(its own files, itself among them, the files that it shares with others)."""
-    own, shared = {page}, set()
+    own: set[Path] = {page}
+    shared: set[Path] = set()
     for tag in LOADED.finditer(page.read_text("utf-8")):
         path = (page.parent / tag[1]).resolve()
         if path.suffix != ".html" and path.is_file():

@@ -28,7 +28,8 @@ FIGURES = ROOT / "book" / "_static" / "figures"
 COLUMNS, ROWS = 92, 30
 CARD = """<!doctype html><meta charset="utf-8"><style>body {{ margin: 0; padding: 48px 64px;
   width: 1072px; height: 534px; font: 30px/1.35 "DejaVu Sans", sans-serif; color: #1f2937;
-  background: #fff; border-top: 12px solid #2563a8; box-sizing: content-box }} h1 {{ font-size: 66px; margin: 0 }}
+  background: #fff; border-top: 12px solid #2563a8; box-sizing: content-box }}
+h1 {{ font-size: 66px; margin: 0 }}
 p {{ margin: 10px 0 24px }} img {{ width: 1000px; height: 350px; object-fit: contain;
   object-position: left }}</style>
 <h1>Transformer Lessons</h1>

@@ -32,6 +32,7 @@ SCRIPTS = {
     "chat-mask": ("chat_mask_tokens.js",),
     "reward-explorer": ("reward_world.js",),
     "collectives": (),
+    "kv-cache": (),
     "schedule-explorer": (
         *("schedule.js", "ravine.js", "schedule_form.js", "schedule_pictures.js"),
         "schedule_table.js",
@@ -46,7 +47,10 @@ SCRIPTS = {
         *("follow_stages.js", "follow_choice.js", "follow_form.js"),
     ),
 }
-FETCHED = {"follow": ("python_small_weights.js",)}  # when the reader asks for it
+FETCHED = {
+    "follow": ("python_small_weights.js",),
+    "sampling-explorer": ("follow_file.js", "follow_model.js", "python_small_weights.js"),
+}  # when the reader asks for it
 
 PAGE = """<!doctype html>
 <html lang="en" data-theme="light" data-mode="light">
@@ -54,7 +58,7 @@ PAGE = """<!doctype html>
 <title>A page</title><link rel="icon" href="data:,">
 {styles}
 {scripts}
-<body><main style="display: block; max-width: 46rem; margin: auto; padding: 1rem"><h1>A page</h1>
+<body><main style="width: 100%; max-width: 46rem; margin: auto; padding: 1rem"><h1>A page</h1>
 <figure class="tl-fallback">A static picture</figure>
 <div class="tl-widget" data-tl-widget="{widget}"></div></main></body></html>"""
 

@@ -247,7 +247,23 @@ def test_pictures_show_the_row(widget):
     assert ends[1] == pytest.approx([3, 1], abs=2e-3)
     assert widget.locator(".tl-plane").nth(1).locator(".tl-before").count() == 2  # hidden from cat
     name = "The output of cat, (3.00, 1.00), among the values"
-    assert widget.get_by_role("img", name=name).is_visible()
+    assert widget.get_by_role("group", name=name).is_visible()
+
+
+def test_an_arrow_can_be_dragged(widget):
+    handle = widget.get_by_role("slider", name="value v of cat")
+    box = handle.bounding_box()
+    x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+    widget.mouse.move(x, y)
+    widget.mouse.down()
+    widget.mouse.move(x + 40, y, steps=4)
+    widget.mouse.up()
+    first, second = inputs(widget)["v"][1].tolist()
+    plane = widget.locator(".tl-plane").nth(1)
+    unit = plane.evaluate("e => e.viewBox.baseVal.width") / plane.bounding_box()["width"]
+    assert first == pytest.approx(40 * unit, abs=0.11)
+    assert second == pytest.approx(4, abs=0.11)
+    check(widget)
 
 
 # ---- For everyone --------------------------------------------------------------------------------
@@ -271,7 +287,13 @@ def test_everything_can_be_done_with_the_keyboard(widget):  # SPEC G11
     widget.keyboard.press("ArrowRight")
     assert widget.get_by_text("The row of sat, number by number").is_visible()
     assert widget.locator("[aria-live=polite]").inner_text().startswith("sat looks at ")
-    tab(widget, "the sees the")
+    tab(widget, "key k of the")
+    widget.keyboard.press("ArrowUp")
+    assert inputs(widget)["k"][0].tolist() == pytest.approx([3, 0.1])
+    widget.keyboard.press("ArrowDown")
+    tab(widget, "query q of the row", times=4)
+    tab(widget, "value v of the")
+    tab(widget, "the sees the", times=4)
     tab(widget, "the sees cat")
     widget.keyboard.press("Space")
     mask = torch.ones(4, 4, dtype=torch.bool).tril()
@@ -282,7 +304,7 @@ def test_everything_can_be_done_with_the_keyboard(widget):  # SPEC G11
 def test_accessible_in_light_and_dark(widget):  # SPEC G11
     widget.get_by_role("button", name="down sees cat").click()
     field(widget, "k", "the", 0).fill("11")
-    check_accessible(widget)
+    check_accessible(widget, judged="aria-input-field-name")
 
 
 def test_no_page_is_wider_than_its_screen(widget):  # SPEC G11

@@ -2,7 +2,11 @@
 
 import pytest
 
-from .explorer_page import SCRIPTS, WIDGETS, count_moving, write_page
+from .explorer_page import SCRIPTS, WIDGETS, count_moving, open_in_article, write_page
+
+# The page that follows a text is no widget in an article: each of its stages is one, and
+# test_follow.py measures those.
+IN_ARTICLES = [name for name in SCRIPTS if name != "follow"]
 
 
 @pytest.fixture(params=SCRIPTS)
@@ -60,3 +64,75 @@ def test_the_scripts_are_plain_and_ask_nothing_of_the_network():
         text = path.read_text(encoding="utf-8")
         for word in ("fetch(", "XMLHttpRequest", "import ", "eval(", "innerHTML", "//cdn", "http"):
             assert word not in text, f"{path.name}: {word}"
+
+
+def play_with(page, box):
+    """Press each button that a reader can press, and move each slider to both of its ends."""
+    for button in box.locator("button:visible").all()[:12]:
+        if button.is_enabled() and button.get_attribute("aria-disabled") != "true":
+            button.click()
+            yield button.inner_text()
+    for slider in box.locator("input[type=range]:visible:enabled").all():
+        slider.focus()
+        for key in ("End", "Home"):
+            page.keyboard.press(key)
+            yield slider.get_attribute("id")
+
+
+@pytest.mark.parametrize("name", IN_ARTICLES)
+def test_a_widget_keeps_its_height_while_it_is_played_with(page, tmp_path, name):  # SPEC E11
+    box = open_in_article(page, tmp_path, name)
+    height = box.bounding_box()["height"]
+    heights = {did: box.bounding_box()["height"] for did in play_with(page, box)}
+    assert {did: h for did, h in heights.items() if abs(h - height) > 1} == {}
+
+
+STOPS = """() => [...document.querySelectorAll(
+  ".tl-widget :is(a[href], button, input, select, textarea, [tabindex='0'])")]
+  .filter((e) => e.checkVisibility({ visibilityProperty: true }) && !e.disabled)"""
+# Of radio buttons with one name only one is a stop; the arrow keys lead to the others.
+NUMBERED = (
+    STOPS
+    + """.map((e, i) => { e.dataset.stop = i; return e.type === "radio" ? e.name : `${i}`; })"""
+)
+# What reacts to a hand (a grip, a pointing finger) and has neither the focus nor a label or a part
+# of something that has it. Bars that are dragged have sliders of their own.
+ONLY_FOR_THE_MOUSE = """() => [...document.querySelectorAll(".tl-widget *")].filter((e) =>
+  ["pointer", "grab"].includes(getComputedStyle(e).cursor)
+  && !e.closest("a, button, input, select, label, summary, [tabindex]")
+  && !e.parentElement.closest("svg[role=img]") && e.tagName !== "svg").map((e) => e.outerHTML)"""
+
+
+@pytest.mark.parametrize("name", SCRIPTS)
+def test_every_control_is_reached_and_left_with_the_tab_key(page, tmp_path, name):  # SPEC G11
+    """One after the other in the order of the page, each with a visible outline, and then out."""
+    page.goto(write_page(tmp_path, name))
+    names = page.evaluate(NUMBERED)
+    reached = []
+    for _ in range(len(names) + 1):
+        page.keyboard.press("Tab")
+        found = page.evaluate("document.activeElement.dataset.stop")
+        if found is None:
+            break
+        reached.append(int(found))
+        style = page.locator(":focus").evaluate(
+            """e => [e, e.closest("label")].filter(Boolean).map(
+              (x) => getComputedStyle(x).outlineStyle).find((x) => x !== "none")"""
+        )
+        assert style, names[int(found)]
+    assert reached == sorted(reached)
+    assert {names[i] for i in reached} == set(names)
+    assert page.evaluate(ONLY_FOR_THE_MOUSE) == []
+
+
+@pytest.mark.parametrize("name", SCRIPTS)
+def test_the_arrow_keys_move_every_slider_and_choice(page, tmp_path, name):  # SPEC G11
+    page.goto(write_page(tmp_path, name))
+    for control in page.locator(".tl-widget :is([type=range], [type=radio]:checked)").all():
+        if not (control.is_visible() and control.is_enabled()):
+            continue
+        control.focus()
+        before = control.evaluate("e => [e.value, e.checked]")
+        at_end = control.evaluate("e => e.value === e.max")
+        page.keyboard.press("ArrowLeft" if at_end else "ArrowRight")
+        assert control.evaluate("e => [e.value, e.checked]") != before, control

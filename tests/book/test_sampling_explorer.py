@@ -251,10 +251,10 @@ def check_shown(page, shipped, prompt: str, sampler: Sampler) -> None:
     logits = logits.float().double()
     before, after = logits.softmax(0), sampler.probabilities(logits, history)
     order = before.argsort(descending=True, stable=True)
-    shown, others = order[:20], order[20:]
+    shown, others = order[:8], order[8:]
     lines = rows(page)
-    assert len(lines) == 21
-    for token, (seen, model, left, _) in zip(shown.tolist(), lines[:20], strict=True):
+    assert len(lines) == 9
+    for token, (seen, model, left, _) in zip(shown.tolist(), lines[:8], strict=True):
         text = shipped[1].decode([token])
         assert seen == text.replace(" ", "␣").replace("\n", "↵")
         check_percent(model, before[token].item())
@@ -262,8 +262,8 @@ def check_shown(page, shipped, prompt: str, sampler: Sampler) -> None:
         if left != "dropped":
             check_percent(left, after[token].item())
     n_left = int((after[others] > 0).sum())
-    seen, model, left, _ = lines[20]
-    assert re.sub(r"\s+", " ", seen) == f"4,076 others {n_left:,} left"
+    seen, model, left, _ = lines[8]
+    assert re.sub(r"\s+", " ", seen) == f"4,088 others {n_left:,} left"
     check_percent(model, before[others].sum().item())
     assert left == "dropped" if n_left == 0 else check_percent(left, after[others].sum().item())
     check_summary(summary(page), before, after)
@@ -349,7 +349,7 @@ def test_it_starts_with_the_models_own_distribution(widget, shipped):
     boxes = widget.locator(".tl-prompt .tl-seen").all_inner_texts()
     text = PROMPTS[START].replace(" ", "␣").replace("\n", "↵")
     assert "".join(boxes) == text
-    assert [line[3] for line in rows(widget)] == [""] * 21
+    assert [line[3] for line in rows(widget)] == [""] * 9
     times = widget.locator(".tl-tokens th .tl-aside").all_inner_texts()
     assert times[:5] == ["", "", "×2", "×1", "×2"]  # None, False, x, True, space
 
@@ -382,7 +382,7 @@ def test_draws_are_counted_beside_what_is_expected(widget, shipped):  # SPEC E3
     n_left = int((after > 0).sum())
     lines = rows(widget)
     assert sum(drawn(widget)) == 200
-    for token, line in zip(order.tolist(), lines[:20], strict=False):
+    for token, line in zip(order.tolist(), lines[:8], strict=False):
         if after[token] == 0:
             assert line[3] == ""
             continue
@@ -506,7 +506,7 @@ def test_the_table_can_be_read_out(widget):  # SPEC G11
     heads = table.get_by_role("columnheader").all_inner_texts()
     assert heads == ["token", "model", "left", "drawn (expected)"]
     assert table.get_by_role("rowheader", name="space None").is_visible()
-    assert table.get_by_role("rowheader", name="4,076 others").is_visible()
+    assert table.get_by_role("rowheader", name="4,088 others").is_visible()
 
 
 def test_accessible_in_light_and_dark(widget):  # SPEC G11

@@ -14,7 +14,7 @@ from transformer_lessons.training.schedule import SCHEDULES
 from .explorer_page import check_accessible, check_fits, count_moving, number, tab, write_page
 
 FLOAT = torch.float64
-WSD = "warm-up, stable, decay"
+WSD = "wsd"
 KEYS = ("max_lr", "min_lr", "warmup_steps", "steps")
 PLANS = [  # largest rate, smallest rate, warm-up, steps
     (0.03, 0.003, 20, 200),
@@ -242,7 +242,7 @@ def test_a_longer_cosine_needs_other_rates_from_the_warm_up_on(widget):  # SPEC 
     assert cell(widget, "rate at this step", 1) == "run is over"
     assert "At this step the shorter run is over." in note(widget)
     assert len(polylines(widget, ".tl-rates")[0]) == 200
-    press(widget, "Forget the kept plan")
+    press(widget, "Forget it")
     assert widget.get_by_role("columnheader").all_inner_texts() == ["this plan"]
     assert polylines(widget, ".tl-rates")[0] == []
 
@@ -405,7 +405,7 @@ def test_everything_can_be_done_with_the_keyboard(widget):  # SPEC G11
     tab(widget, "Make the run twice as long")
     widget.keyboard.press("Enter")
     assert " Kept plan: cosine, 202 steps" in told()
-    tab(widget, "Forget the kept plan")
+    tab(widget, "Forget it")
     tab(widget, "Step")
     widget.keyboard.press("Home")
     widget.keyboard.press("ArrowRight")

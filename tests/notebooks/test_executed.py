@@ -144,6 +144,14 @@ def test_figure_without_description(lesson, metadata):  # SPEC G11
     assert found == [f"cell 3: a figure with alt text {'A line.' if metadata else ''!r}"]
 
 
+def test_a_title_that_breaks_its_box(lesson):  # SPEC G11
+    box = "```{admonition} What is `x`?\n:class: quiz\nA number.\n```\nText with `code`."
+    found = problems_of(lesson, lambda cells: cells[3].update(source=box))
+    assert found == ["cell 4: no box: ```{admonition} What is `x`?"]
+    whole = box.replace("`x`", "x")
+    assert not problems_of(lesson, lambda cells: cells[3].update(source=whole))
+
+
 @pytest.mark.parametrize(
     "image",
     [

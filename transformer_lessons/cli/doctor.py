@@ -64,9 +64,7 @@ def run(arguments: Sequence[str]) -> int:
     for dtype in (torch.float32, torch.bfloat16, torch.float16):
         speeds.add_row(str(dtype).removeprefix("torch."), *measure(device, dtype))
     console.print(speeds)
-    console.print(
-        "Training likes the type with most GFLOP/s: --training.precision fp32, bf16, fp16"
-    )
+    console.print("Training likes the type with most GFLOP/s: --training.precision bf16, say")
     verdict = "computes rightly" if is_right else "computes WRONGLY: use another device"
     console.print(f"The {device.type} {verdict}")
     return 0 if is_right else 1

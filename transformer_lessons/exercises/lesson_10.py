@@ -1,4 +1,4 @@
-"""The exercises of lesson 10: starting numbers, shared tensors, and what a model costs.
+"""The exercises of lesson 10: initial weights, shared tensors, and what a model costs.
 
 Shapes: T tokens, V different tokens, D numbers per token.
 """

@@ -165,7 +165,7 @@ LOSS_TOKENS = Exercise(
                     strict=True,
                 )
             ],
-            "The user's words bear loss here. They are read, not learned.",
+            "The user's words count in the loss here. They are read, not learned.",
         ),
         WrongAnswer(
             _with_header,

@@ -14,7 +14,7 @@
 (function () {
   "use strict";
 
-  const { element, button, written, checked_number, slider, Plane, mount, attention } =
+  const { element, header, choices, button, written, checked_number, slider, Plane, mount, attention } =
     window.TransformerLessons;
 
   const TOKENS = ["the", "cat", "sat", "down"];
@@ -73,6 +73,15 @@
     all_fields() {
       return Object.entries(this.fields).flatMap(([matrix, rows]) => rows.flatMap((row, t) =>
         row.map((field, i) => ({ field, number: this.input[matrix][t][i] }))));
+    }
+
+    /* An arrow was dragged: the numbers in its fields go with it. */
+    drag(matrix, t, pair) {
+      for (const [i, number] of pair.entries()) {
+        const field = this.fields[matrix][t][i];
+        field.value = Math.min(Math.max(number, LIMITS.min), LIMITS.max);
+        this.type(field, matrix, t, i);
+      }
     }
 
     toggle(t, s) {
@@ -164,7 +173,7 @@
     show_planes() {
       const { row, input, result } = this;
       const axes = (...rows) =>
-        ({ low: Math.min(0, ...rows.flat()), high: Math.max(1, ...rows.flat()), text: 0.12 });
+        ({ low: Math.min(0, ...rows.flat()), high: Math.max(1, ...rows.flat()), text: 0.17 });
       const arrows = (vectors) => vectors.map((to, s) => ({ to, label: TOKENS[s],
         kind: input.mask[row][s] ? "tl-key" : "tl-key tl-before" }));
       const query = { to: input.q[row], label: "q", kind: "tl-query" };
@@ -196,11 +205,10 @@
       const message = { class: "tl-problem", role: "status" };
       this.problem = element("p", { id: `${this.id}-problem`, ...message });
       this.refusal = element("p", message);
-      const header = element("div", { class: "tl-header" },
-        element("p", { class: "tl-title" }, "Attention, step by step"),
-        element("p", { class: "tl-note" }, "one head of width 2, four tokens"));
-      root.replaceChildren(header, this.build_presets(), this.build_inputs(), this.problem,
-        this.build_settings(), this.build_results(), this.build_reading(), this.live);
+      const heading = header("Attention, step by step", "one head of width 2, four tokens");
+      root.replaceChildren(heading, this.build_presets(), element("div", { class: "tl-columns" },
+        element("div", {}, this.build_inputs(), this.problem, ...this.build_settings()),
+        this.build_pictures()), this.build_results(), this.build_reading(), this.live);
       root.addEventListener("change", () => this.announce(""));
     }
 
@@ -242,18 +250,9 @@
         min: -4, max: 8, step: 1 }, this.divisor_readout); // powers of √2
       this.divisor = divisor.input;
       this.divisor.addEventListener("input", () => this.show());
-      const choices = steps.map((t) => {
-        const input = element("input", { type: "radio", name: `${this.id}-row`,
-          id: `${this.id}-row-${t}` });
-        input.checked = t === this.row;
-        input.addEventListener("change", () => this.choose(t));
-        return element("label", { for: input.id }, input, TOKENS[t]);
-      });
-      return element("div", { class: "tl-columns tl-settings" },
-        element("div", {}, divisor.row, element("p", { class: "tl-note" },
-          "A larger divisor (a higher temperature) makes the shares more equal.")),
-        element("fieldset", { class: "tl-choices" },
-          element("legend", {}, "Read the row of"), ...choices));
+      return [divisor.row, element("p", { class: "tl-note" }, "Larger: more equal shares."),
+        choices(`${this.id}-row`, "Read the row of", [...TOKENS.entries()],
+          (t) => this.choose(t), this.row)];
     }
 
     build_results() {
@@ -266,21 +265,28 @@
       this.outputs = new Matrix("Outputs", ["0", "1"], () => "");
       return element("div", {}, element("div", { class: "tl-matrices" },
         this.scores.element, this.shares.element, this.outputs.element), this.refusal,
-      element("p", { class: "tl-note" }, "Rows look, columns are looked at. Press a score to hide "
-        + "it behind the mask (−∞) or to show it. A token always sees itself: each row has to keep "
-        + "one key."));
+      element("p", { class: "tl-note" }, "Rows look at columns. Press a score to hide it "
+        + "behind the mask (−∞) or to show it."));
     }
 
     build_reading() {
       this.reading = element("ol", { class: "tl-reading" });
       this.hidden = element("p", { class: "tl-note" });
-      [this.looking, this.mixing] = [new Plane(), new Plane()];
+      this.reading_title = element("p", { class: "tl-label" });
+      return element("div", { class: "tl-row" }, this.reading_title, this.reading, this.hidden);
+    }
+
+    build_pictures() {
+      const handles = (matrix) => steps.map((t) => ({ name: `${MATRICES[matrix]} of ${TOKENS[t]}`,
+        kind: "tl-key", move: (pair) => this.drag(matrix, t, pair) }));
+      this.looking = new Plane([...handles("k"), { name: "query q of the row", kind: "tl-query",
+        move: (pair) => this.drag("q", this.row, pair) }]);
+      this.mixing = new Plane(handles("v"));
       const figure = (plane, text) =>
         element("figure", {}, plane.svg, element("figcaption", {}, text));
-      this.reading_title = element("p", { class: "tl-label" });
-      return element("div", { class: "tl-row" }, this.reading_title, this.reading, this.hidden,
+      return element("div", {}, element("p", { class: "tl-label" }, "Drag the arrows"),
         element("div", { class: "tl-pictures" },
-          figure(this.looking, "Its query among the keys (dashed: hidden)"),
+          figure(this.looking, "The row’s query among the keys (dashed: hidden)"),
           figure(this.mixing, "Its output among the values (dashed: hidden)")));
     }
   }

@@ -120,11 +120,11 @@
   /* A line through one number for each merge, from before the first. */
   class Chart {
     constructor() {
-      this.svg = svg_element("svg", { class: "tl-chart", role: "img", viewBox: "0 0 340 154" });
+      this.svg = svg_element("svg", { class: "tl-chart", role: "img", viewBox: "0 0 340 122" });
     }
 
     draw(numbers) {
-      const [left, right, top, bottom] = [30, 330, 18, 122];
+      const [left, right, top, bottom] = [30, 330, 18, 90];
       const across = ticks(Math.max(numbers.length - 1, 10), 5);
       const up = ticks(Math.max(...numbers, 2), 4);
       const x = (n) => left + ((right - left) * n) / across.at(-1);

@@ -13,7 +13,7 @@
 (function () {
   "use strict";
 
-  const { element, button, grouped, mount, bpe, bpe_pieces } = window.TransformerLessons;
+  const { element, header, button, grouped, mount, bpe, bpe_pieces } = window.TransformerLessons;
   const { plural, said, told, box, chunk_row, size_in_words, merge_in_words, tie_in_words, Chart } =
     bpe_pieces;
 
@@ -21,7 +21,7 @@
   const TEXT = [...repeated("low", 5), ...repeated("lower", 2), ...repeated("newest", 6),
     ...repeated("widest", 3)].join(" ");
   const OTHER_TEXT = "lowest newer";
-  const MOST = { characters: 2000, pairs: 8 };
+  const MOST = { characters: 2000, pairs: 5 };
 
   const sum = (numbers) => numbers.reduce((total, number) => total + number, 0);
 
@@ -155,7 +155,7 @@
       this.encoded.replaceChildren(...tokens);
       const n_bytes = bpe.utf8_bytes(this.other_text).length;
       this.encoded_size.textContent = tokens.length
-        ? `${size_in_words(n_bytes, tokens.length)}. The number below a token is its id.`
+        ? `${size_in_words(n_bytes, tokens.length)}.`
         : "No text, no tokens.";
     }
 
@@ -171,13 +171,12 @@
 
     build(root) {
       this.live = element("p", { class: "tl-spoken", "aria-live": "polite" });
-      const header = element("div", { class: "tl-header" },
-        element("p", { class: "tl-title" }, "Byte-pair encoding, merge by merge"),
-        element("p", { class: "tl-note" }, "chunks by GPT-2's pattern: a word takes the space before it"));
-      root.replaceChildren(header, this.build_text(), this.build_buttons(), this.build_chunks(),
-        element("div", { class: "tl-columns" }, this.build_pairs(),
-          element("div", {}, this.build_merges(), this.build_chart())),
-        this.build_other(), this.live);
+      const heading = header("Byte-pair encoding, merge by merge",
+        "a word takes the space before it");
+      root.replaceChildren(heading, element("div", { class: "tl-columns" },
+        element("div", {}, this.build_text(), this.build_buttons(), this.build_chunks()),
+        element("div", {}, this.build_pairs(), this.build_chart()),
+        this.build_merges(), this.build_other()), this.live);
     }
 
     build_text() {
@@ -188,7 +187,7 @@
         if (this.field.value === this.text) this.announce("The merges start over");
       });
       return element("div", {}, made.element, element("p", { class: "tl-note" },
-        `1 to ${plural(MOST.characters, "character")}. With another text the merges start over.`));
+        "Type a text of your own: the merges start over."));
     }
 
     build_buttons() {
@@ -210,9 +209,9 @@
       const key = (kind, text) => [element("span", { class: `tl-key-box ${kind}` }), text];
       return element("div", {}, this.chunks_title, this.chunks,
         element("p", { class: "tl-note" }, ...key("tl-new", " made by the last merge, "),
-          ...key("tl-next", " joined next. ␣ is a space, ↵ a line break; small figures such as "),
-          element("span", { class: "tl-hex" }, "C3"),
-          " are bytes, in hexadecimal, that are no visible character by themselves."));
+          ...key("tl-next", " joined next. ␣ space, ↵ line break, "),
+          element("span", { class: "tl-hex" }, "C3"), " a byte in hexadecimal, where it is no "
+          + "visible character."));
     }
 
     build_pairs() {
@@ -220,7 +219,7 @@
       this.more = element("p", { class: "tl-note" });
       this.tie = element("p", { class: "tl-tie" });
       const header = ["Pair", "Count", "Note"].map((text) => element("th", { scope: "col" }, text));
-      return element("div", {}, element("table", { class: "tl-pairs" },
+      return element("div", { class: "tl-pair-list" }, element("table", { class: "tl-pairs" },
         element("caption", {}, "Most frequent pairs"),
         element("thead", {}, element("tr", {}, ...header)), this.pairs), this.more, this.tie);
     }
@@ -242,7 +241,7 @@
 
     build_other() {
       const made = text_area(`${this.id}-other`, "Encode another text with these merges",
-        OTHER_TEXT, 2);
+        OTHER_TEXT, 1);
       [this.other, this.other_problem, this.other_text] = [made.area, made.problem, OTHER_TEXT];
       this.other.addEventListener("input", () => this.type_other());
       this.encoded = element("ol", { class: "tl-encoded tl-scrolls", tabindex: 0,

@@ -14,7 +14,7 @@
   "use strict";
 
   const {
-    element, svg_element, button, grouped, mount, value_slider, show_value, gguf_parts, small_gguf,
+    element, header, svg_element, button, grouped, mount, value_slider, show_value, gguf_parts, small_gguf,
   } = window.TransformerLessons;
 
   const ROWS = 8, WIDTH = 16;
@@ -105,12 +105,10 @@
 
     build(root, id) {
       const n_numbers = "6,368 numbers";
-      const header = element("div", { class: "tl-header" },
-        element("p", { class: "tl-title" }, "The bytes of a model"),
-        element("p", { class: "tl-note" },
-          `a GGUF file of ${grouped(this.bytes.length)} bytes; an untrained model of ${n_numbers}`));
+      const heading = header("The bytes of a model",
+        `a GGUF file of ${grouped(this.bytes.length)} bytes; an untrained model of ${n_numbers}`);
       this.said = element("p", { class: "tl-summary", "aria-live": "polite" });
-      root.replaceChildren(header, this.build_strip(), element("div", { class: "tl-bytes" },
+      root.replaceChildren(heading, this.build_strip(), element("div", { class: "tl-bytes" },
         element("div", { class: "tl-bench" },
           element("div", {}, this.build_list(id), this.build_slider(id)),
           element("div", {}, this.build_rows(), this.said))));

@@ -12,7 +12,7 @@
 (function () {
   "use strict";
 
-  const { element, button, mount } = window.TransformerLessons;
+  const { element, header, choices, button, mount } = window.TransformerLessons;
 
   const N = 4;
   const RANKS = [...Array(N).keys()];
@@ -126,13 +126,12 @@
       this.back = button("Back", () => this.step(-1, this.forward));
       this.forward = button("Next step", () => this.step(1, this.back));
       this.summary = element("p", { class: "tl-summary", role: "status" });
-      const header = element("div", { class: "tl-header" },
-        element("p", { class: "tl-title" }, "Round the ring"),
-        element("p", { class: "tl-note" }, "rank r sends to rank r + 1, the last one to rank 0"));
+      const heading = header("Round the ring",
+        "rank r sends to rank r + 1, the last one to rank 0");
       const legend = element("p", { class: "tl-note" }, "Held by each rank, in chunks: ",
         ...["weights", "gradients", "averages"].flatMap((name) =>
           [element("span", { class: `tl-key tl-${name}` }), ` ${name}  `]));
-      root.replaceChildren(header, this.build_choice(id),
+      root.replaceChildren(heading, this.build_choice(id),
         element("div", { class: "tl-buttons" }, this.back, this.forward,
           button("Start over", () => this.move_to(0))),
         this.summary, this.build_table(), legend);
@@ -145,14 +144,8 @@
     }
 
     build_choice(id) {
-      const choices = ["DDP", "FSDP"].map((way) => {
-        const input = element("input", { type: "radio", name: `${id}-way`, value: way });
-        input.checked = way === "DDP";
-        input.addEventListener("change", () => this.choose(way));
-        return element("label", {}, input, way);
-      });
-      return element("fieldset", { class: "tl-choices" },
-        element("legend", {}, "How they train"), ...choices);
+      return choices(`${id}-way`, "How they train", [["DDP", "DDP"], ["FSDP", "FSDP"]],
+        (way) => this.choose(way));
     }
 
     build_table() {

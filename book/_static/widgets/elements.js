@@ -22,10 +22,27 @@
     return made;
   }
 
-  function button(text, on_click) {
-    const made = element("button", { type: "button" }, text);
+  function button(text, on_click, kind = "") {
+    const made = element("button", { type: "button", ...(kind && { class: kind }) }, text);
     made.addEventListener("click", on_click);
     return made;
+  }
+
+  /* What a widget is called, and at the right what it is about. */
+  function header(title, note) {
+    return element("div", { class: "tl-header" }, element("p", { class: "tl-title" }, title),
+      element("p", { class: "tl-note" }, note));
+  }
+
+  /* Radio buttons for [[value, text], ...]; `on_choose` is called with the value. */
+  function choices(name, legend, options, on_choose, chosen = options[0][0]) {
+    const labels = options.map(([value, text], i) => {
+      const input = element("input", { type: "radio", name, value, id: `${name}-${i}` });
+      input.checked = value === chosen;
+      input.addEventListener("change", () => on_choose(value));
+      return element("label", { for: input.id }, input, text);
+    });
+    return element("fieldset", { class: "tl-choices" }, element("legend", {}, legend), ...labels);
   }
 
   /* 1.5 -> "1.50": with a true minus sign, and without one before a number that rounds to 0. */
@@ -126,6 +143,37 @@
     return byte > 32 && byte < 127 ? String.fromCharCode(byte) : `byte ${byte}`;
   }
 
+  const HERE = document.currentScript.src;
+  const coming = new Map(); // file name -> the promise of that script
+
+  /* Load a script from beside this one, once. */
+  function load_script(name) {
+    if (!coming.has(name)) {
+      coming.set(name, new Promise((done, failed) => {
+        const script = element("script", { src: new URL(name, HERE) });
+        script.addEventListener("load", done);
+        script.addEventListener("error", () => {
+          coming.delete(name); // another try may find it
+          failed(new Error("its file did not arrive"));
+        });
+        document.head.append(script);
+      }));
+    }
+    return coming.get(name);
+  }
+
+  const next_task = () => new Promise((done) => setTimeout(done));
+
+  /* An awaitable that lets the page breathe once `slice` milliseconds of work are used up. */
+  function pauses(slice = 12) {
+    let started = performance.now();
+    return async () => {
+      if (performance.now() - started < slice) return;
+      await next_task();
+      started = performance.now();
+    };
+  }
+
   /* Start a widget in every element that asks for it by name. The static picture before it gives
      way, except in print. */
   function mount(name, start) {
@@ -144,7 +192,8 @@
   }
 
   Object.assign((window.TransformerLessons ??= {}), {
-    element, svg_element, button, written, grouped, checked_number, slider,
+    element, svg_element, button, header, choices, written, grouped, checked_number, slider,
     value_slider, show_value, Dial, byte_label, byte_name, mount,
+    load_script, next_task, pauses,
   });
 })();

@@ -17,10 +17,10 @@
   "use strict";
 
   const { Decoder, AttentionGrid, read_model, read_json, softmax, argmax, sample,
-    random_generator, element, button, mount, byte_label, byte_name } = window.TransformerLessons;
+    random_generator, element, button, header, value_slider, show_value, mount, byte_label, byte_name } = window.TransformerLessons;
 
   const START = { text: "ab", temperature: 1, seed: 0 };
-  const SHOWN = { candidates: 8, grid: 16, forgotten: 4, generated: 64 };
+  const SHOWN = { candidates: 5, grid: 16, forgotten: 4, generated: 64 };
   const PLAY = { pause_ms: 400, most_bytes: 256 };
 
   const percent = (p) => (p > 0 && p < 0.0005 ? "< 0.1%" : `${(100 * p).toFixed(1)}%`);
@@ -50,7 +50,7 @@
       this.pause();
       this.random = random_generator(START.seed);
       this.text.value = START.text;
-      this.slider.value = START.temperature;
+      this.slider.input.value = START.temperature;
       this.show_model();
       this.show_temperature();
       this.type();
@@ -120,8 +120,8 @@
     }
 
     show_temperature() {
-      this.temperature = Number(this.slider.value);
-      this.degrees.textContent = this.temperature.toFixed(2);
+      this.temperature = this.slider.input.valueAsNumber;
+      show_value(this.slider, this.temperature.toFixed(2));
     }
 
     show_bytes() {
@@ -157,7 +157,7 @@
     }
 
     show_attention(attention) {
-      this.attention.hidden = !attention;
+      this.attention.classList.toggle("tl-blank", !attention);
       if (!attention) return;
       const first = Math.max(this.window.length - SHOWN.grid, 0);
       const shown = this.window.slice(first);
@@ -205,23 +205,30 @@
 
     build(root) {
       this.live = element("p", { class: "tl-spoken", "aria-live": "polite" });
-      this.about = element("p", { class: "tl-note" });
-      const header = element("div", { class: "tl-header" },
-        element("p", { class: "tl-title" }, "The model, live"), this.about);
-      const columns = element("div", { class: "tl-columns" },
-        this.build_candidates(), this.build_controls());
-      root.replaceChildren(header, this.build_text(), columns, this.build_attention(),
-        this.build_files(), this.live);
+      const heading = header("The model, live", "");
+      this.about = heading.lastChild;
+      root.replaceChildren(heading, this.build_text(), this.build_bytes(),
+        element("div", { class: "tl-columns" }, this.build_candidates(), this.build_controls()),
+        this.build_attention(), this.build_files(), this.live);
     }
 
     build_text() {
       this.text = element("input", { type: "text", id: `${this.id}-text`, autocomplete: "off",
         autocapitalize: "none", spellcheck: "false" });
       this.text.addEventListener("input", () => this.type());
+      const next = button("Next byte", () =>
+        this.announce_byte(this.step((logits) => this.sampled(logits))), "tl-primary");
+      const likeliest = button("Most likely byte", () => this.announce_byte(this.step(argmax)));
+      this.play_button = button("Play", () => (this.playing ? this.pause() : this.play()));
+      this.step_buttons = [next, likeliest, this.play_button];
+      return element("div", { class: "tl-run" }, element("label", { for: this.text.id }, "Text"),
+        this.text, ...this.step_buttons, button("Reset", () => this.reset()));
+    }
+
+    build_bytes() {
       this.tiles = element("ol", { class: "tl-tiles", "aria-label": "Bytes" });
       this.note = element("p", { class: "tl-note" });
-      return element("div", {}, element("label", { for: this.text.id }, "Text"), this.text,
-        this.tiles, this.note);
+      return element("div", { class: "tl-bytes" }, this.tiles, this.note);
     }
 
     build_candidates() {
@@ -237,24 +244,15 @@
     }
 
     build_controls() {
-      this.slider = element("input", { type: "range", id: `${this.id}-temperature`,
+      this.slider = value_slider({ id: `${this.id}-temperature`, label: "Temperature",
         min: 0.05, max: 2, step: 0.05 });
-      this.degrees = element("span", { class: "tl-degrees", "aria-hidden": "true" });
-      this.slider.addEventListener("input", () => {
+      this.slider.input.addEventListener("input", () => {
         this.show_temperature();
         this.show_candidates();
       });
-      const next = button("Next byte", () =>
-        this.announce_byte(this.step((logits) => this.sampled(logits))));
-      const likeliest = button("Most likely byte", () => this.announce_byte(this.step(argmax)));
-      this.play_button = button("Play", () => (this.playing ? this.pause() : this.play()));
-      this.step_buttons = [next, likeliest, this.play_button];
       this.output = element("p", { class: "tl-output" });
-      const label = element("label", { for: this.slider.id }, "Temperature");
-      return element("div", { class: "tl-controls" },
-        element("div", { class: "tl-slider" }, label, this.degrees, this.slider),
-        element("div", { class: "tl-buttons" },
-          ...this.step_buttons, button("Reset", () => this.reset())),
+      return element("div", {}, this.slider.row,
+        element("p", { class: "tl-note" }, "Low: the likeliest byte wins. High: others do too."),
         element("p", { class: "tl-label" }, "Generated"), this.output);
     }
 
@@ -262,10 +260,9 @@
       const scale = element("span", { class: "tl-scale", "aria-hidden": "true" });
       this.heads = element("div", { class: "tl-heads" });
       const legend = element("p", { class: "tl-note" },
-        "Each row is a byte that looks, each column a byte it looks at: 0 ", scale, " 1. ",
-        "Point at a square, or move with the arrow keys, to read its weight.");
-      this.attention = element("div", { class: "tl-attention" },
-        element("p", { class: "tl-label" }, "Attention"), legend, this.heads);
+        element("b", { class: "tl-label" }, "Attention"), " Rows look at columns: 0 ",
+        scale, " 1. Point at a square, or use the arrow keys, for its weight.");
+      this.attention = element("div", {}, legend, this.heads);
       return this.attention;
     }
 
@@ -275,7 +272,7 @@
       input.addEventListener("change", () => this.load(input));
       this.message = element("p", { class: "tl-message", role: "status" });
       return element("div", { class: "tl-files" },
-        element("label", { for: input.id }, "Load the model you have trained"), input,
+        element("label", { for: input.id }, "Load your own model"), input,
         button("Return to the shipped model", () => this.return_to_shipped()), this.message);
     }
   }

@@ -16,7 +16,7 @@
 (function () {
   "use strict";
 
-  const { Decoder, read_model, softmax, argmax, to_fixed, fixed_forward, element, mount, written,
+  const { Decoder, read_model, softmax, argmax, to_fixed, fixed_forward, element, header, mount, written,
     value_slider, show_value, byte_label, byte_name } = window.TransformerLessons;
 
   const START = { text: "hello", bits: 5 };
@@ -101,13 +101,11 @@
 
     build(root, id) {
       this.summary = element("p", { class: "tl-summary", "aria-live": "polite" });
-      const header = element("div", { class: "tl-header" },
-        element("p", { class: "tl-title" }, "Integers beside floats"),
-        element("p", { class: "tl-note" }, "the model of lesson 1, 2,656 parameters"));
+      const heading = header("Integers beside floats", "the model of lesson 1, 2,656 parameters");
       const bench = element("div", { class: "tl-bench" },
         element("div", {}, this.build_text(id), this.build_slider(id), this.build_row()),
         element("div", {}, this.build_answers(), this.summary));
-      root.replaceChildren(header, element("div", { class: "tl-fixed" }, bench));
+      root.replaceChildren(heading, element("div", { class: "tl-fixed" }, bench));
     }
 
     build_text(id) {

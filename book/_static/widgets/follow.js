@@ -9,11 +9,9 @@
 (function () {
   "use strict";
 
-  const { element, written, grouped, mount, read_json, read_page_model, TracedModel, weights,
+  const { element, written, grouped, mount, load_script, next_task, pauses, read_json, read_page_model, TracedModel, weights,
     sampling, follow } = window.TransformerLessons;
 
-  const HERE = document.currentScript.src;
-  const SLICE = 12; // milliseconds of work before the page may do something else
   const LONGEST = 4000; // characters that are cut into pieces: more than 256 tokens have
   const { MODELS } = follow;
   const READ = new TextDecoder();
@@ -48,7 +46,7 @@
       try {
         this.say(`${label} is being read …`);
         await frame();
-        await fetched(name);
+        if (!weights[name]) await load_script(`${name}_weights.js`);
         const read = await read_page_model(weights[name], pauses());
         if (run !== this.run) return; // meanwhile the reader has asked for another one
         this.use(read, name, MODELS[name].sampler, `${label}: ${this.size_in_words(read)}.`);
@@ -390,37 +388,6 @@
 
   /* The last characters of a text, in one line. */
   const one_line = (text) => text.slice(-120).replace(/\s+/g, " ");
-
-  const next_task = () => new Promise((done) => setTimeout(done));
-
-  /* An awaitable that lets the page breathe once a slice of work is used up. */
-  function pauses() {
-    let started = performance.now();
-    return async () => {
-      if (performance.now() - started < SLICE) return;
-      await next_task();
-      started = performance.now();
-    };
-  }
-
-  const coming = new Map(); // name -> the promise of its script
-
-  /* Loads the script of a model's weights, once. */
-  function fetched(name) {
-    if (weights[name]) return Promise.resolve();
-    if (!coming.has(name)) coming.set(name, script_of(name));
-    return coming.get(name);
-  }
-
-  const script_of = (name) => new Promise((done, failed) => {
-    const script = element("script", { src: new URL(`${name}_weights.js`, HERE) });
-    script.addEventListener("load", done);
-    script.addEventListener("error", () => {
-      coming.delete(name); // another try may find it
-      failed(new Error("its file did not arrive"));
-    });
-    document.head.append(script);
-  });
 
   mount("follow", (root, id) => new Follow(root, id));
 })();

@@ -14,7 +14,7 @@
   "use strict";
 
   const {
-    element, svg_element, button, written, mount, value_slider, show_value, heads: data,
+    element, header, choices, svg_element, button, written, mount, value_slider, show_value, heads: data,
   } = window.TransformerLessons;
 
   const LOW = 8, HIGH = 14; // nats, the ends of the chart
@@ -106,13 +106,11 @@
     build(root, id) {
       this.squares = new Map();
       this.summary = element("p", { class: "tl-summary", "aria-live": "polite" });
-      const header = element("div", { class: "tl-header" },
-        element("p", { class: "tl-title" }, "Silence a head"),
-        element("p", { class: "tl-note" }, "python-small; 25 random tokens, twice; 32 texts"));
+      const heading = header("Silence a head", "python-small; 25 random tokens, twice; 32 texts");
       const left = element("div", {}, this.build_grid(id), this.build_colors(id),
         this.build_slider(id), button("Silence five others", () => this.draw_others()));
       const right = element("div", {}, this.build_chart(), this.summary, this.build_pattern());
-      root.replaceChildren(header, element("div", { class: "tl-heads" },
+      root.replaceChildren(heading, element("div", { class: "tl-heads" },
         element("div", { class: "tl-bench" }, left, right)));
       this.show_pattern("1.1");
     }
@@ -138,15 +136,8 @@
     }
 
     build_colors(id) {
-      const kinds = { induction: "induction score", previous: "previous-token score" };
-      const choices = Object.entries(kinds).map(([kind, text]) => {
-        const input = element("input", { type: "radio", name: `${id}-kind`, id: `${id}-${kind}` });
-        input.checked = kind === "induction";
-        input.addEventListener("change", () => this.color(kind));
-        return element("label", { for: input.id }, input, text);
-      });
-      return element("fieldset", { class: "tl-choices" }, element("legend", {}, "Bars show"),
-        ...choices);
+      return choices(`${id}-kind`, "Bars show", [["induction", "induction score"],
+        ["previous", "previous-token score"]], (kind) => this.color(kind));
     }
 
     build_slider(id) {

@@ -13,7 +13,7 @@
   "use strict";
 
   const {
-    element, svg_element, written, mount, value_slider, show_value, quantization_row: row,
+    element, header, choices, svg_element, written, mount, value_slider, show_value, quantization_row: row,
   } = window.TransformerLessons;
 
   const GROUPS = [192, 64, 32, 16];
@@ -99,32 +99,20 @@
       this.bits = value_slider({ id: `${id}-bits`, label: "Bits", min: 2, max: 8, step: 1 });
       this.bits.input.value = 3;
       this.bits.input.addEventListener("input", () => this.update());
-      this.group = this.choices(id, "group", "Weights that share a grid",
-        GROUPS.map((n) => [`${n}`, n === row.length ? "all 192" : `${n}`]));
-      this.kind = this.choices(id, "kind", "Grid",
-        [["asymmetric", "asymmetric"], ["symmetric", "symmetric"]]);
+      this.group = choices(`${id}-group`, "Weights that share a grid",
+        GROUPS.map((n) => [`${n}`, n === row.length ? "all 192" : `${n}`]), () => this.update());
+      this.kind = choices(`${id}-kind`, "Grid",
+        [["asymmetric", "asymmetric"], ["symmetric", "symmetric"]], () => this.update());
       this.spoil = element("input", { type: "checkbox", id: `${id}-spoil` });
       this.spoil.addEventListener("change", () => this.update());
       const spoil = element("label", { for: `${id}-spoil`, class: "tl-check" }, this.spoil,
         `Make one weight ${TIMES} times as large as all others`);
-      const header = element("div", { class: "tl-header" },
-        element("p", { class: "tl-title" }, "Round a row of weights"),
-        element("p", { class: "tl-note" }, "python-small, block 0, first row of the queries"));
-      root.replaceChildren(header, element("div", { class: "tl-quantization" },
+      const heading = header("Round a row of weights",
+        "python-small, block 0, first row of the queries");
+      root.replaceChildren(heading, element("div", { class: "tl-quantization" },
         element("div", { class: "tl-columns" }, element("div", {}, this.bits.row, spoil),
           element("div", {}, this.group, this.kind)),
         this.build_chart(), this.summary));
-    }
-
-    choices(id, name, legend, options) {
-      const labels = options.map(([value, text], i) => {
-        const input = element("input", { type: "radio", name: `${id}-${name}`, value,
-          id: `${id}-${name}-${value}` });
-        input.checked = i === 0;
-        input.addEventListener("change", () => this.update());
-        return element("label", { for: input.id }, input, text);
-      });
-      return element("fieldset", { class: "tl-choices" }, element("legend", {}, legend), ...labels);
     }
 
     build_chart() {

@@ -13,7 +13,7 @@
   "use strict";
 
   const {
-    element, svg_element, button, written, mount, value_slider, show_value, reward_world: world,
+    element, header, choices, svg_element, button, written, mount, value_slider, show_value, reward_world: world,
   } = window.TransformerLessons;
 
   const BETAS = [0, 0.05, 0.1, 0.2, 0.5, 1], RATES = [0.5, 1, 2, 5, 20];
@@ -70,7 +70,7 @@
 
     update(n = 1) {
       const settings = { base: this.base, rewards: this.rewards, beta: this.beta, rate: this.rate,
-        n_samples: this.exact.checked ? 0 : 16, random: Math.random };
+        n_samples: this.n_samples, random: Math.random };
       for (let i = 0; i < n; i += 1) this.logits = world.updated(this.logits, settings);
       this.n_updates += n;
       this.show();
@@ -156,16 +156,15 @@
     build(root, id) {
       this.numbers = element("p", { class: "tl-summary" });
       this.spoken = element("p", { class: "tl-spoken", "aria-live": "polite" });
-      const header = element("div", { class: "tl-header" },
-        element("p", { class: "tl-title" }, "Rewards and a leash"),
-        element("p", { class: "tl-note" }, "64 texts of three tokens; 1 for those that parse"));
+      const heading = header("Rewards and a leash",
+        "64 texts of three tokens; 1 for those that parse");
       this.runner = button("", () => this.run());
       const buttons = element("div", { class: "tl-buttons" },
         button("One update", () => this.update()), this.runner,
         button("Back to the base", () => this.reset()),
         button("Reward what parses", () => this.reward_what_parses()),
         button("No rewards", () => this.clear_rewards()));
-      root.replaceChildren(header, element("div", { class: "tl-rewards" }, this.build_chart(),
+      root.replaceChildren(heading, element("div", { class: "tl-rewards" }, this.build_chart(),
         this.numbers, this.spoken, this.build_controls(id), buttons));
     }
 
@@ -224,16 +223,9 @@
     }
 
     build_kinds(id) {
-      const radio = (text, checked) => {
-        const input = element("input", { type: "radio", name: `${id}-kind` });
-        input.checked = checked;
-        return [input, element("label", {}, input, text)];
-      };
-      const [exact, exact_label] = radio("average over all 64 texts", true);
-      const [, sampled_label] = radio("16 samples, less their mean", false);
-      this.exact = exact;
-      return element("fieldset", { class: "tl-choices" },
-        element("legend", {}, "An update uses the"), exact_label, sampled_label);
+      this.n_samples = 0;
+      return choices(`${id}-kind`, "An update uses the", [[0, "average over all 64 texts"],
+        [16, "16 samples, less their mean"]], (n) => { this.n_samples = n; });
     }
   }
 

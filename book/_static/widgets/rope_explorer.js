@@ -13,7 +13,7 @@
 (function () {
   "use strict";
 
-  const { element, svg_element, written, grouped, slider, Dial, Plane, mount, rope } =
+  const { element, header, choices, svg_element, written, grouped, slider, Dial, Plane, mount, rope } =
     window.TransformerLessons;
 
   // One query and one key of width 8, in the order of split-half pairs.
@@ -42,6 +42,7 @@
       this.query_dial.set(START.query);
       this.key_dial.set(START.key);
       this.base_dial.set(START.base);
+      [this.query, this.key] = [QUERY, KEY];
       this.pair_up(LAYOUTS[0]);
     }
 
@@ -50,9 +51,24 @@
     pair_up({ name, layout, order }) {
       this.name = name;
       this.layout = layout;
-      [this.q, this.k] = [order(QUERY), order(KEY)];
+      [this.q, this.k] = [order(this.query), order(this.key)];
+      this.order = order;
       this.show_pairs();
       this.show();
+    }
+
+    /* The turned arrow of a pair was dragged: what it was before turning is turned back. */
+    drag(name, j, [x, y]) {
+      const dial = name === "query" ? this.query_dial : this.key_dial;
+      const places = rope.pair_places(QUERY.length, this.layout)[j];
+      const turned = Array(QUERY.length).fill(0);
+      [turned[places[0]], turned[places[1]]] = [x, y];
+      const back = rope.turn(turned, -dial.value, this.base_dial.value, this.layout);
+      const given = this.order === rope.interleave ? rope.pair_places(QUERY.length, "split-half")[j]
+        : places;
+      this[name] = [...this[name]];
+      for (const i of [0, 1]) this[name][given[i]] = back[places[i]];
+      this.pair_up({ name: this.name, layout: this.layout, order: this.order });
     }
 
     /* Move both tokens, the earlier one to `first`: what is between them stays. */
@@ -86,9 +102,9 @@
       this.both.value = Math.min(query, key);
       this.both.setAttribute("aria-valuetext", `query ${query}, key ${key}`);
       this.both_readout.textContent = words(query, key);
-      const after = this.distance < 0
-        ? " The key comes after the query: a causal mask would hide it." : "";
-      this.note_distance.textContent = `Distance, query − key: ${signed(this.distance)}.${after}`;
+      this.note_distance.textContent = this.distance < 0
+        ? `Distance ${signed(this.distance)}: a causal mask would hide it.`
+        : `Distance, query − key: ${this.distance}.`;
     }
 
     /* The table of the numbers: which pair each belongs to, and a bracket over each pair. */
@@ -119,14 +135,13 @@
           title: `Pair ${j} after turning: the query points to ${point(q)}, the key to ${point(k)}`,
           triangle: [q, k],
           arrows: [
+            { to: q, kind: "tl-query", label: "q" }, { to: k, kind: "tl-key", label: "k" },
             { to: at(this.q), kind: "tl-query tl-before" },
             { to: at(this.k), kind: "tl-key tl-before" },
-            { to: q, kind: "tl-query", label: "q" }, { to: k, kind: "tl-key", label: "k" },
           ],
         });
         lines.name.textContent = `Pair ${j} (${words(...pair)})`;
-        lines.speed.textContent = `${short(rates[j])} rad a position, once round in `
-          + grouped(Number(((2 * Math.PI) / rates[j]).toPrecision(3)));
+        lines.speed.textContent = `${short(rates[j])} rad a position`;
         lines.angles.textContent = `q by ${short(rates[j] * this.query_dial.value)}, `
           + `k by ${short(rates[j] * this.key_dial.value)}`;
         lines.term.textContent = `adds ${written(this.terms[j], 3)}`;
@@ -175,11 +190,11 @@
     build(root) {
       this.live = element("p", { class: "tl-spoken", "aria-live": "polite" });
       this.sum = element("p", { class: "tl-sum" });
-      const header = element("div", { class: "tl-header" },
-        element("p", { class: "tl-title" }, "Turn positions into angles"),
-        element("p", { class: "tl-note" }, "one head of width 8: 4 pairs, each at its own speed"));
-      root.replaceChildren(header, this.build_controls(), this.build_planes(), this.sum,
-        this.build_chart(), this.build_layouts(), this.live);
+      const heading = header("Turn positions into angles",
+        "one head of width 8: 4 pairs, each at its own speed");
+      root.replaceChildren(heading, this.build_controls(), this.build_planes(), this.sum,
+        element("div", { class: "tl-columns" }, this.build_chart(), this.build_layouts()),
+        this.live);
       root.addEventListener("change", () => this.announce());
     }
 
@@ -203,8 +218,9 @@
     }
 
     build_planes() {
-      this.planes = Array.from({ length: QUERY.length / 2 }, () => ({
-        plane: new Plane(),
+      this.planes = Array.from({ length: QUERY.length / 2 }, (_, j) => ({
+        plane: new Plane(["query", "key"].map((name) => ({ name: `${name} of pair ${j}, turned`,
+          kind: `tl-${name}`, move: (to) => this.drag(name, j, to) }))),
         lines: { name: element("strong"), speed: element("span", { class: "tl-note" }),
           angles: element("span", { class: "tl-note" }),
           term: element("strong", { class: "tl-term" }) },
@@ -212,9 +228,7 @@
       const figures = this.planes.map(({ plane, lines }) => element("figure", {}, plane.svg,
         element("figcaption", {}, ...Object.values(lines))));
       const legend = element("p", { class: "tl-note" },
-        "Dashed: before turning. Solid: after, with the angles in radians. When both positions "
-        + "move together, the shaded triangle turns but keeps its shape, and with it the dot "
-        + "product.");
+        "Dashed: before turning. Solid: after; drag them. Move both: the triangle keeps its shape.");
       return element("div", {}, element("div", { class: "tl-planes" }, ...figures), legend);
     }
 
@@ -224,28 +238,21 @@
       this.marker = element("span", { class: "tl-marker" });
       const svg = svg_element("svg", { viewBox: `0 0 ${FARTHEST} 100`,
         preserveAspectRatio: "none" }, zero, this.curve);
-      this.chart = element("div", { class: "tl-chart", role: "img" }, svg, this.marker);
+      this.chart = element("div", { class: "tl-chart tl-framed", role: "img" }, svg, this.marker);
       this.edges = ["", "0", ""].map((text) => element("span", {}, text));
       this.ticks = Array.from({ length: FARTHEST / TICK + 1 }, (_, i) =>
         element("span", { style: `left: ${(100 * TICK * i) / FARTHEST}%` }));
-      return element("figure", { class: "tl-curve" },
-        element("figcaption", {}, "q · k against the distance, for this theta"),
+      return element("figure", { class: "tl-edged" },
+        element("figcaption", {}, "q · k against the distance"),
         element("div", { class: "tl-edges", "aria-hidden": "true" }, ...this.edges), this.chart,
         element("div", { class: "tl-ticks", "aria-hidden": "true" }, ...this.ticks));
     }
 
     build_layouts() {
-      const choices = LAYOUTS.map((choice, i) => {
-        const input = element("input", { type: "radio", name: `${this.id}-layout`,
-          id: `${this.id}-${choice.name}` });
-        input.checked = i === 0;
-        input.addEventListener("change", () => this.pair_up(choice));
-        return element("label", { for: input.id }, input, choice.text);
-      });
       this.note_layout = element("p", { class: "tl-note" });
-      return element("fieldset", { class: "tl-choices" },
-        element("legend", {}, "Which numbers form a pair"), ...choices, this.note_layout,
-        this.build_numbers());
+      return element("div", {}, choices(`${this.id}-layout`, "Which numbers form a pair",
+        LAYOUTS.map((layout) => [layout, layout.text]), (layout) => this.pair_up(layout)),
+      this.build_numbers(), this.note_layout);
     }
 
     build_numbers() {
@@ -257,7 +264,7 @@
         ...this.number_cells.map((cells) => cells[key]));
       const numbers = QUERY.map((_, place) => element("th", { scope: "col" }, String(place)));
       return element("table", { class: "tl-numbers" },
-        element("caption", {}, "The 8 numbers of the head"),
+        element("caption", { class: "tl-spoken" }, "The 8 numbers of the head"),
         element("thead", {},
           element("tr", { "aria-hidden": "true" }, element("td"),
             element("td", { colspan: QUERY.length }, this.brackets)),
@@ -268,10 +275,8 @@
 
   const LAYOUT_NOTES = {
     "split-half": "Each number is paired with the one half a head further on.",
-    interleaved: "The same q and k, but neighbours are turned together: other pairs, and so "
-      + "another q · k.",
-    reordered: "The pairs are those of split-half again, number for number, and so is q · k. "
-      + "Converting weights between the two conventions is this reordering.",
+    interleaved: "Neighbours are turned together: other pairs, so another q · k.",
+    reordered: "The pairs of split-half again: weights are converted by this reordering.",
   };
 
   const point = ([x, y]) => `(${written(x)}, ${written(y)})`;

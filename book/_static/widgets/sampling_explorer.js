@@ -20,11 +20,12 @@
   "use strict";
 
   const {
-    element, button, grouped, written, mount, random_generator, sampling, bpe_pieces, percent,
-    SamplerForm, TokenTable, token_box, scores,
+    element, header, choices, button, grouped, written, mount, random_generator, sampling, bpe_pieces, percent,
+    SamplerForm, TokenTable, token_box, scores, load_script, pauses,
   } = window.TransformerLessons;
 
   const MANY = 100; // draws at once
+  const MODEL = ["follow_file.js", "follow_model.js", "python_small_weights.js"];
 
   class SamplingExplorer {
     constructor(root, id) {
@@ -38,11 +39,39 @@
     read(prompt) {
       const vocab_size = scores.tokens.length;
       this.history = prompt.history;
-      this.logits = sampling.read_scores(prompt.scores);
+      this.logits = prompt.logits ?? sampling.read_scores(prompt.scores);
       this.before = sampling.probabilities(sampling.PLAIN, this.logits, []);
       const times = sampling.count_tokens(this.history, vocab_size);
       this.table.name(sampling.by_size(this.before), times);
       this.sample();
+    }
+
+    /* Fetch python-small, let it read the reader's text, and take its scores. */
+    async read_own() {
+      const text = this.own.value;
+      if (!text) return this.say("Type at least one character.");
+      try {
+        this.say("python-small, 4.4 MB, is being read …");
+        for (const name of MODEL) await load_script(name);
+        const { read_page_model, TracedModel, weights } = window.TransformerLessons;
+        this.file ??= await read_page_model(weights.python_small, pauses());
+        const model = new TracedModel(this.file);
+        const pause = pauses();
+        const ids = this.file.tokenizer.encode(text).slice(-this.file.config.context_length);
+        for (const id of ids) {
+          model.push(id);
+          await pause();
+        }
+        for (const input of this.prompts.querySelectorAll("input")) input.checked = false;
+        this.read({ history: ids, logits: Array.from(model.logits(ids.length - 1)) });
+        return this.say(`${bpe_pieces.plural(ids.length, "token")} read.`);
+      } catch (error) {
+        return this.say(`This text can't be read: ${error.message}.`);
+      }
+    }
+
+    say(words) {
+      this.own_state.textContent = words;
     }
 
     /* The sampler or the scores have changed: what was drawn belongs to another distribution. */
@@ -127,30 +156,32 @@
       this.prompt = element("ol", { class: "tl-prompt", "aria-label": "Tokens read, and drawn" });
       this.summary = element("p", { class: "tl-summary" });
       this.live = element("p", { class: "tl-spoken", "aria-live": "polite" });
-      const header = element("div", { class: "tl-header" },
-        element("p", { class: "tl-title" }, "Sample the next token"),
-        element("p", { class: "tl-note" },
-          `the scores of python-small, all ${grouped(vocab_size)}`));
-      const bench = element("div", { class: "tl-bench" },
-        element("div", {}, this.form.element, this.summary, this.build_draws()),
-        element("div", {}, this.table.element, this.build_legend()));
-      root.replaceChildren(header, this.build_prompts(id), this.prompt,
-        element("div", { class: "tl-sampling" }, bench), this.live);
+      const heading = header("Sample the next token",
+        `the scores of python-small, all ${grouped(vocab_size)}`);
+      root.replaceChildren(heading, this.build_prompts(id), element("div", { class: "tl-columns" },
+        this.build_own(id), this.prompt), this.form.element,
+        element("div", { class: "tl-columns" }, this.table.element,
+          element("div", {}, this.summary, this.build_draws(), this.build_legend())), this.live);
     }
 
     build_prompts(id) {
-      const choices = scores.prompts.map((prompt, i) => {
-        const input = element("input", { type: "radio", name: `${id}-prompt`,
-          id: `${id}-prompt-${i}` });
-        input.checked = i === 1;
-        input.addEventListener("change", () => {
+      this.prompts = choices(`${id}-prompt`, "What the model has read",
+        scores.prompts.map((prompt) => [prompt, prompt.name]), (prompt) => {
           this.read(prompt);
           this.announce(this.summary.textContent);
-        });
-        return element("label", { for: input.id }, input, prompt.name);
-      });
-      return element("fieldset", { class: "tl-choices" },
-        element("legend", {}, "What the model has read"), ...choices);
+          this.say("");
+        }, scores.prompts[1]);
+      return this.prompts;
+    }
+
+    build_own(id) {
+      this.own = element("input", { type: "text", id: `${id}-own`, spellcheck: "false",
+        autocapitalize: "none", autocomplete: "off", placeholder: "for i in" });
+      this.own.addEventListener("keydown", ({ key }) => key === "Enter" && this.read_own());
+      this.own_state = element("span", { class: "tl-note", role: "status" });
+      return element("div", { class: "tl-run" }, element("label", { for: this.own.id },
+        "or your own text ", this.own_state), this.own,
+      button("Read it", () => this.read_own()));
     }
 
     build_legend() {
@@ -172,8 +203,8 @@
           }),
           button("Next seed", () => this.use_next_seed())),
         this.drawn,
-        element("p", { class: "tl-note" }, "The same seed draws the same tokens. The page has a "
-          + "random generator of its own: the package draws other tokens, with the same shares."));
+        element("p", { class: "tl-note" }, "The same seed draws the same tokens here; the package "
+          + "has another random generator."));
     }
   }
 

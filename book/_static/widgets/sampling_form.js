@@ -75,9 +75,9 @@
         (name) => [name, this.build_slider(name)]));
       const { repetition_penalty, frequency_penalty, temperature, top_p, min_p } = this.sliders;
       this.element = element("div", {},
-        element("fieldset", { class: "tl-presets" }, element("legend", {}, "Presets"),
+        element("fieldset", { class: "tl-presets" },
+          element("span", { class: "tl-label" }, "Settings, in order of use; presets:"), element("legend", { class: "tl-spoken" }, "Presets"),
           ...Object.values(this.presets)),
-        element("p", { class: "tl-label" }, "Settings, in order of use"),
         element("div", { class: "tl-columns tl-settings" }, repetition_penalty.row,
           frequency_penalty.row, this.build_greedy(), temperature.row, this.build_top_k(),
           top_p.row, min_p.row));

@@ -6,9 +6,9 @@
 
   const { element, grouped, bpe_pieces } = window.TransformerLessons;
 
-  const SHOWN = 20;
+  const SHOWN = 8;
   const SCALES = [0.1, 0.2, 0.5, 1]; // what the longest bar can stand for
-  const HEADS = ["token", "", "model", "left", "drawn (expected)"];
+  const HEADS = ["token", "", "model", "left", "drawn"];
 
   /* Neither 0.0% of what can happen, nor 100.0% where something else can. */
   function percent(p) {
@@ -28,7 +28,7 @@
       const head = HEADS.map((text) =>
         (text ? element("th", { scope: "col" }, text) : element("td", {}, this.scale)));
       this.element = element("table", { class: "tl-tokens" },
-        element("caption", {}, `The ${SHOWN} tokens that the model finds most likely`),
+        element("caption", {}, `The model’s ${SHOWN} most likely tokens`),
         element("thead", {}, element("tr", {}, ...head)),
         element("tbody", {}, ...[...this.rows, this.rest].map((row) => row.element)));
     }

@@ -17,7 +17,7 @@
   "use strict";
 
   const {
-    element, button, grouped, mount, PlanForm, value_slider, show_value, RateChart, RavineView,
+    element, header, button, grouped, mount, PlanForm, value_slider, show_value, RateChart, RavineView,
     PlanTable, run_of, described, rate_text, climb_remark, flight_remark, checkpoint_note,
   } = window.TransformerLessons;
 
@@ -132,20 +132,20 @@
       this.chart = new RateChart();
       this.ravine = new RavineView();
       this.table = new PlanTable();
-      this.remark = element("p", { class: "tl-problem", role: "status" });
+      this.remark = element("p", { class: "tl-problem tl-remark", role: "status" });
       this.checkpoint = element("p", { class: "tl-checkpoint" });
       this.live = element("p", { class: "tl-spoken", "aria-live": "polite" });
-      const header = element("div", { class: "tl-header" },
-        element("p", { class: "tl-title" }, "Plan the learning rate"),
-        element("p", { class: "tl-note" }, "and watch a ball with momentum go down the ravine"));
-      root.replaceChildren(header, this.form.element, this.remark, this.build_buttons(),
-        this.chart.figure, this.build_cursor(id), this.build_ravine(), this.table.element,
-        this.checkpoint, this.live);
+      const heading = header("Plan the learning rate",
+        "and watch a ball with momentum go down the ravine");
+      root.replaceChildren(heading, element("div", { class: "tl-columns" },
+        element("div", {}, this.form.element, this.remark, this.build_buttons()),
+        element("div", {}, this.chart.figure, this.build_cursor(id), this.build_ravine())),
+      this.table.element, this.checkpoint, this.live);
     }
 
     build_buttons() {
       this.run_button = button("Run", () => this.run_or_pause());
-      this.forget_button = button("Forget the kept plan", () => {
+      this.forget_button = button("Forget it", () => {
         this.keep(null);
         this.run_button.focus(); // the button that was pressed is gone
       });
@@ -168,11 +168,9 @@
 
     build_ravine() {
       return element("figure", { class: "tl-ravine-figure" },
-        element("figcaption", {}, "The ball after this step"), this.ravine.box,
-        element("p", { class: "tl-note" }, "The ravine of this lesson, 100 times as steep across "
-          + "as along; its height is the loss. Momentum 0.9. Every gradient comes with noise, "
-          + "the same for both plans. One ball may be lucky: the mean heights in the table are "
-          + "averages over all possible noise."));
+        element("figcaption", {}, "The ball after this step"),
+        this.ravine.box, element("p", { class: "tl-note" }, "Both plans meet the same noise in their "
+          + "gradients. Mean heights are averages over all noise."));
     }
   }
 

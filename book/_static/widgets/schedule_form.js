@@ -3,9 +3,9 @@
 (function () {
   "use strict";
 
-  const { element, value_slider, show_value, Dial } = window.TransformerLessons;
+  const { element, choices, value_slider, show_value, Dial } = window.TransformerLessons;
 
-  const SHAPES = { cosine: "cosine", constant: "constant", wsd: "warm-up, stable, decay (wsd)" };
+  const SHAPES = { cosine: "cosine", constant: "constant", wsd: "wsd" };
   const STEPS = { min: 10, max: 1000 };
 
   class PlanForm {
@@ -27,7 +27,11 @@
       this.min.input.value = (100 * plan.min_lr) / plan.max_lr;
       const fields = element("div", { class: "tl-columns" }, this.steps.element,
         this.warmup.element, this.max.row, this.min.row);
-      this.element = element("div", {}, this.build_shapes(), fields);
+      this.element = element("div", {}, choices(`${id}-shape`, "Shape (wsd: warm-up, stable, decay)",
+        Object.entries(SHAPES), (shape) => {
+          this.shape = shape;
+          on_change();
+        }), fields);
       this.element.addEventListener("change", on_settled);
     }
 
@@ -49,21 +53,6 @@
     show_rates(max_text, min_text) {
       show_value(this.max, max_text);
       show_value(this.min, `${this.min.input.value}% = ${min_text}`);
-    }
-
-    build_shapes() {
-      const choices = Object.entries(SHAPES).map(([shape, text]) => {
-        const input = element("input", { type: "radio", name: `${this.id}-shape`,
-          id: `${this.id}-${shape}` });
-        input.checked = shape === this.shape;
-        input.addEventListener("change", () => {
-          this.shape = shape;
-          this.on_change();
-        });
-        return element("label", { for: input.id }, input, text);
-      });
-      return element("fieldset", { class: "tl-choices tl-shapes" },
-        element("legend", {}, "Shape"), ...choices);
     }
 
     build_rate(name, label, limits) {

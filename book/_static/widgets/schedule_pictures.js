@@ -30,11 +30,11 @@
       const name = element("span", { class: "tl-limit-name",
         style: `top: ${down(ravine.LIMIT)}%` }, `the walls’ limit, ${ravine.LIMIT}`);
       this.svg = picture("0 0 100 100", [limit, ...this.lines.toReversed()]);
-      const box = element("div", { class: "tl-rates" }, this.svg, name, this.cursor,
+      const box = element("div", { class: "tl-rates tl-framed" }, this.svg, name, this.cursor,
         ...this.markers.toReversed());
       this.last = element("span");
       const edges = [TOP, TOP / 2, 0].map((rate) => element("span", {}, String(rate)));
-      this.figure = element("figure", { class: "tl-rate-figure" },
+      this.figure = element("figure", { class: "tl-edged" },
         element("figcaption", {}, "The learning rate of each step"),
         element("div", { class: "tl-edges", "aria-hidden": "true" }, ...edges), box,
         element("div", { class: "tl-ticks", "aria-hidden": "true" }, element("span", {}, "0"),
@@ -82,7 +82,7 @@
         "aria-hidden": "true" }, "+");
       this.svg = picture(`${left} ${-top} ${right - left} ${2 * top}`,
         [...levels, ...this.trails.toReversed(), ...this.ends.toReversed()]);
-      this.box = element("div", { class: "tl-ravine" }, this.svg, bottom,
+      this.box = element("div", { class: "tl-ravine tl-framed" }, this.svg, bottom,
         ...this.balls.toReversed());
     }
 

@@ -19,7 +19,7 @@
   "use strict";
 
   const { FLUCTLIGHT, TRAINING, Tape, TrainableDecoder, PageTrainer, LossCurve, AttentionPicture,
-    LetterPlane, initial_weights, random_windows, random_generator, sample, element, button,
+    LetterPlane, initial_weights, random_windows, random_generator, sample, element, header, button,
     value_slider, show_value, checked_number, mount } = window.TransformerLessons;
 
   const START = { pattern: "ab", context_length: 16, learning_rate: 0.005, seed: 0 };
@@ -192,12 +192,11 @@
     build(root) {
       this.moves_little = matchMedia("(prefers-reduced-motion: reduce)").matches;
       this.live = element("p", { class: "tl-spoken", "aria-live": "polite" });
-      const header = element("div", { class: "tl-header" },
-        element("p", { class: "tl-title" }, "Train a transformer here"),
-        element("p", { class: "tl-note" }, "2,656 parameters · 2 layers of 2 heads · in this page"));
+      const heading = header("Train a transformer here",
+        "2,656 parameters · 2 layers of 2 heads · in this page");
       const columns = element("div", { class: "tl-training" },
         this.build_curve(), this.build_inside());
-      root.replaceChildren(header, this.build_controls(), columns, this.build_settings(), this.live);
+      root.replaceChildren(heading, this.build_controls(), columns, this.build_settings(), this.live);
     }
 
     build_controls() {
@@ -205,7 +204,8 @@
         autocapitalize: "none", spellcheck: "false", dir: "auto",
         "aria-describedby": `${this.id}-problem` });
       this.text.addEventListener("input", () => this.begin());
-      this.train_button = button("Train", () => (this.running ? this.pause() : this.train()));
+      this.train_button = button("Train", () => (this.running ? this.pause() : this.train()),
+        "tl-primary");
       this.step_button = button("One step", () => this.step());
       this.problem = element("p", { class: "tl-problem", id: `${this.id}-problem`, role: "status" });
       return element("div", { class: "tl-run" },
