@@ -18,12 +18,36 @@ GLOSSARY, LESSONS, SCRIPT = "book/glossary", "notebooks/", "glossary_terms.js"
 MOST = 25  # terms that a lesson links: of more, those that the fewest lessons use
 # Words that lessons use in an everyday sense, or in several.
 EVERYDAY = frozenset(
-    {"advantage", "atomic", "baseline", "block", "byte", "collective", "decode", "document"}
-    | {"draft", "fused", "gate", "head", "heap", "hook", "kernel", "key", "leash", "mask", "merge"}
-    | {"normalization", "patience", "policy", "preference", "preset", "query", "rank", "resume"}
+    {"advantage", "atomic", "baseline", "block", "byte", "collective", "decode", "decoder"}
+    | {
+        "document",
+        "draft",
+        "fused",
+        "gate",
+        "head",
+        "heap",
+        "hook",
+        "kernel",
+        "key",
+        "leash",
+        "mask",
+        "merge",
+    }
+    | {
+        "normalization",
+        "padding",
+        "patience",
+        "policy",
+        "preference",
+        "preset",
+        "query",
+        "rank",
+        "resume",
+    }
     | {"reward", "schedule", "sequence", "shard", "split", "stream", "surrogate", "value"}
 )
 ACRONYM = re.compile(r"\(([A-Z]{3,})\)")
+FULL_NAME = re.compile(r"([A-Z])([\w-]*(?: [\w-]+){1,3}): ")  # of an abbreviation
 UNLINKED = (
     *(nodes.literal, nodes.literal_block, nodes.math, nodes.math_block),
     *(nodes.reference, nodes.footnote_reference, nodes.title, nodes.raw),
@@ -75,11 +99,18 @@ def either_case(word: str) -> str:
 
 
 def linkable(terms: Terms) -> dict[str, str]:
-    """The words that become links, acronyms such as BPE among them, and the term of each."""
+    """The words that become links, and the term of each.
+
+    >>> linkable({"LoRA": ("term-LoRA", "Low-rank adaptation: to fine-tune …")})
+    {'LoRA': 'LoRA', 'low-rank adaptation': 'LoRA'}
+    """
     names = {term: term for term in terms if term not in EVERYDAY and "(" not in term}
     for term, (_, definition) in terms.items():
         if term in names and (acronym := ACRONYM.search(definition)):
             names.setdefault(acronym[1], term)
+        full = FULL_NAME.match(definition)
+        if term in names and full and full[1] == term[0]:
+            names.setdefault(full[1].lower() + full[2], term)
     return names
 
 
