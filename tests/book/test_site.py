@@ -101,7 +101,9 @@ def test_a_lesson_is_light_and_so_is_what_all_share():
     own, shared = weights(PAGES)
     assert len(own) >= 40
     assert max(own.values()) < 400e3  # as "How to read this book" says
-    assert shared < 500e3  # likewise; fonts of MathJax come when a formula needs them: 10 to 30 kB each
+    assert (
+        shared < 500e3
+    )  # likewise; fonts of MathJax come when a formula needs them: 10 to 30 kB each
 
 
 def test_a_weight_counts_what_a_page_loads(tmp_path):
