@@ -91,17 +91,15 @@ def repeat(cycle: bytes, options: Demo, console: cli.PlainConsole) -> None:
     data = random_windows(torch.tensor(list(text)), n_seen, training.batch_size, training.seed)
     about = f'"{visible(cycle)}…"'
     model = train_on_display(config, training, data, about, (cycle, 30), options, console)
-    write(model, cycle, console, options.pause)
-    ends = range(len(text) - len(cycle), len(text))
-    prompts = [text[max(end - n_seen, 0) : end] for end in ends]
+    twice, ends = text + cycle, range(len(text), len(text) + len(cycle))
+    prompts = [twice[max(end - n_seen, 0) : end] for end in ends]
     made = [next(tl.stream(model, prompt, 1, tl.Sampler(temperature=0))) for prompt in prompts]
-    n_right = sum(token == text[end] for token, end in zip(made, ends, strict=True))
-    console.print(f"\nnext bytes: of {len(cycle)}, {n_right} right")
+    n_right = sum(token == twice[end] for token, end in zip(made, ends, strict=True))
+    console.print(f"next bytes: of {len(cycle)}, {n_right} right")
     open_here, open_there = (undecided(one, n_seen) for one in (cycle, TOO_LONG))
-    console.print(f"It sees {n_seen} bytes at once. They leave {open_here} of these open, and")
-    console.print(
-        f"{open_there} of the {len(TOO_LONG)} of --text {visible(TOO_LONG)}: no training helps."
-    )
+    console.print(f"It sees {n_seen} bytes at once. They leave {open_here} of these open, and of a")
+    console.print(f"longer text, {visible(TOO_LONG)}, {open_there}: no training can help there.")
+    write(model, cycle, console, options.pause)
 
 
 def write(model: "tl.Decoder", cycle: bytes, console: cli.PlainConsole, pause: float) -> None:
