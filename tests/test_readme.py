@@ -126,7 +126,7 @@ def test_the_first_page_lists_each_lesson_once_and_links_what_is_written():
     assert f"{WORDS[len(written)]} of the twenty-six lessons are written." in text
 
 
-WORDS = {24: "Twenty-four", 25: "Twenty-five"}
+WORDS = {24: "Twenty-four", 25: "Twenty-five", 26: "All"}
 
 
 @pytest.mark.parametrize("path", PAGES, ids=lambda path: path.stem)

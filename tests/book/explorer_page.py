@@ -32,6 +32,7 @@ SCRIPTS = {
     "chat-mask": ("chat_mask_tokens.js",),
     "reward-explorer": ("reward_world.js",),
     "collectives": (),
+    "scaling-explorer": ("scaling_runs.js",),
     "schedule-explorer": (
         *("schedule.js", "ravine.js", "schedule_form.js", "schedule_pictures.js"),
         "schedule_table.js",

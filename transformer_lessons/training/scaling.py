@@ -27,15 +27,15 @@ def training_flops(config: ModelConfig, n_tokens: int) -> int:
 
 
 def size_ladder(n_sizes: int) -> list[ModelConfig]:
-    """Models of bytes with two blocks, each √2 or so wider than the one before.
+    """Models of bytes: two blocks of two heads, each model √2 or so wider than the one before.
 
     >>> [config.d_model for config in size_ladder(6)]
     [8, 12, 16, 24, 32, 48]
     """
     kind = {"norm": "rms", "ffn": "gelu", "bias": False, "head_bias": False}
     widths = [(12 if rung % 2 else 8) * 2 ** (rung // 2) for rung in range(n_sizes)]
-    model: Any = partial(ModelConfig, 256, 64, n_layers=2, **kind)  # type: ignore[arg-type]
-    return [model(d_model=d, n_heads=max(d // 16, 1), d_ff=4 * d) for d in widths]
+    model: Any = partial(ModelConfig, 256, 64, n_layers=2, n_heads=2, **kind)  # type: ignore[arg-type]
+    return [model(d_model=d, d_ff=4 * d) for d in widths]
 
 
 def fit_power_law(x: Any, y: Any) -> tuple[float, float]:
