@@ -83,7 +83,7 @@ def train(run: Run, rate_of_width: tuple[float, float]) -> dict:
     n_tokens = task().BATCH * task().CONTEXT  # of a step
     n_steps = round(run.flops / training_flops(config, n_tokens)) or SWEEP_STEPS
     rate = run.rate * coefficient * config.d_model**power
-    loss = task().run(config, n_steps, rate, run.seed)
+    loss = task().train_once(config, n_steps, rate, run.seed)
     row = run._asdict() | {"width": config.d_model, "tokens": n_steps * n_tokens, "rate": rate}
     row |= {"flops": training_flops(config, row["tokens"]), "parameters": parameter_counts(config)}
     return row | {"budget": run.flops, "loss": loss, "seconds": time.process_time() - start}

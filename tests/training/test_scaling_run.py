@@ -21,11 +21,11 @@ def quick(monkeypatch, tmp_path):
     """A plan of seven runs that cost nothing; returns the list of those that were made."""
     made = []
 
-    def run(config, n_steps, rate, seed):
+    def train_once(config, n_steps, rate, seed):
         made.append((config.d_model, n_steps, seed))
         return 2 + math.log(rate / 0.02) ** 2 + seed  # the best rate is 0.02 for every width
 
-    lesson = SimpleNamespace(run=run, BATCH=8, CONTEXT=64, corpus=b"abc")
+    lesson = SimpleNamespace(train_once=train_once, BATCH=8, CONTEXT=64, corpus=b"abc")
     monkeypatch.setattr(scaling, "task", lambda: lesson)
     monkeypatch.setattr(scaling, "STORED", tmp_path / "stored.json")
     sweep = [Run("sweep", 0, rung, rate) for rung in (0, 2) for rate in (0.5, 2, 4)]

@@ -50,7 +50,7 @@
   // ---- Two pictures with logarithmic axes -------------------------------------------------------
 
   const VALLEY = { width: 460, height: 300, left: 40, bottom: 38, top: 8, right: 10,
-    x: [1e3, 4e6], y: [0.8, 2.6] };
+    x: [1e3, 4e6], y: [0.8, 2.2] };
   const GROWTH = { width: 260, height: 300, left: 40, bottom: 38, top: 8, right: 14,
     x: [1e10, 1e15], y: [1e3, 1e8] };
 
@@ -131,7 +131,7 @@
         dot.setAttribute("cx", x_of(VALLEY, COUNTS[count].of(run.width)));
         dot.classList.toggle("tl-near", Math.abs(Math.log10(run.budget / C)) < 0.06);
       });
-      place(this.chosen, x_of(VALLEY, N), loss_y(loss));
+      place(this.chosen, x_of(VALLEY, N), Math.max(VALLEY.top, loss_y(loss)));
       place(this.lowest, x_of(VALLEY, COUNTS[count].of(best)), loss_y(lowest));
       this.line.setAttribute("points", growth(count));
       place(this.now, x_of(GROWTH, C), size_y(COUNTS[count].of(best)));
@@ -262,7 +262,7 @@
 
   const log = (value) => Math.round(Math.log10(value));
   const valley_axes = () => frame(VALLEY, [1e3, 1e4, 1e5, 1e6], (N) => SMALL[log(N)],
-    [1, 1.5, 2, 2.5], loss_y, (loss) => written(loss, 1), "parameters");
+    [1, 1.5, 2], loss_y, (loss) => written(loss, 1), "parameters");
   const growth_axes = () => frame(GROWTH, [1e10, 1e12, 1e14], (C) => power(log(C)),
     [1e3, 1e4, 1e5, 1e6, 1e7, 1e8], size_y, (N) => power(log(N)), "operations");
 
