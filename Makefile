@@ -140,7 +140,7 @@ personas: $(VENV)/installed
 rewards: $(VENV)/installed
 	OMP_NUM_THREADS=1 $(BIN)/python tools/rewards.py runs/rewards
 
-# Lesson 16's long runs: about 40 minutes on two quiet cores. They go on where they were interrupted.
+# Lesson 16's long runs: about half an hour on two quiet cores. They go on where they were interrupted.
 SCALING := runs/scaling
 scaling: $(VENV)/installed
 	OMP_NUM_THREADS=1 $(BIN)/python tools/scaling.py $(SCALING)

@@ -1,6 +1,6 @@
 """Dozens of small models, each trained once for a planned number of FLOPs. Lesson 16.
 
-    python tools/scaling.py runs/scaling     (`make scaling`, about 40 minutes on two quiet cores)
+    python tools/scaling.py runs/scaling     (`make scaling`, half an hour on two quiet cores)
 
 The corpus and the training are the lesson's own: its cells with the tag `task` are run here. A
 short sweep finds the learning rate for each width first. Every run that is done is a file in the
