@@ -17,7 +17,7 @@ ALL_SOURCES  := $(BOOK_SOURCES) Makefile README.md pyproject.toml $(wildcard con
                 $(call sources,transformer_lessons tests tools benchmarks)
 
 .PHONY: help install book pdf links test faults lint size notebooks lesson bench bench-bpe bench-training \
-        bench-decoding bench-smollm bench-litgpt train train-quick python-small personas rewards generate \
+        bench-decoding bench-smollm bench-litgpt train train-quick python-small personas rewards scaling generate \
         chat demo clean
 
 help:
@@ -35,6 +35,7 @@ help:
 	@echo "  make train      train a GPT on Python's own documentation (half an hour on two quiet cores)"
 	@echo "  make train-quick  the same in about two minutes: the loss falls from 11.6 to about 6.4"
 	@echo "  make rewards    let the model that ships learn from rewards, in several ways (lesson 23)"
+	@echo "  make scaling    train forty tiny models, for a law of their losses (lesson 16)"
 	@echo "  make generate   let the newest run write"
 
 install: $(VENV)/installed
@@ -153,6 +154,11 @@ personas: $(VENV)/installed
 # Lesson 23's long runs: from samples that a parser judges. They go on where they were interrupted.
 rewards: $(VENV)/installed
 	OMP_NUM_THREADS=1 $(BIN)/python tools/rewards.py runs/rewards
+
+# Lesson 16's long runs: about half an hour on two quiet cores. They go on where they were interrupted.
+SCALING := runs/scaling
+scaling: $(VENV)/installed
+	OMP_NUM_THREADS=1 $(BIN)/python tools/scaling.py $(SCALING)
 
 chat: $(VENV)/installed
 	@$(BIN)/python -m transformer_lessons chat

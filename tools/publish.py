@@ -18,6 +18,7 @@ from misconceptions import PAGE, misconceptions_page
 from notebook_files import ROOT, notebook_paths, numbered_code_cells, read_notebook, tags
 from page_bytes import bytes_script
 from page_heads import heads_script
+from page_scaling import scaling_script
 from page_scores import scores_script
 from reference import reference_pages
 
@@ -76,6 +77,7 @@ def main(root: Path = ROOT) -> int:
         WIDGETS / "sampling_scores.js": scores_script(),
         WIDGETS / "quantization_row.js": row_script(),
         WIDGETS / "head_losses.js": heads_script(),
+        WIDGETS / "scaling_runs.js": scaling_script(),
         WIDGETS / "byte_map_file.js": bytes_script(),
         FIGURES / "lesson_map.svg": draw(root),
         PAGE: misconceptions_page(root),

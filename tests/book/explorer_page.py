@@ -33,6 +33,7 @@ SCRIPTS = {
     "reward-explorer": ("reward_world.js",),
     "collectives": (),
     "kv-cache": (),
+    "scaling-explorer": ("scaling_runs.js",),
     "schedule-explorer": (
         *("schedule.js", "ravine.js", "schedule_form.js", "schedule_pictures.js"),
         "schedule_table.js",

@@ -50,6 +50,7 @@ def test_who_wants_no_motion_sees_none(page, address):  # SPEC G11
         ("byte-map", "byte_map_file.js"),
         ("chat-mask", "chat_mask_tokens.js"),
         ("reward-explorer", "reward_world.js"),
+        ("scaling-explorer", "scaling_runs.js"),
     ],
 )
 def test_without_its_numbers_the_static_picture_stays(page, tmp_path, name, lacking):  # SPEC G11

@@ -31,6 +31,7 @@ LIVE = {
     "notebooks/07_attention": {"attention-explorer": "hand example"},
     "notebooks/12_optimizers": {"schedule-explorer": "three schedules"},
     "notebooks/15_several_processes": {"collectives": "four ranks"},
+    "notebooks/16_a_scaling_law": {"scaling-explorer": "losses of twenty runs"},
     "notebooks/17_sampling": {"sampling-explorer": "one distribution"},
     "notebooks/18_kv_cache": {"kv-cache": "six calls"},
     "notebooks/19_speculative_decoding": {"speculative": "overlap"},
