@@ -21,6 +21,7 @@ from transformer_lessons.model.accounting import count_parameters
 from transformer_lessons.support.files import write_json
 from transformer_lessons.training.distributed import gather, is_first
 from transformer_lessons.training.evaluate import token_lengths
+from transformer_lessons.training.memory import keep_memory
 from transformer_lessons.training.trainer import StepReport, Trainer
 
 AGAIN = "python -m transformer_lessons"
@@ -48,6 +49,7 @@ def carry_out(
 
     `data` is what the folder's config.json says of the data, besides its name and fingerprint.
     """
+    keep_memory()
     model, together = trainer.model, dist.is_available() and dist.is_initialized()
     with run_folder.locked_folder(options.out) if is_first() else nullcontext():
         if options.resume:
@@ -57,8 +59,7 @@ def carry_out(
             about = {"model": model.config.to_dict(), "training": trainer.config.to_dict()}
             run_folder.begin_run(options.out, about | {"data": data}, source.tokenizer)
         where = trainer.device.type + (f", {dist.get_world_size()} processes" if together else "")
-        numbers = f"{count_parameters(model):,} parameters on {where}"
-        console.print(f"{numbers}, reading {source.name}")
+        console.print(f"{count_parameters(model):,} parameters on {where}, reading {source.name}")
         if trainer.n_steps:
             console.print(f"Going on after step {trainer.n_steps:,}")
         signals = fit(trainer, source, options.out, sample, console)
