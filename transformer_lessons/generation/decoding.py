@@ -60,8 +60,8 @@ class Decoding:
     the context the window slides: the model reads the last `context_length` tokens again, as if
     they were the whole sequence, for every token from then on.
 
-    `forward_fn` computes as `last_logits` does, or is a compiled version of it; then all steps have
-    the same shapes.
+    `forward_fn` computes as `last_logits` does, or is a compiled version of it; then many
+    steps have the same shapes: the cache is static, and doubles when it is full.
     """
 
     def __init__(
@@ -122,8 +122,8 @@ class Decoding:
         capacity = min(2 * cache.capacity, longest_cached(config))
         if capacity == cache.capacity or not cache.static:
             return None
-        where = {"device": like.device, "dtype": like.dtype}
-        larger = KVCache(config, len(like), capacity, static=True, **where)
+        size = len(like), capacity, cache.chunk
+        larger = KVCache(config, *size, static=True, device=like.device, dtype=like.dtype)
         for new, old in zip(larger.keys + larger.values, cache.keys + cache.values, strict=True):
             new[:, :, : cache.n_slots] = old  # a ring is not full yet, or stays as large as it is
         larger.length, larger.left_padding = cache.length, cache.left_padding
