@@ -17,7 +17,7 @@ ALL_SOURCES  := $(BOOK_SOURCES) Makefile README.md pyproject.toml $(wildcard con
                 $(call sources,transformer_lessons tests tools benchmarks)
 
 .PHONY: help install book pdf links test faults lint size notebooks lesson bench bench-bpe bench-training \
-        bench-decoding bench-smollm bench-litgpt train train-quick python-small personas rewards scaling generate \
+        bench-decoding bench-smollm bench-growth bench-main bench-litgpt train train-quick python-small personas rewards scaling generate \
         chat demo clean
 
 help:
@@ -94,9 +94,10 @@ notebooks: $(VENV)/installed
 lesson: $(VENV)/installed
 	@$(BIN)/python tools/new_lesson.py $(NAME)
 
-# The figures are of use from a quiet machine only. A part: make bench-bpe, and so on.
+# The figures are of use from a quiet machine only. A part: make bench NAME=training, and so on;
+# NAME=main measures the main tables (training S and M, decoding S) in about a quarter of an hour.
 # LitGPT has an environment of its own, for it needs other versions; without it, its rows are empty.
-bench: bench-bpe bench-training bench-decoding bench-smollm
+bench: $(addprefix bench-,$(or $(NAME),bpe training decoding smollm growth))
 
 bench-bpe: $(VENV)/installed
 	$(BIN)/pip install --quiet --no-deps -r benchmarks/requirements.txt
@@ -108,6 +109,14 @@ bench-training: $(VENV)/installed bench-litgpt
 
 bench-decoding: $(VENV)/installed bench-litgpt
 	$(BIN)/python -m benchmarks.decoding_run
+
+bench-main: $(VENV)/installed bench-litgpt
+	$(BIN)/python -m benchmarks.training_run training-machine training-S-compiled-bf16 training-M-compiled-bf16
+	$(BIN)/python -m benchmarks.training_plot
+	$(BIN)/python -m benchmarks.decoding_run decoding-machine decoding-S-1 decoding-S-8
+
+bench-growth: $(VENV)/installed
+	$(BIN)/python -m benchmarks.growth_run
 
 bench-smollm: $(VENV)/installed
 	$(BIN)/python -m benchmarks.smollm_run

@@ -3,7 +3,9 @@
 import argparse
 from collections.abc import Callable, Mapping, Sequence
 
+from benchmarks.machine import machine_kind
 from benchmarks.page import write_section
+from benchmarks.results import keep_result
 
 
 def measure_sections(
@@ -12,6 +14,8 @@ def measure_sections(
     arguments: Sequence[str] | None,
 ) -> None:
     """Measure the sections asked for, and write each into the page as soon as it is there.
+
+    What other kinds of machines came to stays beside it.
 
     `sections(tiny)` names them, and what measures each; tiny ones are printed and not written.
     """
@@ -26,4 +30,4 @@ def measure_sections(
         content = found[name]()
         print(f"\n{name}\n\n{content}", flush=True)
         if not options.tiny:
-            write_section(name, content)
+            write_section(name, keep_result(name, content, machine_kind()))

@@ -21,7 +21,8 @@ THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "RAYON_NUM_THREADS")
 class Contestant:
     """Who does what: `module.function(**arguments)` gives the work (see worker.py).
 
-    `python` is another environment's interpreter, for peers whose requirements clash with ours.
+    `python` is another environment's interpreter, for peers whose requirements clash with ours;
+    `environment` holds variables that only this contestant's process gets.
     """
 
     name: str
@@ -30,6 +31,7 @@ class Contestant:
     arguments: Mapping[str, Any] = field(default_factory=dict)
     threads: int = 1
     python: str = sys.executable
+    environment: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -55,6 +57,7 @@ class Process:
     def __init__(self, contestant: Contestant) -> None:
         environment = os.environ | dict.fromkeys(THREADS, str(contestant.threads))
         environment["TOKENIZERS_PARALLELISM"] = str(contestant.threads > 1).lower()
+        environment |= contestant.environment
         what = [contestant.module, contestant.function, json.dumps(contestant.arguments)]
         self.name = contestant.name
         self.process = subprocess.Popen(

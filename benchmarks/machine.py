@@ -48,6 +48,15 @@ def processor() -> str:
     return next((line.split(":")[1].strip() for line in lines if "model name" in line), "unknown")
 
 
+def machine_kind() -> str:
+    """What results are kept under: the processor, and whether it multiplies whole tiles (AMX)."""
+    try:
+        flags = Path("/proc/cpuinfo").read_text()
+    except OSError:
+        flags = ""
+    return f"{processor()}, {'with' if 'amx_tile' in flags else 'without'} AMX"
+
+
 def describe_machine(packages: Sequence[str], n_threads: int) -> str:
     """A table of the machine, the versions of `packages`, and the limits with `n_threads`."""
     import torch

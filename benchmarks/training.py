@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from benchmarks.models import huggingface_model, litgpt_model, our_model
-from benchmarks.training_model import batches_of, shape_of, starting_weights
+from benchmarks.training_model import Shape, batches_of, shape_of, starting_weights
 from benchmarks.worker import Work
 
 LEARNING_RATE, WEIGHT_DECAY, BETAS, CLIP = 1e-3, 0.1, (0.9, 0.95), 1.0
@@ -43,10 +43,22 @@ def ours(
     loss_chunk_size: int | None = None,
 ) -> Work:
     """`Decoder` and `Trainer.step`, as `fit` calls it."""
+    shape = shape_of(size, kind)
+    return step_of(shape, precision, compiled, n_steps, attention, loss_chunk_size)
+
+
+def step_of(
+    shape: Shape,
+    precision: str,
+    compiled: bool,
+    n_steps: int,
+    attention: str = "attend",
+    loss_chunk_size: int | None = None,
+) -> Work:
+    """The same of any shape."""
     from transformer_lessons.training.config import TrainConfig
     from transformer_lessons.training.trainer import Trainer
 
-    shape = shape_of(size, kind)
     config = TrainConfig(
         steps=2**30,
         schedule="constant",

@@ -8,7 +8,6 @@ import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import pytest
 
@@ -243,26 +242,38 @@ def test_every_command_has_a_line_of_help_and_a_module(tmp_path):
         assert callable(importlib.import_module(f"transformer_lessons.cli.{name}").run)
 
 
-# The package without its `__init__`, which has a short name for everything.
-BARE = """
-import sys, types
-package = types.ModuleType("transformer_lessons")
-package.__path__ = [sys.argv[1]]
-sys.modules["transformer_lessons"] = package
+def test_the_version(tmp_path):
+    done = run("--version", cwd=tmp_path)
+    assert (done.stdout, done.returncode) == (f"{transformer_lessons.__version__}\n", 0)
+
+
+WITHOUT_PYTORCH = """
+import sys
 from transformer_lessons.cli.main import main
 try:
     code = main(sys.argv[2:])
 except SystemExit as error:
     code = error.code
-assert code == 2, code
+assert code == int(sys.argv[1]), code
 assert "torch" not in sys.modules
 """
 
 
 @pytest.mark.parametrize(
-    "arguments",
-    [("sing",), ("demo", "--text", ""), ("demo", "--pace", "1"), ("inspect",), ("evaluate", "x")],
+    ("code", "arguments"),
+    [
+        (0, ("--help",)),
+        (0, ("--version",)),
+        (0, ("demo", "--help")),
+        (0, ("export", "--help")),
+        (2, ()),
+        (2, ("sing",)),
+        (2, ("demo", "--text", "")),
+        (2, ("demo", "--pace", "1")),
+        (2, ("inspect",)),
+        (2, ("evaluate", "x")),
+    ],
 )
-def test_a_refusal_does_not_wait_for_pytorch(arguments):
-    line = [sys.executable, "-c", BARE, str(Path(transformer_lessons.__file__).parent), *arguments]
+def test_help_and_refusals_do_not_wait_for_pytorch(code, arguments):
+    line = [sys.executable, "-c", WITHOUT_PYTORCH, str(code), *arguments]
     subprocess.run(line, check=True, capture_output=True, env=ENVIRONMENT)

@@ -152,6 +152,29 @@ def test_compiled_equals_eager(random_model, layer):
             torch.testing.assert_close(steps[0].logits, steps[1].logits, rtol=0, atol=1e-4)
 
 
+@pytest.mark.parametrize("name", ["base", "learned, grouped", "window", "ring"])
+@pytest.mark.parametrize("n_prompt", [250, 508])
+def test_a_static_cache_grows_and_changes_nothing(random_model, name, n_prompt):
+    window = CONFIGS.get(name, replace(BASE, sliding_window=30))
+    model, capacities = random_model(replace(window, context_length=600)), []
+
+    def static(model, tokens, cache):
+        if cache is not None:
+            capacities.append(cache.capacity)
+        return last_logits(model, tokens, cache)
+
+    prompts = [[i % 20 for i in range(n_prompt)], [3, 1, 4]]
+    steps = Decoding(model, prompts, 15, static), Decoding(model, prompts, 15)
+    for token in range(15):
+        for one in steps:
+            one.append([token, 1])
+        torch.testing.assert_close(steps[0].logits, steps[1].logits, rtol=0, atol=1e-10)
+    before = {250: 256, 508: 512}[n_prompt]
+    assert capacities == [before] * (before - n_prompt) + [min(2 * before, 600)] * (
+        15 - before + n_prompt
+    )
+
+
 def test_texts_that_end_leave_a_compiled_batch_as_large_as_it_was(random_model):
     model, sizes = random_model(BASE), []
 

@@ -1,7 +1,4 @@
-"""The command line: which command was asked for, and how its errors are shown.
-
-Bad input ends with one line on stderr and exit code 2, never with a traceback.
-"""
+"""The command line: which command was asked for, and how its errors are shown: in one line."""
 
 import importlib
 import os
@@ -9,6 +6,7 @@ import sys
 from collections.abc import Sequence
 from io import TextIOWrapper
 
+from transformer_lessons import __version__
 from transformer_lessons.errors import LessonsError
 
 COMMANDS = {
@@ -56,12 +54,11 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def run(arguments: Sequence[str]) -> int:
-    """Hand over to the module of the command, or print the usage."""
-    if not arguments or arguments[0] not in COMMANDS:
-        asked_for_help = list(arguments[:1]) in (["-h"], ["--help"])
-        print(USAGE, end="", file=sys.stdout if asked_for_help else sys.stderr)
-        if arguments and not asked_for_help:
-            print(f"error: unknown command {arguments[0]!r}", file=sys.stderr)
-        return 0 if asked_for_help else 2
-    command = importlib.import_module(f"transformer_lessons.cli.{arguments[0]}")
-    return command.run(arguments[1:])
+    """Hand over to the module of the command, or print the usage or the version."""
+    first = arguments[0] if arguments else ""
+    if first in COMMANDS:
+        return importlib.import_module(f"transformer_lessons.cli.{first}").run(arguments[1:])
+    answers = {"-h": USAGE, "--help": USAGE, "--version": f"{__version__}\n"}
+    unknown = USAGE + f"error: unknown command {first!r}\n" * bool(arguments)
+    print(answers.get(first, unknown), end="", file=sys.stdout if first in answers else sys.stderr)
+    return 0 if first in answers else 2

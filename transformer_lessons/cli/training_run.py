@@ -21,6 +21,7 @@ from transformer_lessons.model import count_parameters
 from transformer_lessons.support.files import read_json, write_json
 from transformer_lessons.training.distributed import gather, is_first
 from transformer_lessons.training.evaluate import Evaluation
+from transformer_lessons.training.memory import keep_memory
 from transformer_lessons.training.trainer import StepReport, Trainer
 
 AGAIN = "python -m transformer_lessons"
@@ -64,6 +65,7 @@ def carry_out(
 
     `options` are a `RunFolder`, with a `source` that is written into the folder's config.json.
     """
+    keep_memory()
     with run_folder.locked_folder(options.out) if is_first() else nullcontext():
         if options.resume:
             run_folder.resume_run(options.out, trainer, source.fingerprint)

@@ -60,8 +60,8 @@ class Decoding:
     the context the window slides: the model reads the last `context_length` tokens again, as if
     they were the whole sequence, for every token from then on.
 
-    `forward_fn` computes as `last_logits` does, or is a compiled version of it; then all steps have
-    the same shapes.
+    `forward_fn` computes as `last_logits` does, or is a compiled version of it; then many
+    steps have the same shapes: the cache is static, and doubles when it is full.
     """
 
     def __init__(
@@ -88,6 +88,8 @@ class Decoding:
         capacity = longest + self.n_left
         static = self.forward_fn is not last_logits
         if static:  # 64, 128, 256, ...: few sizes, for each is compiled anew
+            # All slots are read for every token, so there are few at first: it grows when full.
+            capacity = min(capacity, max(longest + 1, 256))
             capacity = max(64, 1 << (capacity - 1).bit_length())
         self.cache = KVCache(
             config,
@@ -106,11 +108,26 @@ class Decoding:
         tokens = [*tokens, *[tokens[0]] * n_copies]
         for sequence, token in zip(self.sequences, tokens, strict=True):
             sequence.append(token)
-        if self.cache is None or len(self.cache) == self.cache.capacity:
+        if self.cache is not None and len(self.cache) == self.cache.capacity:
+            self.cache = self._grown(self.cache)
+        if self.cache is None:
             return self.read_again()
         with inference(self.model):  # where also `new` is made: else it would be compiled twice
             new = torch.tensor(tokens, device=self.logits.device)[:, None]  # (B, 1)
             self.logits = self.forward_fn(self.model, new, self.cache)
+
+    def _grown(self, cache: KVCache) -> KVCache | None:
+        """A cache of twice the capacity that has read the same; None where the context ends."""
+        config, like = self.model.config, cache.keys[0]
+        capacity = min(2 * cache.capacity, longest_cached(config))
+        if capacity == cache.capacity or not cache.static:
+            return None
+        size = len(like), capacity, cache.chunk
+        larger = KVCache(config, *size, static=True, device=like.device, dtype=like.dtype)
+        for new, old in zip(larger.keys + larger.values, cache.keys + cache.values, strict=True):
+            new[:, :, : cache.n_slots] = old  # a ring is not full yet, or stays as large as it is
+        larger.length, larger.left_padding = cache.length, cache.left_padding
+        return larger
 
     def select_rows(self, rows: Sequence[int]) -> None:
         """Go on with the sequences `rows` only, in that order; some may come several times.

@@ -15,6 +15,7 @@ _NAMES = {
                     "one_voice", "own_rows"],
     "evaluate": ["Evaluation", "token_lengths", "unigram_loss"],
     "loss": ["LinearCrossEntropy", "cross_entropy", "linear_cross_entropy"],
+    "memory": ["keep_memory"],
     "optimizer": ["AdamW", "Muon", "adamw_update", "make_optimizers", "newton_schulz",
                   "parameter_groups"],
     "preference": ["dpo_loss", "group_advantages", "policy_gradient_loss",
