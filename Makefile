@@ -23,7 +23,7 @@ ALL_SOURCES  := $(BOOK_SOURCES) Makefile README.md pyproject.toml $(wildcard con
 help:
 	@sed -n 's/^# \{0,1\}//p;/^$$/q' Makefile
 	@echo "  make demo       watch the 2,656-parameter model learn in the terminal"
-	@echo "  make pdf        print the book, the whole of it, into one PDF (ten minutes)"
+	@echo "  make pdf        print the book, the whole of it, into one PDF (a few minutes)"
 	@echo "  make links      list what the book links to outside itself"
 	@echo "  make chat       talk with the model that ships"
 	@echo "  make personas   train a pirate and a terse answerer beside SmolLM2 (ten minutes)"

@@ -23,7 +23,8 @@ TOC = "root: a\nparts: [{caption: The part, chapters: [{file: b}]}]\n"
 @pytest.fixture(scope="module")
 def pdf(tmp_path_factory):
     folder = tmp_path_factory.mktemp("book")
-    style = f"<style>{BOOK_STYLE.read_text('utf-8')}</style>"
+    fading = "@keyframes f { from { opacity: 0 } } details > p { animation: f 60s }"  # the theme's
+    style = f"<style>{fading} {BOOK_STYLE.read_text('utf-8')}</style>"
     for name, text in {"a": A, "b": B}.items():
         page = f'<!doctype html><html lang="en">{text.format(style=style, line=LINE)}</html>'
         (folder / f"{name}.html").write_text(page, "utf-8")
