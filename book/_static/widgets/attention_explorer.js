@@ -14,7 +14,8 @@
 (function () {
   "use strict";
 
-  const { element, header, choices, button, written, checked_number, slider, Plane, mount, attention } =
+  const { element, header, choices, button, written, checked_number, slider, Plane, mount,
+    attention } =
     window.TransformerLessons;
 
   const TOKENS = ["the", "cat", "sat", "down"];

@@ -14,7 +14,8 @@
   "use strict";
 
   const {
-    element, header, svg_element, button, grouped, mount, value_slider, show_value, gguf_parts, small_gguf,
+    element, header, svg_element, button, grouped, mount, value_slider, show_value, gguf_parts,
+    small_gguf,
   } = window.TransformerLessons;
 
   const ROWS = 8, WIDTH = 16;

@@ -17,7 +17,8 @@
   "use strict";
 
   const { Decoder, AttentionGrid, read_model, read_json, softmax, argmax, sample,
-    random_generator, element, button, header, value_slider, show_value, mount, byte_label, byte_name } = window.TransformerLessons;
+    random_generator, element, button, header, value_slider, show_value, mount, byte_label,
+    byte_name } = window.TransformerLessons;
 
   const START = { text: "ab", temperature: 1, seed: 0 };
   const SHOWN = { candidates: 5, grid: 16, forgotten: 4, generated: 64 };

@@ -16,7 +16,8 @@
 (function () {
   "use strict";
 
-  const { Decoder, read_model, softmax, argmax, to_fixed, fixed_forward, element, header, mount, written,
+  const { Decoder, read_model, softmax, argmax, to_fixed, fixed_forward, element, header, mount,
+    written,
     value_slider, show_value, byte_label, byte_name } = window.TransformerLessons;
 
   const START = { text: "hello", bits: 5 };

@@ -9,7 +9,8 @@
 (function () {
   "use strict";
 
-  const { element, written, grouped, mount, load_script, next_task, pauses, read_json, read_page_model, TracedModel, weights,
+  const { element, written, grouped, mount, load_script, next_task, pauses, read_json,
+    read_page_model, TracedModel, weights,
     sampling, follow } = window.TransformerLessons;
 
   const LONGEST = 4000; // characters that are cut into pieces: more than 256 tokens have

@@ -14,7 +14,8 @@
   "use strict";
 
   const {
-    element, header, choices, svg_element, button, written, mount, value_slider, show_value, heads: data,
+    element, header, choices, svg_element, button, written, mount, value_slider, show_value,
+    heads: data,
   } = window.TransformerLessons;
 
   const LOW = 8, HIGH = 14; // nats, the ends of the chart

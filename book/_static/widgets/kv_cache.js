@@ -12,7 +12,8 @@
 (function () {
   "use strict";
 
-  const { element, svg_element, button, header, grouped, written, mount, value_slider, show_value } =
+  const { element, svg_element, button, header, grouped, written, mount, value_slider,
+    show_value } =
     window.TransformerLessons;
 
   const TOKENS = ["The", "cat", "sat", "on", "the", "mat", "and", "slept", "till", "the", "sun",

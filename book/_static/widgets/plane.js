@@ -1,5 +1,5 @@
-/* A plane with arrows from its origin: what the explorers draw pairs of numbers in. An arrow can have
-   a handle at its tip, to be dragged, or moved by the arrow keys. */
+/* A plane with arrows from its origin: what the explorers draw pairs of numbers in. An arrow can
+   have a handle at its tip, to be dragged, or moved by the arrow keys. */
 
 (function () {
   "use strict";

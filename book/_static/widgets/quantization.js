@@ -13,7 +13,8 @@
   "use strict";
 
   const {
-    element, header, choices, svg_element, written, mount, value_slider, show_value, quantization_row: row,
+    element, header, choices, svg_element, written, mount, value_slider, show_value,
+    quantization_row: row,
   } = window.TransformerLessons;
 
   const GROUPS = [192, 64, 32, 16];

@@ -13,7 +13,8 @@
   "use strict";
 
   const {
-    element, header, choices, svg_element, button, written, mount, value_slider, show_value, reward_world: world,
+    element, header, choices, svg_element, button, written, mount, value_slider, show_value,
+    reward_world: world,
   } = window.TransformerLessons;
 
   const BETAS = [0, 0.05, 0.1, 0.2, 0.5, 1], RATES = [0.5, 1, 2, 5, 20];

@@ -13,7 +13,8 @@
 (function () {
   "use strict";
 
-  const { element, header, choices, svg_element, written, grouped, slider, Dial, Plane, mount, rope } =
+  const { element, header, choices, svg_element, written, grouped, slider, Dial, Plane, mount,
+    rope } =
     window.TransformerLessons;
 
   // One query and one key of width 8, in the order of split-half pairs.
@@ -228,7 +229,8 @@
       const figures = this.planes.map(({ plane, lines }) => element("figure", {}, plane.svg,
         element("figcaption", {}, ...Object.values(lines))));
       const legend = element("p", { class: "tl-note" },
-        "Dashed: before turning. Solid: after; drag them. Move both: the triangle keeps its shape.");
+        "Dashed: before turning. Solid: after; drag them. Move both: the triangle keeps its "
+        + "shape.");
       return element("div", {}, element("div", { class: "tl-planes" }, ...figures), legend);
     }
 

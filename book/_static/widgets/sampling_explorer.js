@@ -20,7 +20,8 @@
   "use strict";
 
   const {
-    element, header, choices, button, grouped, written, mount, random_generator, sampling, bpe_pieces, percent,
+    element, header, choices, button, grouped, written, mount, random_generator, sampling,
+    bpe_pieces, percent,
     SamplerForm, TokenTable, token_box, scores, load_script, pauses,
   } = window.TransformerLessons;
 

@@ -76,7 +76,8 @@
       const { repetition_penalty, frequency_penalty, temperature, top_p, min_p } = this.sliders;
       this.element = element("div", {},
         element("fieldset", { class: "tl-presets" },
-          element("span", { class: "tl-label" }, "Settings, in order of use; presets:"), element("legend", { class: "tl-spoken" }, "Presets"),
+          element("legend", { class: "tl-spoken" }, "Presets"),
+          element("span", { class: "tl-label" }, "Settings, in order of use; presets:"),
           ...Object.values(this.presets)),
         element("div", { class: "tl-columns tl-settings" }, repetition_penalty.row,
           frequency_penalty.row, this.build_greedy(), temperature.row, this.build_top_k(),

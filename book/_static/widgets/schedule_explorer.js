@@ -17,7 +17,8 @@
   "use strict";
 
   const {
-    element, header, button, grouped, mount, PlanForm, value_slider, show_value, RateChart, RavineView,
+    element, header, button, grouped, mount, PlanForm, value_slider, show_value, RateChart,
+    RavineView,
     PlanTable, run_of, described, rate_text, climb_remark, flight_remark, checkpoint_note,
   } = window.TransformerLessons;
 
@@ -169,8 +170,8 @@
     build_ravine() {
       return element("figure", { class: "tl-ravine-figure" },
         element("figcaption", {}, "The ball after this step"),
-        this.ravine.box, element("p", { class: "tl-note" }, "Both plans meet the same noise in their "
-          + "gradients. Mean heights are averages over all noise."));
+        this.ravine.box, element("p", { class: "tl-note" }, "Both plans meet the same noise in "
+          + "their gradients. Mean heights are averages over all noise."));
     }
   }
 

@@ -27,7 +27,8 @@
       this.min.input.value = (100 * plan.min_lr) / plan.max_lr;
       const fields = element("div", { class: "tl-columns" }, this.steps.element,
         this.warmup.element, this.max.row, this.min.row);
-      this.element = element("div", {}, choices(`${id}-shape`, "Shape (wsd: warm-up, stable, decay)",
+      this.element = element("div", {}, choices(`${id}-shape`,
+        "Shape (wsd: warm-up, stable, decay)",
         Object.entries(SHAPES), (shape) => {
           this.shape = shape;
           on_change();

@@ -196,7 +196,8 @@
         "2,656 parameters · 2 layers of 2 heads · in this page");
       const columns = element("div", { class: "tl-training" },
         this.build_curve(), this.build_inside());
-      root.replaceChildren(heading, this.build_controls(), columns, this.build_settings(), this.live);
+      root.replaceChildren(heading, this.build_controls(), columns, this.build_settings(),
+        this.live);
     }
 
     build_controls() {
