@@ -52,6 +52,7 @@ def test_the_workflow_is_one_that_github_can_run():  # SPEC G14
         ids = {step["id"] for step in job["steps"] if "id" in step}
         known = {f"matrix.{axis}" for axis in job.get("strategy", {}).get("matrix", {})}
         known |= {f"steps.{step}.outputs.page_url" for step in ids}
+        known |= {"github.repository_owner", "github.event.repository.name"}
         for step in job["steps"]:
             assert len({"uses", "run"} & set(step)) == 1, step
             assert re.fullmatch(r"[\w-]+/[\w-]+@v\d+", step.get("uses", "a/b@v1"))
@@ -70,7 +71,10 @@ def test_a_fork_needs_no_change():
     text = (ROOT / ".github" / "workflows" / "book.yml").read_text("utf-8")
     assert "secrets." not in text
     assert "github.com/" not in text
-    assert "repository_owner" not in text
+    address = WORKFLOW["jobs"]["test"]["env"]["BOOK_ADDRESS"]  # where a fork's book is published
+    assert address.replace(" ", "") == (
+        "https://${{github.repository_owner}}.github.io/${{github.event.repository.name}}/"
+    )
 
 
 def test_binder_installs_what_a_machine_without_make_does():  # SPEC G2

@@ -179,7 +179,7 @@ def test_figures_of_the_pages_are_those_of_the_lessons():
     assert {path.stem for path in figures} == {
         *("learning", "attention", "attention_by_hand", "rope", "bpe_steps"),
         *("schedules", "sampling", "silenced_heads", "fixed_point", "speculative_overlap"),
-        *("quantization", "collectives", "byte_map", "rewards"),
+        *("quantization", "collectives", "byte_map", "rewards", "kv_cache", "scaling"),
     }
     for path, image in figures.items():
         assert path.read_bytes() == image, f"{path.name} is stale: run `make notebooks`"

@@ -15,11 +15,12 @@ kept = sys.argv[1] == "kept" and keep_memory()
 if sys.argv[1] == "kept" and not kept:
     sys.exit(77)
 counts = []
-for _ in range(16):
+for _ in range(40):
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
     torch.empty(2**24).fill_(1)  # 64 MB
     counts.append(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
-print(sorted(counts)[len(counts) // 2])  # at first, small things come to lie between the large
+# At first, small things come to lie between the large, and the next large one doesn't fit there.
+print(sorted(counts[24:])[8])
 """
 
 
