@@ -3,7 +3,6 @@
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -32,10 +31,12 @@ def size_ladder(n_sizes: int) -> list[ModelConfig]:
     >>> [config.d_model for config in size_ladder(6)]
     [8, 12, 16, 24, 32, 48]
     """
-    kind = {"norm": "rms", "ffn": "gelu", "bias": False, "head_bias": False}
     widths = [(12 if rung % 2 else 8) * 2 ** (rung // 2) for rung in range(n_sizes)]
-    model: Any = partial(ModelConfig, 256, 64, n_layers=2, n_heads=2, **kind)  # type: ignore[arg-type]
-    return [model(d_model=d, d_ff=4 * d) for d in widths]
+    return [
+        ModelConfig(vocab_size=256, context_length=64, d_model=d, n_layers=2, n_heads=2, d_ff=4 * d,
+                    norm="rms", ffn="gelu", bias=False, head_bias=False)
+        for d in widths
+    ]  # fmt: skip
 
 
 def fit_power_law(x: Any, y: Any) -> tuple[float, float]:
@@ -76,9 +77,7 @@ def fit_loss_surface(N: Any, D: Any, L: Any) -> LossSurface:
     Source: Golub and Pereyra 1973, "The Differentiation of Pseudo-Inverses".
     """
     N, D, L = _columns("fit_loss_surface", 5, 3, N, D, L)
-    n_middle, d_middle = np.exp(
-        np.log([N, D]).mean(axis=1)
-    ).tolist()  # powers of N/n_middle: near 1
+    n_middle, d_middle = np.exp(np.log([N, D]).mean(axis=1)).tolist()  # N/n_middle is near 1
     best, reach = np.array([0.82, 0.82]), 0.8
     for _ in range(4):
         around = best[:, None] + np.linspace(-reach, reach, 41)
@@ -115,9 +114,14 @@ def bootstrap(fit: Callable[..., Any], *columns: Any, n_times: int = 100, seed: 
     """`fit` of `n_times` samples of the runs, drawn with replacement: their spread is the error.
 
     Source: Efron 1979, "Bootstrap Methods: Another Look at the Jackknife".
+
+    >>> powers = [power for _, power in bootstrap(fit_power_law, [1, 2, 4, 8], [3, 5, 13, 24])]
+    >>> len(powers), min(powers) < 1 < max(powers)
+    (100, True)
     """
     fit(*columns)  # what is wrong with all runs is wrong with every sample
-    table, random, fits = np.array(columns, dtype=float), np.random.default_rng(seed), []  # type: ignore[var-annotated]
+    table, random = np.array(columns, dtype=float), np.random.default_rng(seed)
+    fits: list[Any] = []
     while len(fits) < n_times:
         with suppress(LessonsError):  # a sample with too few different runs
             fits.append(fit(*table[:, random.integers(table.shape[1], size=table.shape[1])]))
