@@ -2,6 +2,7 @@
 
 import os
 import pickle
+import random
 from dataclasses import replace
 
 import pytest
@@ -84,3 +85,19 @@ def test_a_folder_of_something_else_is_named(tmp_path, data):  # SPEC S9
         (tmp_path / ".metadata").write_bytes(data)
     with pytest.raises(LessonsError, match=r"not a table of|there is no file"):
         load_distributed(tmp_path, Decoder(CONFIG))
+
+
+def test_changed_bytes_of_the_table_are_a_lessons_error_or_a_model(written):  # SPEC S9
+    model, folder = written
+    whole, dice = (folder / ".metadata").read_bytes(), random.Random(0)
+    n_refused = 0
+    for _ in range(300):
+        data = bytearray(whole)
+        for _ in range(dice.choice([1, 1, 2, 5])):
+            data[dice.randrange(len(data))] = dice.randrange(256)
+        (folder / ".metadata").write_bytes(data)
+        try:
+            load_distributed(folder, model)
+        except LessonsError:
+            n_refused += 1
+    assert n_refused > 100

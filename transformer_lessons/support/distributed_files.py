@@ -30,12 +30,13 @@ class SafeReader(FileSystemReader):
         try:
             with file_in_folder(folder, ".metadata").open("rb") as file:
                 self.table: Metadata = _Table(file).load()
-            names = {part.relative_path for part in (self.table.storage_data or {}).values()}
-        except (pickle.UnpicklingError, OSError, EOFError, AttributeError, TypeError) as error:
+            for name in {part.relative_path for part in (self.table.storage_data or {}).values()}:
+                file_in_folder(folder, name)
+        except LessonsError:
+            raise
+        except Exception as error:  # of a dozen kinds, when bytes of a pickle have changed
             what = f"not a table of torch.distributed.checkpoint: {error}"
             raise LessonsError(what, where=str(folder / ".metadata")) from None
-        for name in names:
-            file_in_folder(folder, name)
         self.table.storage_meta = self.table.storage_meta or StorageMeta()
 
     def read_metadata(self, *args: Any, **more: Any) -> Metadata:

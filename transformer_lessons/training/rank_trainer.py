@@ -11,14 +11,12 @@ from typing import Any, cast
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
-from torch.distributed import checkpoint
 from torch.nn.parallel import DistributedDataParallel
 
 from transformer_lessons.data.batches import IGNORE
 from transformer_lessons.errors import LessonsError
 from transformer_lessons.model.decoder import Decoder
 from transformer_lessons.model.state_dict import assign_tensors, own_tensors
-from transformer_lessons.support.distributed_files import SafeReader
 from transformer_lessons.training.clipping import clip_grad_norm
 from transformer_lessons.training.config import TrainConfig
 from transformer_lessons.training.distributed import gather, own_rows
@@ -184,13 +182,17 @@ def load_distributed(folder: Path | str, model: Decoder, prefix: str = "model.")
     It may be of any number of ranks; `prefix` stands before the names there. No code of it is run:
     see `support.distributed_files`. What doesn't fit raises `LessonsError`.
     """
+    from torch.distributed import checkpoint  # here, because it takes half a second
+
+    from transformer_lessons.support.distributed_files import SafeReader
+
     tensors = {f"{prefix}{name}": tensor for name, tensor in own_tensors(model).items()}
     reader = SafeReader(Path(folder))
     try:
         with warnings.catch_warnings(action="ignore"):  # it warns that there is one process
             checkpoint.load(tensors, storage_reader=reader, no_dist=True)
-    except checkpoint.CheckpointException as error:  # which names every rank, with tracebacks
-        what = str(error).strip().splitlines()[-1]
+    except (checkpoint.CheckpointException, Exception) as error:  # the first isn't an Exception
+        what = (str(error).strip() or type(error).__name__).splitlines()[-1]
         raise LessonsError(f"can't load it: {what}"[:500], where=str(folder)) from None
 
 
