@@ -33,18 +33,9 @@ def same_steps(expected: list[float], found: list[float], tolerance: float) -> b
     return all(abs(a - b) <= tolerance * abs(a) for a, b in pairs)
 
 
-def ours(
-    size: str,
-    kind: str,
-    precision: str,
-    compiled: bool,
-    n_steps: int,
-    attention: str = "attend",
-    loss_chunk_size: int | None = None,
-) -> Work:
-    """`Decoder` and `Trainer.step`, as `fit` calls it."""
-    shape = shape_of(size, kind)
-    return step_of(shape, precision, compiled, n_steps, attention, loss_chunk_size)
+def ours(size: str, kind: str, **how: Any) -> Work:
+    """`Decoder` and `Trainer.step`, as `fit` calls it; the rest is as for `step_of`."""
+    return step_of(shape_of(size, kind), **how)
 
 
 def step_of(
@@ -55,7 +46,7 @@ def step_of(
     attention: str = "attend",
     loss_chunk_size: int | None = None,
 ) -> Work:
-    """The same of any shape."""
+    """`Decoder` and `Trainer.step` for a model of any shape."""
     from transformer_lessons.training.config import TrainConfig
     from transformer_lessons.training.trainer import Trainer
 

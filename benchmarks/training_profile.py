@@ -39,7 +39,8 @@ def profile_step(size: str, compiled: bool, loss_chunk_size: int | None) -> dict
     """Seconds of each group in one bf16 step of the GPT-style model, after one to warm up."""
     from torch.profiler import profile
 
-    work = ours(size, "gpt", "bf16", compiled, n_steps=1, loss_chunk_size=loss_chunk_size)
+    how = {"n_steps": 1, "loss_chunk_size": loss_chunk_size}
+    work = ours(size, "gpt", precision="bf16", compiled=compiled, **how)
     work.run()
     with profile() as profiler:
         work.run()
