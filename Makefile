@@ -144,13 +144,14 @@ generate: $(VENV)/installed
 	$(BIN)/python -m transformer_lessons generate --prompt "The " \
 	  $$(ls -td runs/*/config.json 2>/dev/null | head -n 1 | xargs -r dirname)
 
-# The model that ships with the package: about an hour on two quiet cores.
+# The model that ships with the package: a bit over an hour on one quiet core.
 SMALL := runs/python-small
 TL    := $(BIN)/python -m transformer_lessons
 python-small: $(VENV)/installed
 	$(TL) prepare --corpus sources --out $(SMALL)/data
 	$(TL) tokenizer train $(SMALL)/data/train.jsonl --vocab-size 4096 --out $(SMALL)/tokenizer.json
-	$(TL) train --preset python-small --text $(SMALL)/data/train.jsonl \
+	$(BIN)/python tools/python_text.py $(SMALL)/data
+	$(TL) train --preset python-small --text $(SMALL)/data/text.jsonl \
 	  --held-out $(SMALL)/data/validation.jsonl --tokenizer $(SMALL)/tokenizer.json --out $(SMALL)/run
 	$(BIN)/python tools/ship_python_small.py $(SMALL)
 

@@ -16,9 +16,7 @@ PRESETS = {
         256, 16, d_model=4, n_layers=2, n_heads=2, d_ff=8, adaptive_norm=True
     ),
     "bytes-1m": ModelConfig(256, 128, d_model=128, n_layers=4, n_heads=4, d_ff=512),
-    "python-small": _llama(
-        4096, 256, d_model=192, n_layers=6, n_heads=6, n_kv_heads=2, d_ff=512, dropout=0.1
-    ),
+    "python-small": _llama(4096, 256, d_model=192, n_layers=6, n_heads=6, n_kv_heads=2, d_ff=512),
     "llama": _llama(4096, 256, d_model=256, n_layers=6, n_heads=8, n_kv_heads=2, d_ff=688),
     "gpt": _gpt(100_277, 5000, d_model=256, n_layers=6, n_heads=4, d_ff=1024, dropout=0.1),
     # published models
