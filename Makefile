@@ -152,7 +152,8 @@ python-small: $(VENV)/installed
 	$(TL) tokenizer train $(SMALL)/data/train.jsonl --vocab-size 4096 --out $(SMALL)/tokenizer.json
 	$(BIN)/python tools/python_text.py $(SMALL)/data
 	$(TL) train --preset python-small --text $(SMALL)/data/text.jsonl \
-	  --held-out $(SMALL)/data/validation.jsonl --tokenizer $(SMALL)/tokenizer.json --out $(SMALL)/run
+	  --held-out $(SMALL)/data/validation.jsonl --tokenizer $(SMALL)/tokenizer.json \
+	  --training.eval-every 1000 --training.save-every 1000 --out $(SMALL)/run
 	$(BIN)/python tools/ship_python_small.py $(SMALL)
 
 # Two personas beside SmolLM2, and all its weights for comparison: under 10 minutes on two quiet cores.

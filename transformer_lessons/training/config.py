@@ -81,14 +81,14 @@ def train_preset(name: str) -> TrainConfig:
     wide = replace(small, learning_rate=6e-4, min_learning_rate=6e-5, batch_size=8,
                    grad_accum_steps=16, loss_chunk_size=128, eval_every=50,
                    save_every=50)  # fmt: skip
-    shipped = replace(small, steps=10_000, learning_rate=6e-3, optimizer="muon", compile=True,
-                      eval_every=1000, save_every=1000)  # fmt: skip
     presets = {
         "fluctlight": TrainConfig(),
         "bytes-1m": TrainConfig(
             steps=800, learning_rate=3e-3, min_learning_rate=3e-4, warmup_steps=50, weight_decay=0.1
         ),
-        "python-small": shipped,
+        "python-small": replace(
+            small, steps=10_000, learning_rate=6e-3, optimizer="muon", compile=True
+        ),
         "llama": replace(small, steps=2000),
         "gpt": replace(wide, steps=600, sequence_length=128),
         "gpt2": replace(wide, steps=10_000),
