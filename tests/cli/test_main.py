@@ -13,7 +13,7 @@ import pytest
 
 import transformer_lessons
 from transformer_lessons.cli.main import COMMANDS
-from transformer_lessons.cli.train import parse
+from transformer_lessons.cli.options import read_options
 from transformer_lessons.data.pairs import write_pairs
 from transformer_lessons.presets import preset
 from transformer_lessons.training.checkpoint import load_checkpoint
@@ -111,7 +111,7 @@ def test_python_documentation_can_be_trained_on(tmp_path, run_here):
 
 
 def test_defaults_come_from_the_preset_and_options_override_them():
-    options = parse(["--preset", "bytes-1m", "--corpus", "--model.n-layers", "2"])
+    options = read_options("train", ["--preset", "bytes-1m", "--corpus", "--model.n-layers", "2"])
     assert options.model.n_layers == 2
     assert options.model.d_model == preset("bytes-1m").d_model
     assert options.training.weight_decay == 0.1
@@ -120,7 +120,7 @@ def test_defaults_come_from_the_preset_and_options_override_them():
 def test_a_config_file_sets_model_and_training(tmp_path):
     file = tmp_path / "my.json"
     file.write_text('{"model": {"context_length": 2}, "training": {"steps": 7}}')
-    options = parse([f"--config={file}", "--corpus"])
+    options = read_options("train", [f"--config={file}", "--corpus"])
     assert (options.model.context_length, options.training.steps) == (2, 7)
 
 
