@@ -34,9 +34,8 @@ SETTINGS = {
 
 def run(options: Chat) -> int:
     """Converse until the user quits; returns the exit code."""
-    sampler = models.sampler_of(options, SAMPLERS["balanced"])
-    loaded = models.open_model(options, sampler)
-    given = loaded.model, loaded.tokenizer, loaded.template, options.system, sampler
+    loaded = models.open_model(options, models.sampler_of(options, SAMPLERS["balanced"]))
+    given = loaded.model, loaded.tokenizer, loaded.template, options.system, loaded.sampler
     more = options.max_new_tokens, options.stop, options.seed, loaded.stream_fn
     conversation = Conversation(*given, *more)
     put_on(conversation, options.persona)

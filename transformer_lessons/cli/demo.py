@@ -13,7 +13,7 @@ import transformer_lessons as tl
 from transformer_lessons import cli
 from transformer_lessons.cli.display import TrainingDisplay, bar, visible
 from transformer_lessons.cli.domains import automaton, game, shares, undecided
-from transformer_lessons.cli.options.runs import Demo
+from transformer_lessons.cli.options.models import Demo
 from transformer_lessons.data import pair_batches, random_windows
 from transformer_lessons.generation import stream_batch
 from transformer_lessons.presets import preset

@@ -12,16 +12,6 @@ from transformer_lessons.weights.save_pretrained import _as_bpe
 
 def run(options: Export) -> int:
     """Write what was asked for; returns the exit code."""
-    write(options)
-    console = cli.PlainConsole()
-    paths = sorted(options.out.iterdir()) if options.out.is_dir() else [options.out]
-    console.print_rows("bytes", {path.name: f"{path.stat().st_size:,}" for path in paths})
-    console.print(f"Saved: {options.out}", soft_wrap=True)
-    return 0
-
-
-def write(options: Export) -> None:
-    """Load the model, and write it."""
     path, out = path_of(options.model), options.out
     loaded = load(path)
     model, tokenizer = loaded.model, loaded.tokenizer
@@ -47,3 +37,7 @@ def write(options: Export) -> None:
                     replace_file(folder / "chat_template.jinja", template)
                 if run_of(path) is not None:
                     replace_file(folder / "README.md", model_card(path, options.license))
+    paths, console = sorted(out.iterdir()) if out.is_dir() else [out], cli.PlainConsole()
+    console.print_rows("bytes", {path.name: f"{path.stat().st_size:,}" for path in paths})
+    console.print(f"Saved: {out}", soft_wrap=True)
+    return 0

@@ -22,7 +22,7 @@ from transformer_lessons.support.files import read_json
 from transformer_lessons.training.config import train_preset
 
 KINDS: dict[str, Any] = {  # the options of each command: a dataclass, or one of a dict of them
-    "demo": runs.Demo,
+    "demo": models.Demo,
     "download": {"fineweb": data.FineWeb, models.SMOLLM2: data.SmolLM2},
     "prepare": data.Prepare,
     "tokenizer": {"train": data.TrainTokenizer, "encode": data.Encode},

@@ -1,4 +1,4 @@
-"""What can be asked of the commands that run a trained model, and of `doctor`."""
+"""What can be asked of the commands that run a trained model, of `doctor` and `demo`."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +20,8 @@ SAMPLING = {  # how the next token is chosen
     "frequency_penalty": "the same, for each time they occurred; from 0 to 10",
 }
 Length = Annotated[int, Allowed(f"from 0 to {LONGEST:,}", lambda v: 0 <= v <= LONGEST)]
+Pause = Annotated[float, Allowed("from 0 to 10 seconds", lambda v: 0 <= v <= 10)]
+Rule = Annotated[int, Allowed("from 0 to 255", lambda v: 0 <= v <= 255)]
 Format = Annotated[str, one_of("gguf", "onnx", "huggingface", "tiktoken", "json", "page")]
 
 
@@ -176,3 +178,28 @@ class Doctor:
 
     device: str = "auto"
     """auto, cpu, cuda or mps."""
+
+
+@dataclass(frozen=True)
+class Demo:
+    """Watch the model with 2,656 parameters learn a short text that repeats, then let it write.
+
+    Or a slightly larger one, another domain: a cellular automaton, or moves of tic-tac-toe.
+    """
+
+    domain: Annotated[str, one_of("text", "automaton", "game")] = "text"
+    """What is learned: text, automaton or game."""
+    text: str = "ab"
+    """What repeats. The default is learned in seconds; longer texts may be too much for it."""
+    rule: Rule = 110
+    """The number of the elementary automaton, from 0 to 255."""
+    steps: Count | None = None
+    """Training steps; by default, as many as the domain needs."""
+    seed: Seed = 0
+    """Another seed starts from other random numbers."""
+    pause: Pause = 0.06
+    """Seconds to wait after each refresh of the screen, so that you can watch."""
+
+    def __post_init__(self) -> None:
+        if not self.text:
+            raise LessonsError("--text is empty", remedy="Give one character or more.")

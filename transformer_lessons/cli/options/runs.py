@@ -1,4 +1,4 @@
-"""What can be asked of `train` and `finetune`, and of `demo`, which trains as well."""
+"""What can be asked of `train` and `finetune`."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -8,22 +8,10 @@ import tyro
 
 from transformer_lessons.cli.options.data import DataOptions
 from transformer_lessons.cli.options.models import SMALL
-from transformer_lessons.config import (
-    Allowed,
-    Count,
-    CountOrZero,
-    ModelConfig,
-    Positive,
-    Seed,
-    check_fields,
-    one_of,
-)
-from transformer_lessons.errors import LessonsError
+from transformer_lessons.config import CountOrZero, ModelConfig, Positive, check_fields
 from transformer_lessons.presets import preset
 from transformer_lessons.training.config import TrainConfig, train_preset
 
-Pause = Annotated[float, Allowed("from 0 to 10 seconds", lambda v: 0 <= v <= 10)]
-Rule = Annotated[int, Allowed("from 0 to 255", lambda v: 0 <= v <= 255)]
 CHOICES = TrainConfig(steps=32, batch_size=8, learning_rate=2e-3, min_learning_rate=2e-4,
                       warmup_steps=4, precision="bf16", eval_every=16)  # fmt: skip
 
@@ -101,28 +89,3 @@ class Finetune(RunFolder):
     """auto, cpu, cuda or mps."""
     training: TrainConfig = CHOICES
     """Choices of the run."""
-
-
-@dataclass(frozen=True)
-class Demo:
-    """Watch the model with 2,656 parameters learn a short text that repeats, then let it write.
-
-    Or a slightly larger one, another domain: a cellular automaton, or moves of tic-tac-toe.
-    """
-
-    domain: Annotated[str, one_of("text", "automaton", "game")] = "text"
-    """What is learned: text, automaton or game."""
-    text: str = "ab"
-    """What repeats. The default is learned in seconds; longer texts may be too much for it."""
-    rule: Rule = 110
-    """The number of the elementary automaton, from 0 to 255."""
-    steps: Count | None = None
-    """Training steps; by default, as many as the domain needs."""
-    seed: Seed = 0
-    """Another seed starts from other random numbers."""
-    pause: Pause = 0.06
-    """Seconds to wait after each refresh of the screen, so that you can watch."""
-
-    def __post_init__(self) -> None:
-        if not self.text:
-            raise LessonsError("--text is empty", remedy="Give one character or more.")
