@@ -16,11 +16,13 @@ from transformer_lessons.cli.options.runs import Train
 from transformer_lessons.cli.training_run import AGAIN, carry_out
 from transformer_lessons.errors import LessonsError
 from transformer_lessons.generation import Sampler, known_tokens, stream
-from transformer_lessons.model import Decoder
+from transformer_lessons.model import Decoder, batched_attend, fused_attend
 from transformer_lessons.training import distributed
 from transformer_lessons.training.checkpoint import load_checkpoint
 from transformer_lessons.training.rank_trainer import RankTrainer, evaluate_together
 from transformer_lessons.training.trainer import Trainer
+
+SHORT = 512  # tokens: all weights of a batch that long fit into a laptop's memory
 
 
 def run(options: Train) -> int:
@@ -49,7 +51,9 @@ def train(options: Train, ranks: distributed.Ranks) -> int:
     source = open_in_turn(options, ranks, console)
     run_folder.check_resume(options.out, options.resume)
     torch.manual_seed(options.training.seed)
-    model = Decoder(options.model).to(device)
+    is_short = (options.training.sequence_length or options.model.context_length) <= SHORT
+    attend = batched_attend if is_short and device.type == "cpu" else fused_attend
+    model = Decoder(options.model, attend).to(device)
     trainer = make_trainer(model, options, source, ranks)
     known = known_tokens(source.tokenizer, model.config.vocab_size)
 
