@@ -1,4 +1,4 @@
-"""`train`: data, model, run folder and display come together, with defaults from a preset."""
+"""`train`: data, model, run folder and display come together."""
 
 import shlex
 from functools import partial
