@@ -74,6 +74,12 @@ def with_sizes(body: str, files: dict[str, Path]) -> str:
     return re.sub(r'<img [^>]*src="(?:\.\./)*_images/([^"]+)"[^>]*>', sized, body)
 
 
+def with_bound_math(body: str) -> str:
+    """Keep brackets and punctuation in the line of the formula that they belong to."""
+    formula = r'[(\[]?<span class="math [^>]*>[^<]*</span>[.,:;?!)\]]+'
+    return re.sub(formula, r'<span class="tl-bound">\g<0></span>', body)
+
+
 def description(doctree: nodes.document, longest: int = 200) -> str:
     """The first paragraph of a page, cut at the end of a sentence if it can be."""
     paragraphs = (
@@ -104,7 +110,7 @@ def finish_page(app: Any, name: str, _template: str, context: Any, doctree: Any)
             s for s in context["script_files"] if "mathjax" not in str(getattr(s, "filename", s))
         ]
     images = {target: Path(app.srcdir) / source for source, target in app.builder.images.items()}
-    context["body"] = with_sizes(body, images)
+    context["body"] = with_sizes(with_bound_math(body), images)
     if doctree is not None:
         title = html.unescape(re.sub(r"<[^>]+>", "", context.get("title", "")))
         address = app.config.html_baseurl

@@ -5,7 +5,14 @@ from pathlib import Path
 
 import pytest
 from docutils import nodes
-from page_finish import description, from_anywhere, sitemap, social_tags, with_sizes
+from page_finish import (
+    description,
+    from_anywhere,
+    sitemap,
+    social_tags,
+    with_bound_math,
+    with_sizes,
+)
 from page_links import broken, outside
 from page_weight import files_of, sent, weights
 from PIL import Image
@@ -22,6 +29,12 @@ ADDRESS = "https://example.org/lessons/"
 def built():
     if not PAGES:
         pytest.fail("there are no pages; run `make book`")
+
+
+def test_punctuation_stays_with_its_formula():
+    formula = '<span class="math notranslate nohighlight">\\(x &lt; 1\\)</span>'
+    made = with_bound_math(f"<p>if ({formula}), or {formula} then</p>")
+    assert made == f'<p>if <span class="tl-bound">({formula}),</span> or {formula} then</p>'
 
 
 def test_a_picture_has_its_size_and_a_frame_to_scroll_in(tmp_path):
