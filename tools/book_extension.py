@@ -44,8 +44,12 @@ def escape_bars(_app: Any, _what: str, _name: str, _object: Any, _options: Any, 
 def leave_out_rules(
     _app: Any, _what: str, _name: str, _object: Any, _options: Any, signature: str, result: str
 ) -> tuple[str, str]:
-    """The rule of a config's field is for programs: `Annotated[int, Allowed(…)]` reads as `int`."""
-    return re.sub(r"Annotated\[([^,]+), .*?<lambda>\)\]", r"\1", signature or ""), result
+    """The rule of a config's field is for programs: `Annotated[int, Allowed(…)]` reads as `int`.
+
+    And a default such as `<function stream>` would keep Sphinx from reading the signature.
+    """
+    shown = re.sub(r"Annotated\[([^,]+), .*?<lambda>\)\]", r"\1", signature or "")
+    return re.sub(r"<function (\w+)>", r"\1", shown).replace("<factory>", "..."), result
 
 
 def texts_of(doctree: nodes.document) -> list[Section]:

@@ -45,3 +45,16 @@ def test_a_fields_rule_is_left_out_of_the_signature():
     assert leave_out_rules(None, "", "", None, None, signature, "None") == (
         "(steps: int = 400)", "None",
     )  # fmt: skip
+
+
+def test_a_signature_that_python_cannot_read_is_made_readable():
+    signature = "(read: Callable = <function stream>, messages: list[~a.Message] = <factory>)"
+    assert leave_out_rules(None, "", "", None, None, signature, "None") == (
+        "(read: Callable = stream, messages: list[~a.Message] = ...)", "None",
+    )  # fmt: skip
+
+
+def test_no_signature_shows_the_marks_of_sphinx():
+    for page in HTML.glob("*.html"):
+        signatures = re.findall(r'<dt class="sig.*?</dt>', page.read_text("utf-8"), re.DOTALL)
+        assert not [s for s in signatures if "~" in s or "&lt;" in s], page.name
