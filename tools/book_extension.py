@@ -46,10 +46,11 @@ def leave_out_rules(
 ) -> tuple[str, str]:
     """The rule of a config's field is for programs: `Annotated[int, Allowed(…)]` reads as `int`.
 
-    And a default such as `<function stream>` would keep Sphinx from reading the signature.
+    And a default such as `<function stream>` or `<factory>` keeps Sphinx from reading the rest.
     """
     shown = re.sub(r"Annotated\[([^,]+), .*?<lambda>\)\]", r"\1", signature or "")
-    return re.sub(r"<function (\w+)>", r"\1", shown).replace("<factory>", "..."), result
+    shown = re.sub(r"<function [\w.]*<lambda>>|<factory>", "...", shown)
+    return re.sub(r"<function ([\w.]+)>", r"\1", shown), result
 
 
 def texts_of(doctree: nodes.document) -> list[Section]:

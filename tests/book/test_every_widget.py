@@ -68,7 +68,7 @@ def test_the_scripts_are_plain_and_ask_nothing_of_the_network():
 
 
 def play_with(page, box):
-    """Press each button that a reader can press, choose each choice, move each slider to its ends."""
+    """Press each button that a reader can, choose each choice, move each slider to its ends."""
     for button in box.locator("button:visible").all()[:12]:
         if button.is_enabled() and button.get_attribute("aria-disabled") != "true":
             button.click()
