@@ -44,8 +44,13 @@ def escape_bars(_app: Any, _what: str, _name: str, _object: Any, _options: Any, 
 def leave_out_rules(
     _app: Any, _what: str, _name: str, _object: Any, _options: Any, signature: str, result: str
 ) -> tuple[str, str]:
-    """The rule of a config's field is for programs: `Annotated[int, Allowed(…)]` reads as `int`."""
-    return re.sub(r"Annotated\[([^,]+), .*?<lambda>\)\]", r"\1", signature or ""), result
+    """The rule of a config's field is for programs: `Annotated[int, Allowed(…)]` reads as `int`.
+
+    And a default such as `<function stream>` or `<factory>` keeps Sphinx from reading the rest.
+    """
+    shown = re.sub(r"Annotated\[([^,]+), .*?<lambda>\)\]", r"\1", signature or "")
+    shown = re.sub(r"<function [\w.]*<lambda>>|<factory>", "...", shown)
+    return re.sub(r"<function ([\w.]+)>", r"\1", shown), result
 
 
 def texts_of(doctree: nodes.document) -> list[Section]:
