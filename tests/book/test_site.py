@@ -7,7 +7,7 @@ import pytest
 from docutils import nodes
 from page_finish import description, from_anywhere, sitemap, social_tags, with_sizes
 from page_links import broken, outside
-from page_weight import files_of, sent, weights
+from page_weight import TIMES, files_of, sent, weights
 from PIL import Image
 
 from .conftest import new_page
@@ -167,3 +167,18 @@ def luminance(colour):
     linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in
               (part / 255 for part in colour)]  # fmt: skip
     return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+
+@pytest.mark.parametrize("theme", ["dark", "light"])
+def test_a_page_is_light_or_dark_before_it_shows_and_so_nothing_moves(browser, theme):
+    first = """new MutationObserver((_, observer) => {
+      if (!document.body) return;
+      window.first = document.documentElement.dataset.theme;
+      observer.disconnect();
+    }).observe(document, {childList: true, subtree: true})"""
+    with new_page(browser, width=1280) as (page, _):
+        page.emulate_media(color_scheme=theme)
+        page.add_init_script(first)
+        page.goto((HTML / "book" / "how_to_read.html").as_uri())
+        assert page.evaluate("window.first") == theme
+        assert page.evaluate(TIMES)[2] < 0.05
