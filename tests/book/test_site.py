@@ -2,10 +2,18 @@
 
 import re
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from docutils import nodes
-from page_finish import description, from_anywhere, sitemap, social_tags, with_sizes
+from page_finish import (
+    description,
+    from_anywhere,
+    pages_with_titles,
+    sitemap,
+    social_tags,
+    with_sizes,
+)
 from page_links import broken, outside
 from page_weight import TIMES, files_of, sent, weights
 from PIL import Image
@@ -22,6 +30,16 @@ ADDRESS = "https://example.org/lessons/"
 def built():
     if not PAGES:
         pytest.fail("there are no pages; run `make book`")
+
+
+def test_all_pages_are_written_again_for_a_new_title_and_only_then():
+    env = SimpleNamespace(titles={"b": nodes.title("", "B"), "a": nodes.title("", "A")})
+    assert pages_with_titles(None, env) == ["a", "b"]
+    assert pages_with_titles(None, env) == []
+    env.titles["b"] = nodes.title("", "Another")
+    assert pages_with_titles(None, env) == ["a", "b"]
+    del env.titles["a"]
+    assert pages_with_titles(None, env) == ["b"]
 
 
 def test_a_picture_has_its_size_and_a_frame_to_scroll_in(tmp_path):
