@@ -46,9 +46,11 @@ UNFOLD = """() => {
   });
   const folded = document.querySelectorAll(".toggle-hidden");
   folded.forEach((box) => box.classList.remove("toggle-hidden"));
-  const short = [...document.querySelectorAll("pre")]
-    .filter((code) => code.textContent.split("\\n").length < 16);
-  short.forEach((code) => code.style.setProperty("break-inside", "avoid", "important"));
+  const code = [...document.querySelectorAll("pre")];
+  const boxes = [...document.querySelectorAll(".admonition:not(details)")];
+  const short = [...code.filter((block) => block.textContent.split("\\n").length < 16),
+    ...boxes.filter((box) => box.offsetHeight < 360)];
+  short.forEach((block) => block.style.setProperty("break-inside", "avoid", "important"));
 }"""
 FRONT = """<!doctype html><html lang="en"><meta charset="utf-8"><title>Transformer Lessons</title>
 <style>body {{ font: 16px/1.5 "DejaVu Sans", sans-serif; color: #1f2937 }}

@@ -72,13 +72,14 @@ def texts_of(doctree: nodes.document) -> list[Place]:
         head = head_of(node)
         if head is None:
             continue
-        prose, code = [], []
+        parts: tuple[list[str], list[str]] = [], []
         for piece in pieces(node):
             if isinstance(piece, nodes.literal_block):
-                code.append(IMPORTS.sub("", piece.astext()))
+                parts[1].append(IMPORTS.sub("", piece.astext()))
             else:
-                prose.append(seen(piece))
-        found.append((*head, *(" ".join(" ".join(part).split()) for part in (prose, code))))
+                parts[0].append(seen(piece))
+        prose, code = (" ".join(" ".join(part).split()) for part in parts)
+        found.append((*head, prose, code))
     return found
 
 
