@@ -12,7 +12,8 @@ SHELL  := /bin/bash
 
 PRUNED  := -name __pycache__ -o -name .ipynb_checkpoints
 sources  = $(shell find $(1) \( $(PRUNED) \) -prune -o -type f -print 2>/dev/null)
-BOOK_SOURCES := _config.yml _toc.yml $(call sources,book notebooks)
+BOOK_SOURCES := _config.yml _toc.yml $(call sources,book notebooks transformer_lessons) \
+                $(addprefix tools/,book_extension.py page_finish.py glossary_links.py repository.py search_texts.py)
 ALL_SOURCES  := $(BOOK_SOURCES) Makefile README.md pyproject.toml $(wildcard conftest.py) \
                 $(call sources,transformer_lessons tests tools benchmarks)
 
@@ -53,8 +54,11 @@ $(VENV)/installed: requirements.txt pyproject.toml
 book: $(BOOK)
 	@echo "The book: file://$(CURDIR)/$(BOOK)"
 
+# Sphinx sees by itself which pages and docstrings have changed, but not styles, scripts, pictures or
+# its own extensions. Where one of these is newer than the book, all of it is built.
 $(BOOK): $(VENV)/installed $(BOOK_SOURCES)
-	$(BIN)/jupyter-book build . -W -n --keep-going --quiet
+	$(BIN)/jupyter-book build . -W -n --keep-going --quiet \
+	  $(if $(filter-out notebooks/%.ipynb %.md transformer_lessons/%,$?),--all)
 	@test -f $@ && touch $@
 
 pdf: $(BOOK)

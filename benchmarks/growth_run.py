@@ -53,7 +53,7 @@ def training_step(shape: Shape, **changes: int) -> Callable[[], object]:
 
 def preparing(folder: Path, n_bytes: int) -> Callable[[], object]:
     """The command `prepare` on one document a kilobyte."""
-    from transformer_lessons.cli import prepare
+    from transformer_lessons.cli.main import main
 
     text = python_text(n_bytes)
     documents = folder / f"{n_bytes}"
@@ -61,7 +61,7 @@ def preparing(folder: Path, n_bytes: int) -> Callable[[], object]:
     for i in range(0, len(text), 1_000):
         (documents / f"{i}.txt").write_text(text[i : i + 1_000], encoding="utf-8")
     outs = (str(folder / f"out-{n_bytes}-{i}") for i in range(N_TRIES + 1))
-    return lambda: prepare.run([str(documents), "--out", next(outs)])
+    return lambda: main(["prepare", str(documents), "--out", next(outs)])
 
 
 def learning(vocab_size: int, n_bytes: int) -> Callable[[], object]:

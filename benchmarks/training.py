@@ -43,7 +43,7 @@ def step_of(
     precision: str,
     compiled: bool,
     n_steps: int,
-    attention: str = "attend",
+    attention: str = "batched_attend",
     loss_chunk_size: int | None = None,
 ) -> Work:
     """`Decoder` and `Trainer.step` for a model of any shape."""

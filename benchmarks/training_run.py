@@ -120,7 +120,7 @@ def limits() -> dict[str, float]:
 
 
 def choices_table(size: str, compiled: bool, n_rounds: int) -> str:
-    """Ours alone, in bf16: the two ways to attend, and all logits at once or some rows of them."""
+    """Ours alone, in bf16: three ways to attend, and all logits at once or some rows of them."""
     how = {"size": size, "kind": "gpt", "precision": "bf16", "compiled": compiled}
     how["n_steps"] = N_STEPS[size]
     contestants = [
@@ -130,9 +130,9 @@ def choices_table(size: str, compiled: bool, n_rounds: int) -> str:
             "ours",
             how | {"attention": attention, "loss_chunk_size": rows},
         )
-        for attention in ("attend", "fused_attend")
+        for attention in ("batched_attend", "attend", "fused_attend")
         for rows in (None, 128, 512, 1024)
-        if attention == "attend" or rows in (None, 512)
+        if attention == "batched_attend" or rows in (None, 512)
     ]
     same = partial(same_steps, tolerance=TOLERANCE["bf16"])
     results = run_contest(contestants, n_rounds, same)

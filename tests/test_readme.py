@@ -32,6 +32,7 @@ RUN_BY_MAKE = ("make book", "make test")
 def readme_commands() -> list[str]:
     paths = (ROOT / "README.md", ROOT / "book" / "commands.md")
     text = "\n".join(path.read_text(encoding="utf-8") for path in paths)
+    text = re.sub(r" \\\n +", " ", text)  # a long command goes on in the next line
     blocks = re.findall(r"^```bash\n(.*?)^```", text, flags=re.MULTILINE | re.DOTALL)
     lines = [line.partition(" #")[0].strip() for block in blocks for line in block.splitlines()]
     return [line for line in lines if line]

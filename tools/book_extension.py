@@ -1,38 +1,30 @@
-"""A Sphinx extension: docstrings for the reference, texts that the search shows, fewer icons.
+"""A Sphinx extension: docstrings for the reference, ids for exercises, fewer icons.
 
-Links to the glossary and to the repository are made in modules of their own.
-
-Sphinx's search fetches each page that it found to show a few words of it, and a page that was
-opened from the disk may not fetch. So the texts are put into a script that the search page loads.
+Links to the glossary and to the repository, and the search, are made in modules of their own.
 """
 
-import json
 import re
 from pathlib import Path
 from typing import Any
 
 import glossary_links
 import repository
+import search_texts
 from docutils import nodes
 
-TEXTS = "search_texts.js"
 ICON = re.compile(r'"?([a-z0-9-]+)"?:\[\d+,\d+,\[([^\]]*)\],"[0-9a-f]+",(?:"[^"]*"|\[[^\]]*\])\],?')
-Section = tuple[str, str, str]  # its id, its title, its text without the sections inside
 
 
 def setup(app: Any) -> dict[str, Any]:
     """Called by Sphinx."""
     app.connect("autodoc-process-docstring", escape_bars)
     app.connect("autodoc-process-signature", leave_out_rules)
-    app.connect("doctree-read", keep_texts)
     app.connect("doctree-read", name_exercises)
-    app.connect("env-purge-doc", forget_texts)
-    app.connect("html-page-context", load_texts)
-    app.connect("build-finished", write_texts)
     app.connect("build-finished", drop_icons)
     glossary_links.setup(app)
     repository.setup(app)
-    return {"parallel_read_safe": False, "env_version": 1}
+    search_texts.setup(app)  # after exercises have ids
+    return {"parallel_read_safe": False, "env_version": 2}
 
 
 def escape_bars(_app: Any, _what: str, _name: str, _object: Any, _options: Any, lines: Any) -> None:
@@ -44,25 +36,13 @@ def escape_bars(_app: Any, _what: str, _name: str, _object: Any, _options: Any, 
 def leave_out_rules(
     _app: Any, _what: str, _name: str, _object: Any, _options: Any, signature: str, result: str
 ) -> tuple[str, str]:
-    """The rule of a config's field is for programs: `Annotated[int, Allowed(…)]` reads as `int`."""
-    return re.sub(r"Annotated\[([^,]+), .*?<lambda>\)\]", r"\1", signature or ""), result
+    """The rule of a config's field is for programs: `Annotated[int, Allowed(…)]` reads as `int`.
 
-
-def texts_of(doctree: nodes.document) -> list[Section]:
-    """The sections of a page, from the top, with what a reader sees in each."""
-    unseen = (nodes.section, nodes.raw, nodes.comment, nodes.title)
-    found = []
-    for section in doctree.findall(nodes.section):
-        parts = [child.astext() for child in section if not isinstance(child, unseen)]
-        title = section.next_node(nodes.title)
-        text = " ".join(" ".join(parts).split())
-        found.append((section["ids"][0], title.astext() if title else "", text))
-    return found
-
-
-def keep_texts(app: Any, doctree: nodes.document) -> None:
-    """Keep a page's texts with what Sphinx keeps of it from build to build."""
-    app.env.tl_texts = getattr(app.env, "tl_texts", {}) | {app.env.docname: texts_of(doctree)}
+    And a default such as `<function stream>` or `<factory>` keeps Sphinx from reading the rest.
+    """
+    shown = re.sub(r"Annotated\[([^,]+), .*?<lambda>\)\]", r"\1", signature or "")
+    shown = re.sub(r"<function [\w.]*<lambda>>|<factory>", "...", shown)
+    return re.sub(r"<function ([\w.]+)>", r"\1", shown), result
 
 
 def name_exercises(_app: Any, doctree: nodes.document) -> None:
@@ -80,26 +60,6 @@ def anchor(number: str) -> str:
     'exercise-1-10'
     """
     return f"exercise-{number.replace('.', '-')}"
-
-
-def forget_texts(_app: Any, env: Any, name: str) -> None:
-    """Forget a page that has gone or is read again."""
-    getattr(env, "tl_texts", {}).pop(name, None)
-
-
-def load_texts(app: Any, name: str, _template: str, _context: Any, _doctree: Any) -> None:
-    """Let the search page, and no other, load the texts."""
-    if name == "search":
-        for script in (TEXTS, "search_sections.js"):
-            app.add_js_file(script)
-
-
-def write_texts(app: Any, error: Exception | None) -> None:
-    """Write the script."""
-    if error is None and app.builder.format == "html":
-        texts = json.dumps(app.env.tl_texts, ensure_ascii=False, sort_keys=True)
-        script = f"window.TransformerLessonsTexts = {texts};\n"
-        (Path(app.outdir) / "_static" / TEXTS).write_text(script, encoding="utf-8")
 
 
 def drop_icons(app: Any, error: Exception | None) -> None:

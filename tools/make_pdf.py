@@ -5,9 +5,13 @@
 It needs Chromium, as the tests of the pages do. `book.css` says how a page looks on paper. Every
 page of the book is printed by itself, with numbers that go on from those before it. Then links
 between the pages become links inside the PDF.
+
+What is looked up or run rather than read is left out: the reference of the package, a lesson's
+imports, and the code that draws its pictures.
 """
 
 import html
+import json
 import sys
 import tempfile
 from pathlib import Path
@@ -26,23 +30,39 @@ from tests.book.conftest import FLAGS, chromium_path
 
 HTML = ROOT / "_build" / "html"
 PDF = ROOT / "_build" / "transformer_lessons.pdf"
-PAPER = """@page {{ size: A4; margin: 18mm 16mm 20mm;
+PAPER = """@page {{ size: A4; margin: 18mm 22mm 20mm;
+  @top-right {{ content: {title}; font: 9px sans-serif; color: #555 }}
   @bottom-center {{ content: counter(page); font: 9px sans-serif; color: #555 }} }}
+@page :first {{ @top-right {{ content: none }} }}
 html {{ counter-set: page {before}; }}"""
-# Folds open by themselves on paper; what a script has folded, it has to unfold.
-UNFOLD = """() => { document.querySelectorAll("details").forEach((fold) => { fold.open = true; });
+LEFT_OUT = "book/reference/"
+# Folds open by themselves on paper; what a script has folded, it has to unfold. Chromium would
+# leave one line of a short block at the foot of a page, whatever `orphans` says.
+UNFOLD = """() => {
+  const left_out = /^(The imports|How this (picture|table) is made)$/;
+  document.querySelectorAll("details").forEach((fold) => {
+    if (left_out.test(fold.querySelector("summary > p")?.textContent)) fold.remove();
+    fold.open = true;
+  });
   const folded = document.querySelectorAll(".toggle-hidden");
   folded.forEach((box) => box.classList.remove("toggle-hidden"));
+  const code = [...document.querySelectorAll("pre")];
+  const boxes = [...document.querySelectorAll(".admonition:not(details)")];
+  const short = [...code.filter((block) => block.textContent.split("\\n").length < 16),
+    ...boxes.filter((box) => box.offsetHeight < 360)];
+  short.forEach((block) => block.style.setProperty("break-inside", "avoid", "important"));
 }"""
 FRONT = """<!doctype html><html lang="en"><meta charset="utf-8"><title>Transformer Lessons</title>
 <style>body {{ font: 16px/1.5 "DejaVu Sans", sans-serif; color: #1f2937 }}
 .title {{ height: 240mm; display: flex; flex-direction: column; justify-content: center;
   break-after: page }} .title h1 {{ font-size: 54px; margin: 0 }}
-h3 {{ margin: 1.1em 0 0.2em; break-after: avoid }} a {{ color: inherit; text-decoration: none }}
-p.entry {{ display: flex; gap: 0.5em; margin: 0; font-size: 15px }}
+h3 {{ margin: 0.8em 0 0.2em; break-after: avoid }} a {{ color: inherit; text-decoration: none }}
+p.entry {{ display: flex; gap: 0.5em; margin: 0; font-size: 14px }}
 p.entry i {{ flex: 1; border-bottom: 1px dotted #9ca3af; margin-bottom: 0.4em }}</style>
 <div class="title"><h1>Transformer Lessons</h1>
-<p>How language models work: a book that runs, and the package it is made of</p></div>
+<p>How language models work: a book that runs, and the package it is made of</p>
+<p><small>Left out here: the reference of the package, the imports of the lessons, and the code that
+draws their pictures. They are in the book on the screen, and in its notebooks.</small></p></div>
 <h2>Contents</h2>{entries}</html>"""
 
 
@@ -59,6 +79,7 @@ def chapters_of(toc: dict[str, Any], folder: Path) -> list[Chapter]:
     found = [("", toc["root"])]
     for part in toc["parts"]:
         names = [chapter["file"] for chapter in part["chapters"]]
+        names = [name for name in names if not name.startswith(LEFT_OUT)]
         found += [(part["caption"] if name == names[0] else "", name) for name in names]
     chapters = []
     for part, name in found:
@@ -68,11 +89,12 @@ def chapters_of(toc: dict[str, Any], folder: Path) -> list[Chapter]:
     return chapters
 
 
-def print_page(page: Page, path: Path, before: int) -> PdfReader:
-    """Print what the browser shows; `before` pages have gone before."""
+def print_page(page: Page, path: Path, before: int, title: str = "") -> PdfReader:
+    """Print what the browser shows; `before` pages have gone before. The head has the title."""
     page.evaluate("window.MathJax?.startup?.promise.then(() => {})")
     page.evaluate(UNFOLD)
-    page.add_style_tag(content=PAPER.format(before=before))
+    head = json.dumps(title, ensure_ascii=False)  # a string of CSS is written so, too
+    page.add_style_tag(content=PAPER.format(before=before, title=head))
     page.pdf(path=path, prefer_css_page_size=True, print_background=True, scale=0.75)
     return PdfReader(path)
 
@@ -92,6 +114,7 @@ def front_page(chapters: list[Chapter], starts: list[int]) -> str:
 def print_chapters(browser: Any, chapters: list[Chapter], folder: Path) -> list[PdfReader]:
     """The front pages and each chapter."""
     page = browser.new_page(color_scheme="light")
+    page.set_default_timeout(300_000)  # a busy machine takes long
 
     def front(starts: list[int]) -> PdfReader:
         (folder / "front.html").write_text(front_page(chapters, starts), "utf-8")
@@ -103,7 +126,7 @@ def print_chapters(browser: Any, chapters: list[Chapter], folder: Path) -> list[
     for i, chapter in enumerate(chapters):
         starts.append(before + 1)
         page.goto(chapter.file.as_uri())
-        printed.append(print_page(page, folder / f"{i}.pdf", before))
+        printed.append(print_page(page, folder / f"{i}.pdf", before, chapter.title))
         before += len(printed[-1].pages)
     return [front(starts), *printed]
 

@@ -27,6 +27,7 @@ and the search finds sections, names of the package, exercises and words.</p>
 def setup(app: Any) -> dict[str, Any]:
     """Called by Sphinx."""
     app.connect("config-inited", read_address)
+    app.connect("env-updated", pages_with_titles)
     app.connect("html-page-context", finish_page, priority=900)  # after who adds scripts
     app.connect("html-collect-pages", not_found_page)
     app.connect("build-finished", finish_book)
@@ -37,6 +38,13 @@ def read_address(app: Any, config: Any) -> None:
     """Take the address from the environment, where a workflow knows it; end it with a slash."""
     address = os.environ.get("BOOK_ADDRESS") or config.html_baseurl
     config.html_baseurl = f"{address.rstrip('/')}/" if address else ""
+
+
+def pages_with_titles(_app: Any, env: Any) -> list[str]:
+    """All pages where a title has changed, since the list at the side has it on each; else none."""
+    titles = {name: title.astext() for name, title in env.titles.items()}
+    before, env.tl_titles = getattr(env, "tl_titles", {}), titles
+    return sorted(titles) if titles != before else []
 
 
 def size_of(path: Path) -> tuple[int, int] | None:
@@ -74,6 +82,12 @@ def with_sizes(body: str, files: dict[str, Path]) -> str:
     return re.sub(r'<img [^>]*src="(?:\.\./)*_images/([^"]+)"[^>]*>', sized, body)
 
 
+def with_bound_math(body: str) -> str:
+    """Keep brackets and punctuation in the line of the formula that they belong to."""
+    formula = r'[(\[]?<span class="math [^>]*>[^<]*</span>[.,:;?!)\]]+'
+    return re.sub(formula, r'<span class="tl-bound">\g<0></span>', body)
+
+
 def description(doctree: nodes.document, longest: int = 200) -> str:
     """The first paragraph of a page, cut at the end of a sentence if it can be."""
     paragraphs = (
@@ -104,7 +118,7 @@ def finish_page(app: Any, name: str, _template: str, context: Any, doctree: Any)
             s for s in context["script_files"] if "mathjax" not in str(getattr(s, "filename", s))
         ]
     images = {target: Path(app.srcdir) / source for source, target in app.builder.images.items()}
-    context["body"] = with_sizes(body, images)
+    context["body"] = with_sizes(with_bound_math(body), images)
     if doctree is not None:
         title = html.unescape(re.sub(r"<[^>]+>", "", context.get("title", "")))
         address = app.config.html_baseurl

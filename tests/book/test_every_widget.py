@@ -68,11 +68,14 @@ def test_the_scripts_are_plain_and_ask_nothing_of_the_network():
 
 
 def play_with(page, box):
-    """Press each button that a reader can press, and move each slider to both of its ends."""
+    """Press each button that a reader can, choose each choice, move each slider to its ends."""
     for button in box.locator("button:visible").all()[:12]:
         if button.is_enabled() and button.get_attribute("aria-disabled") != "true":
             button.click()
             yield button.inner_text()
+    for choice in box.locator(":is([type=radio], [type=checkbox]):visible:enabled").all():
+        choice.click()
+        yield choice.get_attribute("id")
     for slider in box.locator("input[type=range]:visible:enabled").all():
         slider.focus()
         for key in ("End", "Home"):
@@ -81,8 +84,10 @@ def play_with(page, box):
 
 
 @pytest.mark.parametrize("name", IN_ARTICLES)
-def test_a_widget_keeps_its_height_while_it_is_played_with(page, tmp_path, name):  # SPEC E11
+@pytest.mark.parametrize("width", [1280, 390])
+def test_a_widget_keeps_its_height_while_it_is_played_with(page, tmp_path, name, width):  # E11
     box = open_in_article(page, tmp_path, name)
+    page.set_viewport_size({"width": width, "height": 800})
     height = box.bounding_box()["height"]
     heights = {did: box.bounding_box()["height"] for did in play_with(page, box)}
     assert {did: h for did, h in heights.items() if abs(h - height) > 1} == {}

@@ -1,4 +1,4 @@
-"""A book of two pages is printed; nothing folded or wide is lost, and links stay inside."""
+"""A book of three pages is printed; nothing folded or wide is lost, and links stay inside."""
 
 import re
 
@@ -12,12 +12,20 @@ LINE = "x = [" + ", ".join(str(number) for number in range(100, 200)) + "]  # th
 A = """<title>First — Book</title>{style}<article class="bd-article"><h1 id="a">First</h1>
 <p><a href="b.html">whole</a> <a href="b.html#deep">part</a> <a href="c.html">gone</a></p>
 <pre>{line}</pre><details><summary>Solution</summary><p>forty-two</p></details>
+<details><summary><p>The imports</p></summary><pre>import everything</pre></details>
 <div class="admonition dropdown toggle-hidden">
 <p class="admonition-title">Deeper</p><p>below</p></div>
 </article>"""
 B = """<title>Second — Book</title>{style}<article class="bd-article"><h1>Second</h1>
 <a href="#deep">here</a><p style="break-before: page" id="deep">Deep</p></article>"""
-TOC = "root: a\nparts: [{caption: The part, chapters: [{file: b}]}]\n"
+D = """<title>Third — Book</title>{style}<article class="bd-article"><h1>Third</h1>
+<p style="height: 1180px">A little room is left.</p><pre>{short}</pre></article>"""
+SHORT = "\n".join(f"line {number}" for number in range(1, 11))
+TOC = """root: a
+parts:
+  - {caption: The part, chapters: [{file: b}]}
+  - {caption: More, chapters: [{file: book/reference/names}, {file: d}]}
+"""
 
 
 @pytest.fixture(scope="module")
@@ -25,8 +33,9 @@ def pdf(tmp_path_factory):
     folder = tmp_path_factory.mktemp("book")
     fading = "@keyframes f { from { opacity: 0 } } details > p { animation: f 60s }"  # the theme's
     style = f"<style>{fading} {BOOK_STYLE.read_text('utf-8')}</style>"
-    for name, text in {"a": A, "b": B}.items():
-        page = f'<!doctype html><html lang="en">{text.format(style=style, line=LINE)}</html>'
+    for name, text in {"a": A, "b": B, "d": D}.items():
+        body = text.format(style=style, line=LINE, short=SHORT)
+        page = f'<!doctype html><html lang="en">{body}</html>'
         (folder / f"{name}.html").write_text(page, "utf-8")
     (folder / "_toc.yml").write_text(TOC, "utf-8")
     main(folder / "book.pdf", folder / "_toc.yml", folder)
@@ -35,13 +44,17 @@ def pdf(tmp_path_factory):
 
 def test_title_contents_and_numbers(pdf):
     texts = [" ".join(page.extract_text().split()) for page in pdf.pages]
-    assert len(texts) == 5  # title, contents, First, and two of Second
+    assert len(texts) == 7  # title, contents, First, two of Second, two of Third
     assert "Transformer Lessons" in texts[0]
-    assert re.search(r"First ?3 The part Second ?4", texts[1])
+    assert re.search(
+        r"First ?3 The part Second ?4 More Third ?6$", texts[1].removesuffix("2").strip()
+    )
+    assert ["Second" in text for text in texts[2:]] == [False, True, True, False, False]  # heads
     for number, text in enumerate(texts, 1):
-        assert re.search(rf"^{number}(?!\d)|(?<!\d){number}$", text), "the foot of the page"
+        foot = rf"^((Second|Third) )?{number}(?!\d)|(?<!\d){number}$"
+        assert re.search(foot, text), "the foot of the page"
     assert [item["/Title"] for item in pdf.outline if isinstance(item, dict)] == [
-        "First", "The part",
+        "First", "The part", "More",
     ]  # fmt: skip
 
 
@@ -54,11 +67,23 @@ def test_nothing_is_lost_on_paper(pdf):
     assert "".join("".join(lines).split()).startswith("".join(LINE.split())[:480])
 
 
+def test_what_is_looked_up_or_run_is_left_out(pdf):
+    text = "".join(page.extract_text() for page in pdf.pages)
+    assert "import everything" not in text
+    assert "Left out here" in text
+
+
+def test_a_short_block_of_code_is_on_one_page(pdf):
+    counts = [page.extract_text().count("line ") for page in pdf.pages]
+    assert counts[5:] == [0, 10]
+    assert "A little room" in pdf.pages[5].extract_text()
+
+
 def test_links_lead_to_pages_of_the_pdf(pdf):
     numbers = {page.indirect_reference.idnum: i for i, page in enumerate(pdf.pages)}
     links = [link.get_object() for link in pdf.pages[2]["/Annots"]]
     assert [numbers[link["/Dest"][0].idnum] for link in links] == [3, 4]
     inside = [link.get_object()["/Dest"][0].idnum for link in pdf.pages[1]["/Annots"]]
-    assert [numbers[target] for target in inside] == [2, 3]
+    assert [numbers[target] for target in inside] == [2, 3, 5]
     everything = [link.get_object() for page in pdf.pages for link in page.get("/Annots") or ()]
     assert "file:" not in repr(everything)

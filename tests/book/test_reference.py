@@ -45,3 +45,20 @@ def test_a_fields_rule_is_left_out_of_the_signature():
     assert leave_out_rules(None, "", "", None, None, signature, "None") == (
         "(steps: int = 400)", "None",
     )  # fmt: skip
+
+
+def test_a_signature_that_python_cannot_read_is_made_readable():
+    for default, shown in {
+        "<function stream>": "stream",
+        "<factory>": "...",
+        "<function Trainer.<lambda>>": "...",
+    }.items():
+        signature = f"(read: ~a.Message = {default})"
+        found, _ = leave_out_rules(None, "", "", None, None, signature, "None")
+        assert found == f"(read: ~a.Message = {shown})"
+
+
+def test_no_signature_shows_the_marks_of_sphinx():
+    for page in HTML.glob("*.html"):
+        signatures = re.findall(r'<dt class="sig.*?</dt>', page.read_text("utf-8"), re.DOTALL)
+        assert not [s for s in signatures if "~" in s or "&lt;" in s], page.name

@@ -144,7 +144,7 @@ def test_a_reward_is_dragged(widget):
     box = chart.bounding_box()
     scale = box["width"] / 700
     place, middle = 10, 232
-    x = box["x"] + scale * (46 + (place + 0.5) * 654 / 64)
+    x = box["x"] + scale * (64 + (place + 0.5) * 636 / 64)
     widget.mouse.move(x, box["y"] + scale * middle)
     widget.mouse.down()
     widget.mouse.move(x, box["y"] + scale * (middle - 24))

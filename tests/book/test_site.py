@@ -2,12 +2,21 @@
 
 import re
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from docutils import nodes
-from page_finish import description, from_anywhere, sitemap, social_tags, with_sizes
+from page_finish import (
+    description,
+    from_anywhere,
+    pages_with_titles,
+    sitemap,
+    social_tags,
+    with_bound_math,
+    with_sizes,
+)
 from page_links import broken, outside
-from page_weight import files_of, sent, weights
+from page_weight import TIMES, files_of, sent, weights
 from PIL import Image
 
 from .conftest import new_page
@@ -22,6 +31,22 @@ ADDRESS = "https://example.org/lessons/"
 def built():
     if not PAGES:
         pytest.fail("there are no pages; run `make book`")
+
+
+def test_punctuation_stays_with_its_formula():
+    formula = '<span class="math notranslate nohighlight">\\(x &lt; 1\\)</span>'
+    made = with_bound_math(f"<p>if ({formula}), or {formula} then</p>")
+    assert made == f'<p>if <span class="tl-bound">({formula}),</span> or {formula} then</p>'
+
+
+def test_all_pages_are_written_again_for_a_new_title_and_only_then():
+    env = SimpleNamespace(titles={"b": nodes.title("", "B"), "a": nodes.title("", "A")})
+    assert pages_with_titles(None, env) == ["a", "b"]
+    assert pages_with_titles(None, env) == []
+    env.titles["b"] = nodes.title("", "Another")
+    assert pages_with_titles(None, env) == ["a", "b"]
+    del env.titles["a"]
+    assert pages_with_titles(None, env) == ["b"]
 
 
 def test_a_picture_has_its_size_and_a_frame_to_scroll_in(tmp_path):
@@ -167,3 +192,18 @@ def luminance(colour):
     linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in
               (part / 255 for part in colour)]  # fmt: skip
     return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+
+@pytest.mark.parametrize("theme", ["dark", "light"])
+def test_a_page_is_light_or_dark_before_it_shows_and_so_nothing_moves(browser, theme):
+    first = """new MutationObserver((_, observer) => {
+      if (!document.body) return;
+      window.first = document.documentElement.dataset.theme;
+      observer.disconnect();
+    }).observe(document, {childList: true, subtree: true})"""
+    with new_page(browser, width=1280) as (page, _):
+        page.emulate_media(color_scheme=theme)
+        page.add_init_script(first)
+        page.goto((HTML / "book" / "how_to_read.html").as_uri())
+        assert page.evaluate("window.first") == theme
+        assert page.evaluate(TIMES)[2] < 0.05

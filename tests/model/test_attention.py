@@ -13,6 +13,7 @@ from transformer_lessons.model.attention import (
     CausalAttention,
     attend,
     attention_weights,
+    batched_attend,
     blocked_attend,
     causal_mask,
     fused_attend,
@@ -174,7 +175,8 @@ def test_grouped_attention_is_full_attention_with_repeated_weights(n_kv_heads): 
 
 
 @pytest.mark.parametrize(("n_queries", "n_keys"), [(6, 6), (2, 6), (1, 4)])
-def test_fused_attention_is_the_same_also_with_more_keys_than_queries(n_queries, n_keys):
+@pytest.mark.parametrize("how", [fused_attend, batched_attend])
+def test_faster_attention_is_the_same_also_with_more_keys_than_queries(how, n_queries, n_keys):
     # SPEC A3
     generator = torch.Generator().manual_seed(0)
     q = torch.randn(2, 3, n_queries, 8, generator=generator, dtype=torch.float64)
@@ -183,7 +185,12 @@ def test_fused_attention_is_the_same_also_with_more_keys_than_queries(n_queries,
     )
     mask = causal_mask(n_keys)[n_keys - n_queries :]
     expected = attend(q, k, v, mask)
-    torch.testing.assert_close(fused_attend(q, k, v, mask), expected, rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(how(q, k, v, mask), expected, rtol=1e-12, atol=1e-12)
+    each = torch.stack([mask, mask | mask.roll(1)])[:, None]  # (B, 1, T, S): one for each sequence
+    expected = attend(q, k, v, each)
+    torch.testing.assert_close(how(q, k, v, each), expected, rtol=1e-12, atol=1e-12)
+    alone = how(q[0, 0], k[0, 0], v[0, 0], mask)  # (T, d): one head of one sequence
+    torch.testing.assert_close(alone, how(q, k, v, mask)[0, 0], rtol=1e-12, atol=1e-12)
 
 
 def test_q_and_k_are_normalized_before_they_are_turned():  # SPEC G5
@@ -214,7 +221,9 @@ MASKS = {
 
 
 @pytest.mark.parametrize("mask", MASKS.values(), ids=MASKS)
-@pytest.mark.parametrize("how", [attention_weights, attend, fused_attend, blocked_attend])
+@pytest.mark.parametrize(
+    "how", [attention_weights, attend, batched_attend, fused_attend, blocked_attend]
+)
 def test_a_mask_that_is_not_boolean_is_refused(how, mask):
     q, k, v = random_qkv(3, 4)
     arguments = (q, k, mask) if how is attention_weights else (q, k, v, mask)

@@ -13,6 +13,7 @@ from transformer_lessons.config import ModelConfig
 from transformer_lessons.model.feedforward import (
     FeedForward,
     GatedFeedForward,
+    gelu,
     make_feedforward,
     swiglu,
 )
@@ -145,6 +146,15 @@ def test_gelu_is_the_one_with_tanh():  # SPEC E1
     # The two forms of GELU are nowhere further apart than 0.000473, and there they are that far.
     exact = torch.tensor([exact_gelu(number) for number in x.tolist()], dtype=torch.float64)
     assert (got - exact).abs().max().item() == pytest.approx(0.000473, abs=1e-6)
+
+
+def test_a_compiled_gelu_is_the_same_function():  # SPEC G3
+    x = torch.linspace(-30, 30, 601, dtype=torch.float64).requires_grad_()
+    got, expected = torch.compile(gelu, backend="eager")(x), gelu(x)
+    assert not torch.equal(got, expected), "it is computed in another way"
+    torch.testing.assert_close(got, expected, rtol=1e-12, atol=1e-15)
+    gradients = [torch.autograd.grad(y.sum(), x)[0] for y in (got, expected)]
+    torch.testing.assert_close(*gradients, rtol=1e-12, atol=1e-14)
 
 
 def test_swiglu_by_hand():  # SPEC A3

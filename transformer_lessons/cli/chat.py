@@ -2,15 +2,16 @@
 
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import closing, suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from io import TextIOWrapper
 from typing import Any
 
-from transformer_lessons import cli
 from transformer_lessons.cli import PlainConsole, models
 from transformer_lessons.cli.display import sanitize
+from transformer_lessons.cli.options import check
+from transformer_lessons.cli.options.models import LONGEST, SAMPLING, Chat, ModelOptions
 from transformer_lessons.errors import LessonsError
 from transformer_lessons.generation import SAMPLERS, Conversation
 from transformer_lessons.weights.lora import FACTS, load_lora, remove_lora
@@ -24,36 +25,17 @@ COMMANDS = {
 }
 SETTINGS = {
     "preset": f"those that choose a token, all at once: {', '.join(SAMPLERS)}",
-    "temperature": "below 1 surer, above 1 more varied; 0 (greedy), or at least 0.001",
-    "top_k": "only the k most likely tokens; off, or at least 1",
-    "top_p": "only the most likely tokens that sum to p; above 0, at most 1",
-    "min_p": "only tokens at least p times as likely as the best; from 0 to 1",
-    "repetition_penalty": "make tokens that occurred less likely; from 1 to 10",
-    "frequency_penalty": "the same, for each time they occurred; from 0 to 10",
-    "max_new_tokens": f"the length of an answer; from 0 to {models.LONGEST:,}",
+    **SAMPLING,
+    "max_new_tokens": f"the length of an answer; from 0 to {LONGEST:,}",
     "seed": "of the next answer; each one after it adds 1; 0 or more",
     "persona": "adapters: pirate or terse, for smollm2-135m; a folder of them; or none",
 }
 
 
-@dataclass(frozen=True)
-class Chat(models.ModelOptions):
-    """Talk with a model. It starts with the preset balanced; type help to see what else there is.
-
-    Standard input need not be a terminal: then each line is a message, and bad input ends it.
-    """
-
-    persona: str = "none"
-    """A style: pirate or terse, for smollm2-135m; a folder of LoRA adapters; or none."""
-    system: str | None = None
-    """What the model is told before the conversation, if it was trained to converse."""
-
-
-def run(arguments: Sequence[str]) -> int:
+def run(options: Chat) -> int:
     """Converse until the user quits; returns the exit code."""
-    options = models.parse_options(Chat, arguments, SAMPLERS["balanced"])
-    loaded = models.open_model(options)
-    given = loaded.model, loaded.tokenizer, loaded.template, options.system, options.sampler
+    loaded = models.open_model(options, models.sampler_of(options, SAMPLERS["balanced"]))
+    given = loaded.model, loaded.tokenizer, loaded.template, options.system, loaded.sampler
     more = options.max_new_tokens, options.stop, options.seed, loaded.stream_fn
     conversation = Conversation(*given, *more)
     put_on(conversation, options.persona)
@@ -145,7 +127,7 @@ def change_setting(conversation: Conversation, name: str, text: str) -> None:
     name = name.replace("-", "_")
     value: Any = read_value(name, text)
     if name in ("max_new_tokens", "seed"):
-        cli.check(replace(models.ModelOptions(), **{name: value}))
+        check(replace(ModelOptions(), **{name: value}))
         setattr(conversation, name, value)
     elif name == "persona":
         put_on(conversation, value)

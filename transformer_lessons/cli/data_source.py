@@ -14,7 +14,8 @@ import torch
 from torch import Tensor
 
 from transformer_lessons.cli import documents
-from transformer_lessons.cli.documents import DataOptions, Report, silent
+from transformer_lessons.cli.documents import Report, silent
+from transformer_lessons.cli.options.data import DataOptions
 from transformer_lessons.cli.run_folder import check_tokenizer
 from transformer_lessons.config import ModelConfig
 from transformer_lessons.data.batches import CountedBatches, _check_long_enough

@@ -3,67 +3,40 @@
 import math
 import os
 import time
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
-from typing import Annotated, Any
+from collections.abc import Iterable
+from dataclasses import replace
+from typing import Any
+
+import torch
 
 import transformer_lessons as tl
 from transformer_lessons import cli
 from transformer_lessons.cli.display import TrainingDisplay, bar, visible
-from transformer_lessons.config import Allowed, Count, Seed, one_of
-from transformer_lessons.errors import LessonsError
+from transformer_lessons.cli.domains import automaton, game, shares, undecided
+from transformer_lessons.cli.options.models import Demo
+from transformer_lessons.data import pair_batches, random_windows
+from transformer_lessons.generation import stream_batch
 from transformer_lessons.presets import preset
 from transformer_lessons.training.config import TrainConfig, train_preset
 
-Pause = Annotated[float, Allowed("from 0 to 10 seconds", lambda v: 0 <= v <= 10)]
-Rule = Annotated[int, Allowed("from 0 to 255", lambda v: 0 <= v <= 255)]
 TOO_LONG = b"a" * 20 + b"b"  # more equal bytes in a row than the model with 2,656 parameters sees
 
 
-@dataclass(frozen=True)
-class Demo:
-    """Watch the model with 2,656 parameters learn a short text that repeats, then let it write.
-
-    Or a slightly larger one, another domain: a cellular automaton, or moves of tic-tac-toe.
-    """
-
-    domain: Annotated[str, one_of("text", "automaton", "game")] = "text"
-    """What is learned: text, automaton or game."""
-    text: str = "ab"
-    """What repeats. The default is learned in seconds; longer texts may be too much for it."""
-    rule: Rule = 110
-    """The number of the elementary automaton, from 0 to 255."""
-    steps: Count | None = None
-    """Training steps; by default, as many as the domain needs."""
-    seed: Seed = 0
-    """Another seed starts from other random numbers."""
-    pause: Pause = 0.06
-    """Seconds to wait after each refresh of the screen, so that you can watch."""
-
-
-def run(arguments: Sequence[str]) -> int:
+def run(options: Demo) -> int:
     """Train, then show; returns the exit code."""
-    options = cli.parse(Demo, arguments, "demo")
-    cycle = os.fsencode(options.text)  # the bytes as they were typed
-    if not cycle:
-        raise LessonsError("--text is empty", remedy="Give one character or more.")
-    import torch  # here: a refused option must not wait for it
-
     torch.set_num_threads(1)  # the models are too small to share out
     if options.domain == "text":
-        repeat(cycle, options, cli.PlainConsole())
+        repeat(os.fsencode(options.text), options, cli.PlainConsole())  # the bytes as typed
     else:
         answer(options, cli.PlainConsole())
     return 0
 
 
 def train_on_display(
-    config: "tl.ModelConfig", training: TrainConfig, data: Iterable[Any], about: str,
+    config: tl.ModelConfig, training: TrainConfig, data: Iterable[Any], about: str,
     asked: tuple[bytes, int], options: Demo, console: cli.PlainConsole,
-) -> "tl.Decoder":  # fmt: skip
+) -> tl.Decoder:  # fmt: skip
     """A new model that has learned `data` on display, where it goes on from what is `asked`."""
-    import torch
-
     torch.manual_seed(options.seed)
     model, (prompt, n_new) = tl.Decoder(config), asked
     console.print(f"A model with {tl.count_parameters(model):,} parameters meets {about}")
@@ -80,11 +53,6 @@ def train_on_display(
 
 def repeat(cycle: bytes, options: Demo, console: cli.PlainConsole) -> None:
     """Learn `cycle`, again and again; then go on from it, and say what can't be learned of it."""
-    import torch
-
-    from transformer_lessons.cli.domains import undecided
-    from transformer_lessons.data.batches import random_windows
-
     config, training = preset("fluctlight"), train_preset("fluctlight")
     training = replace(training, steps=options.steps or training.steps, seed=options.seed)
     n_seen, text = config.context_length, cycle * math.ceil(256 / len(cycle))
@@ -102,10 +70,8 @@ def repeat(cycle: bytes, options: Demo, console: cli.PlainConsole) -> None:
     write(model, cycle, console, options.pause)
 
 
-def write(model: "tl.Decoder", cycle: bytes, console: cli.PlainConsole, pause: float) -> None:
+def write(model: tl.Decoder, cycle: bytes, console: cli.PlainConsole, pause: float) -> None:
     """Let `model` go on from `cycle`, one byte a line with its probability, then all at once."""
-    from transformer_lessons.generation import stream_batch
-
     console.print(f'\nAfter "{visible(cycle)}", with the probability of each byte:')
     written = b""
     for _, token, logits in stream_batch(model, [cycle], 8, tl.Sampler(0.2)):
@@ -120,9 +86,6 @@ def write(model: "tl.Decoder", cycle: bytes, console: cli.PlainConsole, pause: f
 
 def answer(options: Demo, console: cli.PlainConsole) -> None:
     """Learn the answers of a domain; then say how many are right, also of those not learned."""
-    from transformer_lessons.cli.domains import automaton, game, shares
-    from transformer_lessons.data.pairs import pair_batches
-
     domain = automaton(options.rule) if options.domain == "automaton" else game()
     learned, held_back = domain.split()
     training = replace(domain.training, seed=options.seed)

@@ -7,41 +7,23 @@ does here what training and generation do, and is compared with the CPU in float
 import os
 import platform
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import psutil
+import torch
 from rich.table import Table
 
 import transformer_lessons as tl
 from transformer_lessons import cli
+from transformer_lessons.cli.options.models import Doctor
 from transformer_lessons.support.assets import ASSETS, find_cached
-
-if TYPE_CHECKING:
-    import torch
 
 # Largest difference that rounding explains: ten times and more what was seen on CPUs.
 TOLERANCES = {"logits": 1e-3, "gradients": 1e-3, "loss after a step": 1e-3}
 
 
-@dataclass(frozen=True)
-class Doctor:
-    """Compare this machine's device with the CPU in float64, and see which data type is fast.
-
-    The exit code is 1 if the device computes wrongly.
-    """
-
-    device: str = "auto"
-    """auto, cpu, cuda or mps."""
-
-
-def run(arguments: Sequence[str]) -> int:
+def run(options: Doctor) -> int:
     """Print the findings; returns the exit code."""
-    options, console = cli.parse(Doctor, arguments, "doctor"), cli.PlainConsole()
-    device = cli.choose_device(options.device)
-    import torch
-
+    console, device = cli.PlainConsole(), cli.choose_device(options.device)
     rows = {"Python": platform.python_version(), "PyTorch": torch.__version__}
     rows["CPU"] = f"{os.cpu_count()} cores, {torch.get_num_threads()} threads in use"
     rows["memory"] = f"{psutil.virtual_memory().total / 2**30:.0f} GB"
@@ -70,10 +52,8 @@ def run(arguments: Sequence[str]) -> int:
     return 0 if is_right else 1
 
 
-def outcomes(device: "torch.device", dtype: "torch.dtype") -> dict[str, "torch.Tensor"]:
+def outcomes(device: torch.device, dtype: torch.dtype) -> dict[str, torch.Tensor]:
     """What the shipped model computes: logits, gradients, the loss after a step, greedy tokens."""
-    import torch
-
     model, tokenizer = tl.load_shipped()
     model = model.to(device, dtype).eval()  # dropout would differ from device to device
     prompt = tokenizer.encode_ordinary("def read(path):\n    with open(path) as file:\n")
@@ -89,9 +69,8 @@ def outcomes(device: "torch.device", dtype: "torch.dtype") -> dict[str, "torch.T
     return numbers | {"tokens": torch.tensor(written)}
 
 
-def measure(device: "torch.device", dtype: "torch.dtype") -> tuple[str, str]:
+def measure(device: torch.device, dtype: torch.dtype) -> tuple[str, str]:
     """The speed of products of matrices, and of a matrix with a vector; the best of five."""
-    import torch
 
     def seconds(a: torch.Tensor, b: torch.Tensor) -> float:
         times = []

@@ -11,11 +11,10 @@ import warnings
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
 from itertools import chain, islice
 from pathlib import Path
 
-from transformer_lessons.config import Positive, check_fields
+from transformer_lessons.cli.options.data import DataOptions
 from transformer_lessons.data.documents import END_OF_TEXT, separate_documents
 from transformer_lessons.data.split import split_of
 from transformer_lessons.data.token_files import tokenize_corpus
@@ -33,39 +32,6 @@ Report = Callable[..., None]  # is told how far the work is; with keep=True: wha
 
 def silent(*_: object, **__: object) -> None:
     """The report of those who don't ask."""
-
-
-@dataclass(frozen=True)
-class DataOptions:
-    """Where the data is; exactly one of pairs, text, corpus and a stream is given."""
-
-    pairs: str | None = None
-    """Train on pairs: a file with base64(input) TAB base64(output) on each line."""
-    seed_pairs: str | None = None
-    """More pairs, put before those of --pairs."""
-    text: str | None = None
-    """Train on documents: a .txt, .md, .py, .jsonl or .parquet file, a folder of them, or a token
-    file (.npy) that `tokenizer encode` wrote."""
-    corpus: bool = False
-    """Train on the documentation that comes with Python."""
-    fineweb: bool = False
-    """Train on FineWeb's sample of ten billion tokens, streamed from afar."""
-    from_parquet: str | None = None
-    """Stream a parquet file with FineWeb's columns, or a folder of them, in place of FineWeb."""
-    separator: str | None = None
-    """What ends a document inside of a text, such as <|endoftext|>."""
-    held_out: str | None = None
-    """Judge by another source like --text; without it, a tenth of the documents is held out."""
-    tokenizer: str | None = None
-    """bytes, gpt2, cl100k_base, a tokenizer's file or folder, or bpe, which is learned from the
-    text. By default, the one whose vocabulary is the model's."""
-    cache: str = "runs/cache"
-    """The folder where encoded text and FineWeb's shards are kept, to be used again."""
-    cache_gb: Positive = 2.0
-    """How many billion bytes of shards are kept; the oldest make room for new ones."""
-
-    def __post_init__(self) -> None:
-        check_fields(self)
 
 
 def read_source(

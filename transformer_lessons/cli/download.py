@@ -1,49 +1,15 @@
 """`download`: what is fetched before it is used, so that it can be used without a network."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Annotated
-
 from transformer_lessons import cli
 from transformer_lessons.cli.display import progress_line
-from transformer_lessons.config import Allowed, Count
+from transformer_lessons.cli.options.data import FineWeb, SmolLM2
+from transformer_lessons.cli.options.models import SMOLLM2
 from transformer_lessons.support.assets import ASSETS, fetch, find_cached
-from transformer_lessons.support.shards import SHARD_SIZE, open_shards
-
-MODEL = "smollm2-135m"
-Megabytes = Annotated[float, Allowed("from 0 to a billion", lambda v: 0 < v < 1e9)]
+from transformer_lessons.support.shards import open_shards
 
 
-@dataclass(frozen=True)
-class FineWeb:
-    """Documents of FineWeb's sample of ten billion tokens, as shards that can be read offline.
-
-    Needs the library datasets, and a network unless --from-parquet names files that are here.
-    """
-
-    megabytes: Megabytes = 100.0
-    """Stop when the shards have so many million bytes, which is at the end of a shard."""
-    out: Path = Path("runs/cache/fineweb")
-    """The folder of the shards; in one with shards of the same source it goes on."""
-    shard_size: Count = SHARD_SIZE
-    """Documents in a shard."""
-    from_parquet: str | None = None
-    """Read a parquet file with FineWeb's columns, or a folder of them, in place of FineWeb."""
-
-
-@dataclass(frozen=True)
-class SmolLM2:
-    """SmolLM2-135M-Instruct, a small language model that was trained by others: 98 MB.
-
-    It comes from the package index, goes to the cache, and is there only when its hash is right.
-    """
-
-
-def run(arguments: Sequence[str]) -> int:
+def run(options: FineWeb | SmolLM2) -> int:
     """Download what is named; returns the exit code."""
-    kinds: dict[str, Callable[..., FineWeb | SmolLM2]] = {"fineweb": FineWeb, MODEL: SmolLM2}
-    options = cli.parse(kinds, arguments, "download")
     if isinstance(options, FineWeb):
         download_fineweb(options, cli.PlainConsole())
     else:
@@ -53,12 +19,12 @@ def run(arguments: Sequence[str]) -> int:
 
 def download_smollm2(console: cli.PlainConsole) -> None:
     """Fetch the model into the cache, unless it is there."""
-    if (path := find_cached(MODEL)) is not None:
+    if (path := find_cached(SMOLLM2)) is not None:
         console.print(f"Already there: {path}", soft_wrap=True)
         return
-    megabytes = ASSETS[MODEL].n_bytes / 1e6
+    megabytes = ASSETS[SMOLLM2].n_bytes / 1e6
     with progress_line(console) as show:
-        path = fetch(MODEL, lambda n: show(f"{n / 1e6:.1f} of about {megabytes:.1f} MB"))
+        path = fetch(SMOLLM2, lambda n: show(f"{n / 1e6:.1f} of about {megabytes:.1f} MB"))
     console.print(f"Fetched {megabytes:.1f} MB, the SHA-256 is right")
     console.print(f"Written to {path}", soft_wrap=True)
 

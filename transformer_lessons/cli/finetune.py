@@ -4,20 +4,17 @@ import hashlib
 import shlex
 import shutil
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Annotated
 
 import torch
-import tyro
 
 from transformer_lessons import cli, weights
 from transformer_lessons.cli import models, run_folder
 from transformer_lessons.cli.data_source import DataSource, sequence_length
 from transformer_lessons.cli.display import visible
-from transformer_lessons.cli.training_run import AGAIN, RunFolder, carry_out, with_config
-from transformer_lessons.config import CountOrZero, Positive, check_fields
+from transformer_lessons.cli.options.runs import Choices, Finetune
+from transformer_lessons.cli.training_run import AGAIN, carry_out
 from transformer_lessons.data.batches import IGNORE, CountedBatches
 from transformer_lessons.data.pairs import collate
 from transformer_lessons.errors import LessonsError
@@ -32,62 +29,12 @@ from transformer_lessons.weights.save_pretrained import family_of
 
 FORM = """{% for m in messages %}{% if m.role == "assistant" %}{{ m.content + "<|endoftext|>\\n" }}
 {%- else %}{{ "# " + m.content + "\\n" }}{% endif %}{% endfor %}"""
-CHOICES = TrainConfig(steps=32, batch_size=8, learning_rate=2e-3, min_learning_rate=2e-4,
-                      warmup_steps=4, precision="bf16", eval_every=16)  # fmt: skip
 
 
-@dataclass(frozen=True)
-class Choices:
-    """What is learned, by which model; a run that is resumed has them from its folder."""
-
-    model: str = models.SMALL
-    """What to start from: python-small, smollm2-135m, or a folder or file as for `generate`."""
-    data: str | None = None
-    """A file with a conversation a line: {"messages": [{"role": "user", "content": "…"}, …]}."""
-    held_out: str | None = None
-    """Judge by another such file; without it, the last tenth of --data is held out."""
-    template: str | None = None
-    """A file with a chat template (Jinja). By default the model's own; for a model that has none,
-    a question becomes "# question", and the line after it is the answer."""
-    lora_rank: CountOrZero = 4
-    """The rank of the LoRA adapters; 0: none, all weights of the model are trained."""
-    lora_alpha: Positive | None = None
-    """What the adapters add is multiplied by alpha / rank; by default alpha is 4 x rank."""
-
-    def __post_init__(self) -> None:
-        check_fields(self)
-
-
-@dataclass(frozen=True)
-class Finetune(RunFolder):
-    """Train a model further, on conversations: by LoRA, two thin matrices beside each, or whole."""
-
-    source: Annotated[Choices, tyro.conf.arg(name="")] = field(default_factory=Choices)
-    export: Path | None = None
-    """Write the result here as well, as one model: a Hugging Face folder, adapters merged in."""
-    device: str = "auto"
-    """auto, cpu, cuda or mps."""
-    training: TrainConfig = CHOICES
-    """Choices of the run."""
-
-
-def parse(arguments: Sequence[str]) -> Finetune:
-    """The options; defaults follow from --lora-rank, or come from the run to resume."""
-    folder: RunFolder = cli.parse(RunFolder, arguments, "finetune", early=True)
-    default = Finetune()
-    if folder.resume:
-        default = with_config(default, folder.out / "config.json")
-    elif not cli.parse(Choices, arguments, "finetune", early=True).lora_rank:
-        # Of all weights at once, each moves less.
-        slow = replace(default.training, learning_rate=1e-4, min_learning_rate=1e-5)
-        default = Finetune(training=slow)
-    return cli.parse(Finetune, arguments, "finetune", default)
-
-
-def run(arguments: Sequence[str]) -> int:
+def run(options: Finetune) -> int:
     """Train and save; returns the exit code, as `train` does."""
-    options, console = parse(arguments), cli.PlainConsole()
-    choices, device = options.source, cli.choose_device(options.device)
+    console, choices = cli.PlainConsole(), options.source
+    device = cli.choose_device(options.device)
     run_folder.check_resume(options.out, options.resume)
     path = models.path_of(Path(choices.model))
     loaded = models.load(path)

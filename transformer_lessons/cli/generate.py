@@ -5,14 +5,13 @@ import os
 import shutil
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from rich.cells import cell_len
 
 from transformer_lessons.cli import models
 from transformer_lessons.cli.display import bar, sanitize, visible
-from transformer_lessons.config import Count
+from transformer_lessons.cli.options.models import Generate
 from transformer_lessons.errors import LessonsError
 from transformer_lessons.generation import Sampler, TextStreamer, eos_token_ids
 from transformer_lessons.generation.generate import generate, stream_batch
@@ -22,37 +21,11 @@ Prompt = tuple[str, list[int]]  # a text and its tokens
 BATCH_SIZE = 16  # texts that are written side by side
 
 
-@dataclass(frozen=True)
-class Generate(models.ModelOptions):
-    """Let a trained model continue a prompt, or many at once.
-
-    Without --preset and --temperature, the temperature is 0.2, which suits small models.
-    """
-
-    prompt: str | None = None
-    """The text to continue."""
-    prompts_file: Path | None = None
-    """A file with a prompt a line, as it is or as a JSON string. "-" is standard input."""
-    n_samples: Count = 1
-    """How many texts to write for each prompt."""
-    probabilities: bool = False
-    """Show each token on a line of its own, with the probability the model gave it."""
-    json: bool = False
-    """A JSON object a line: prompt, text, tokens, and why it ended."""
-
-
-def run(arguments: Sequence[str]) -> int:
+def run(options: Generate) -> int:
     """Generate to stdout; returns the exit code."""
-    options = models.parse_options(Generate, arguments, Sampler(temperature=0.2))
-    are_many = options.n_samples > 1 or options.prompts_file is not None
-    if (options.prompt is None) == (options.prompts_file is None):
-        remedy = 'For example --prompt "def ".'
-        raise LessonsError("give either --prompt or --prompts-file", remedy=remedy)
-    if options.probabilities and (are_many or options.json or options.stop or options.speculate):
-        what = "one text at a time, without --json, --stop and --speculate"
-        raise LessonsError(what, where="--probabilities")
+    sampler = models.sampler_of(options, Sampler(temperature=0.2))
     texts = read_prompts(options)
-    loaded = models.open_model(options)
+    loaded = models.open_model(options, sampler)
     prompts = [(text, encode(loaded.tokenizer, text, where)) for where, text in texts.items()]
     tell_lengths(loaded, [len(tokens) for _, tokens in prompts], options.max_new_tokens)
     with models.named_compiler_errors():
@@ -112,7 +85,7 @@ def continued(
     size = 1 if loaded.speculation else BATCH_SIZE  # one by one is where guessing saves time
     for first in range(0, len(rows), size):
         batch = [ids for _, ids in rows[first : first + size]]
-        choices = options.max_new_tokens, options.sampler, options.seed + first, eos
+        choices = options.max_new_tokens, loaded.sampler, options.seed + first, eos
         if len(batch) == 1:
             made = iter([loaded.stream_fn(loaded.model, batch[0], *choices, allowed=known)])
         else:
@@ -126,7 +99,7 @@ def write_probabilities(
     loaded: models.LoadedModel, prompts: Sequence[Prompt], options: Generate
 ) -> None:
     """Write one text, a token a line, each with the probability that the model gave it."""
-    choices = options.max_new_tokens, options.sampler, options.seed, eos_token_ids(loaded.tokenizer)
+    choices = options.max_new_tokens, loaded.sampler, options.seed, eos_token_ids(loaded.tokenizer)
     more = 1, loaded.forward_fn, loaded.known_tokens
     for _, token, logits in stream_batch(loaded.model, [prompts[0][1]], *choices, *more):
         probability, columns = logits.softmax(-1)[token].item(), shutil.get_terminal_size()[0]

@@ -1,38 +1,23 @@
 """`inspect`: what a model, a tokenizer or a token file is made of."""
 
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
 
-import tyro
 from rich.table import Table
 
 from transformer_lessons import cli
+from transformer_lessons.cli.model_card import model_card
+from transformer_lessons.cli.models import load, path_of
+from transformer_lessons.cli.options.models import Inspect
+from transformer_lessons.cli.tokenizer import facts_of, token_facts
+from transformer_lessons.support.gguf_file import read_gguf
+from transformer_lessons.support.tiktoken_files import SPECIAL_TOKENS
+from transformer_lessons.tokenizers import load_tokenizer
 
 
-@dataclass(frozen=True)
-class Inspect:
-    """Show what a model, a tokenizer or a token file is made of."""
-
-    what: Annotated[Path, tyro.conf.Positional]
-    """A run folder or one of its checkpoints, a Hugging Face folder, a GGUF file, a token file
-    (.npy), a tokenizer's file (.json), or a name: bytes, gpt2, cl100k_base, python-small."""
-    card: bool = False
-    """Of a run: how it was made, in Markdown."""
-
-
-def run(arguments: Sequence[str]) -> int:
+def run(options: Inspect) -> int:
     """Print the tables; returns the exit code."""
-    options, console = cli.parse(Inspect, arguments, "inspect"), cli.PlainConsole()
-    # Here, because they load PyTorch: a refused option must not wait for it.
-    from transformer_lessons.cli.model_card import model_card
-    from transformer_lessons.cli.models import load, path_of
-    from transformer_lessons.cli.tokenizer import facts_of, token_facts
-    from transformer_lessons.support.tiktoken_files import SPECIAL_TOKENS
-    from transformer_lessons.tokenizers import load_tokenizer
-
+    console = cli.PlainConsole()
     if facts := token_facts(options.what):
         console.print_rows("token file", facts)
         return 0
@@ -58,8 +43,6 @@ def run(arguments: Sequence[str]) -> int:
 
 def gguf_facts(path: Path) -> dict[str, str]:
     """What a GGUF file says about itself: its metadata, and the types of its tensors."""
-    from transformer_lessons.support.gguf_file import read_gguf
-
     file = read_gguf(path)
     kinds = Counter(tensor.type for tensor in file.tensors.values())
     rows = {"tensors": ", ".join(f"{count} {kind}" for kind, count in kinds.items())}

@@ -57,7 +57,10 @@ def run(arguments: Sequence[str]) -> int:
     """Hand over to the module of the command, or print the usage or the version."""
     first = arguments[0] if arguments else ""
     if first in COMMANDS:
-        return importlib.import_module(f"transformer_lessons.cli.{first}").run(arguments[1:])
+        from transformer_lessons.cli.options import read_options  # here, because it takes a while
+
+        options = read_options(first, arguments[1:])
+        return importlib.import_module(f"transformer_lessons.cli.{first}").run(options)
     answers = {"-h": USAGE, "--help": USAGE, "--version": f"{__version__}\n"}
     unknown = USAGE + f"error: unknown command {first!r}\n" * bool(arguments)
     print(answers.get(first, unknown), end="", file=sys.stdout if first in answers else sys.stderr)

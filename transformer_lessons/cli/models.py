@@ -2,18 +2,17 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any
 
 import torch
-import tyro
 from torch import Tensor
 
-from transformer_lessons import cli, generation, weights
+from transformer_lessons import generation, weights
+from transformer_lessons.cli.options.models import SAMPLING, SMALL, SMOLLM2, ModelOptions
 from transformer_lessons.cli.run_folder import check_tokenizer
-from transformer_lessons.config import Allowed, Count, Seed
 from transformer_lessons.errors import LessonsError
 from transformer_lessons.generation import SAMPLERS, Sampler
 from transformer_lessons.generation.conversation import Template
@@ -25,48 +24,11 @@ from transformer_lessons.tokenizers import Tokenizer, load_tokenizer
 from transformer_lessons.training.checkpoint import load_checkpoint
 from transformer_lessons.weights.shipped import SHIPPED
 
-SMALL, SMOLLM2 = "python-small", "smollm2-135m"
 LAYERS = {
     None: 2 * (SmallBatchLinear,),
     8: 2 * (weights.Int8Linear,),
     4: (weights.Int4Linear, weights.Int8Linear),
 }
-LONGEST = 100_000  # tokens of a text or an answer
-Length = Annotated[int, Allowed(f"from 0 to {LONGEST:,}", lambda v: 0 <= v <= LONGEST)]
-
-
-@dataclass(frozen=True)
-class First:
-    """The option that gives others their defaults."""
-
-    preset: str | None = None
-    """Named settings: greedy, sure, balanced, varied or plain. The options below change them."""
-
-
-@dataclass(frozen=True)
-class ModelOptions(First):
-    """What commands that generate inherit."""
-
-    checkpoint: Annotated[Path | None, tyro.conf.Positional] = None
-    """A run folder or one of its checkpoints, a Hugging Face folder, or a GGUF file."""
-    model: str | None = None
-    """By name: python-small, which ships with the package and is the default, or smollm2-135m."""
-    max_new_tokens: Length = 200
-    """How many tokens to write, at most; of a chat, in each answer."""
-    stop: tuple[str, ...] = ()
-    """Strings at which the text ends."""
-    speculate: str | None = None
-    """Guess tokens and check them in one pass: "lookup", or a model with the same tokenizer."""
-    guesses: Count = 4
-    """How many tokens to guess at a time, with --speculate."""
-    seed: Seed = 0
-    """The same seed writes the same text. In a chat, each answer adds 1."""
-    compile: bool = False
-    """Compile the model: it takes a minute or two, once for each length of text, and is kept."""
-    bits: Literal[8, 4] | None = None
-    """Round the weights to 8 or 4 bits. With --compile, one text is faster."""
-    sampler: Annotated[Sampler, tyro.conf.arg(name="")] = field(default_factory=Sampler)
-    """How the next token is chosen."""
 
 
 class Speculation:
@@ -108,6 +70,7 @@ class LoadedModel:
     n_steps: int | None = None  # of the training, for a run of this package
     forward_fn: ForwardFn = last_logits
     speculation: Speculation | None = None
+    sampler: Sampler = SAMPLERS["plain"]
 
     @property
     def known_tokens(self) -> Tensor:
@@ -120,17 +83,10 @@ class LoadedModel:
         return self.speculation or partial(generation.stream, forward_fn=self.forward_fn)
 
 
-def parse_options(cls: type[ModelOptions], arguments: Sequence[str], sampler: Sampler) -> Any:
-    """Options of the command `cls`. Where --preset is given, it takes the place of `sampler`."""
-    command = cls.__name__.lower()
-    preset = cli.parse(First, arguments, command, early=True).preset
-    default = cls(sampler=sampler if preset is None else named_sampler(preset))
-    options = cli.parse(cls, arguments, command, default)
-    if options.checkpoint is not None and options.model is not None:
-        raise LessonsError("give either a checkpoint or --model")
-    if "" in options.stop:
-        raise LessonsError("a stop string is empty", where="--stop", remedy="Give a character.")
-    return options
+def sampler_of(options: ModelOptions, usual: Sampler) -> Sampler:
+    """What chooses the next token: --preset or `usual`, changed by the options that are given."""
+    given = {name: value for name in SAMPLING if (value := getattr(options, name)) is not None}
+    return replace(usual if options.preset is None else named_sampler(options.preset), **given)
 
 
 def named_sampler(name: str) -> Sampler:
@@ -140,15 +96,16 @@ def named_sampler(name: str) -> Sampler:
     return SAMPLERS[name]
 
 
-def open_model(options: ModelOptions) -> LoadedModel:
+def open_model(options: ModelOptions, sampler: Sampler) -> LoadedModel:
     """Load what was asked for, to be run; what can't be loaded or run raises `LessonsError`."""
     loaded = with_draft(load(options.checkpoint or find_model(options.model or SMALL)), options)
-    check_sampler(options.sampler, loaded.model)
+    check_sampler(sampler, loaded.model)
     of_blocks, of_head = LAYERS[options.bits]  # a head of 4 bits would cost more than it saves
     replace_linear(loaded.model.blocks, of_blocks)
     loaded.model.add_module("head", of_head(loaded.model.head))
     forward_fn = generation.compiled_forward() if options.compile else last_logits
-    return replace(loaded, name=options.model or loaded.name, forward_fn=forward_fn)
+    name = options.model or loaded.name
+    return replace(loaded, name=name, forward_fn=forward_fn, sampler=sampler)
 
 
 def with_draft(loaded: LoadedModel, options: ModelOptions) -> LoadedModel:

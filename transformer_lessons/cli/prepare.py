@@ -15,13 +15,11 @@ from contextlib import ExitStack, suppress
 from dataclasses import asdict, dataclass, field
 from itertools import chain
 from pathlib import Path
-from typing import Annotated, Any
-
-import tyro
+from typing import Any
 
 from transformer_lessons import cli
 from transformer_lessons.cli.display import progress_line
-from transformer_lessons.config import one_of
+from transformer_lessons.cli.options.data import Prepare
 from transformer_lessons.data.cleaning import clean
 from transformer_lessons.data.config import DataConfig
 from transformer_lessons.data.deduplication import ExactDuplicates, NearDuplicates
@@ -31,7 +29,7 @@ from transformer_lessons.errors import LessonsError
 from transformer_lessons.support import corpus
 from transformer_lessons.support import documents as reading
 from transformer_lessons.support.documents import Document, Dropped, name_of
-from transformer_lessons.support.files import new_folder, read_json, sha256, write_json
+from transformer_lessons.support.files import new_folder, sha256, write_json
 
 FORMAT = "transformer_lessons/data-1"
 OUTPUTS = (*(f"{split}.jsonl" for split in SPLITS), "dropped.jsonl")
@@ -41,34 +39,8 @@ CORPORA: dict[str, Callable[[], Iterable[Document]]] = {
 }
 
 
-@dataclass(frozen=True)
-class First:
-    """The option that gives others their defaults."""
-
-    config: Path | None = None
-    """A JSON file with choices for --data; what it leaves out is as shown here."""
-
-
-@dataclass(frozen=True)
-class Prepare(First):
-    """Clean documents, drop bad ones and duplicates, and split them for training."""
-
-    paths: Annotated[tuple[Path, ...], tyro.conf.Positional] = ()
-    """Files and folders with .txt, .md, .py, .jsonl and .parquet files."""
-    corpus: Annotated[str, one_of("none", *CORPORA)] = "none"
-    """What comes with Python goes first: its documentation, or the sources of its library."""
-    out: Path = Path("runs/data")
-    """The output folder; it must be new or empty."""
-    data: DataConfig = field(default_factory=DataConfig)
-    """Choices of cleaning, quality, duplicates and splits."""
-
-
-def run(arguments: Sequence[str]) -> int:
+def run(options: Prepare) -> int:
     """Prepare, and say what came of it; returns the exit code."""
-    default, file = Prepare(), cli.parse(First, arguments, "prepare", early=True).config
-    if file is not None:
-        default = Prepare(data=DataConfig.from_dict(read_json(file), where=str(file)))
-    options = cli.parse(Prepare, arguments, "prepare", default)
     if not options.paths and options.corpus == "none":
         raise LessonsError("give files or folders to read, or --corpus documentation")
     console, documents = cli.PlainConsole(), CORPORA.get(options.corpus, tuple)()

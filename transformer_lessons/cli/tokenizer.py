@@ -1,17 +1,11 @@
 """`tokenizer`: learn a vocabulary, and turn text into token files."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
-
-import tyro
 
 from transformer_lessons import cli
 from transformer_lessons.cli.display import progress_line
 from transformer_lessons.cli.documents import learn_tokenizer, read_source, told_warnings
-from transformer_lessons.config import Allowed
-from transformer_lessons.data.documents import END_OF_TEXT
+from transformer_lessons.cli.options.data import Encode, TrainTokenizer
 from transformer_lessons.data.token_files import open_tokens, tokenize_corpus
 from transformer_lessons.errors import LessonsError
 from transformer_lessons.support.documents import read_documents
@@ -20,54 +14,17 @@ from transformer_lessons.tokenizers import BPETokenizer, Tokenizer, fingerprint,
 
 MADE_OF = ("tokenizer_sha256", "source_sha256", "separator")  # of the facts of a token file
 
-Workers = Annotated[int, Allowed("from 1 to 256", lambda v: 1 <= v <= 256)]
 
-
-@dataclass(frozen=True)
-class Train:
-    """Learn byte-pair encoding from documents, or from Python's documentation."""
-
-    texts: Annotated[tuple[Path, ...], tyro.conf.Positional] = ()
-    """Files to learn from: .txt, or .jsonl with {"text": …} lines."""
-    corpus: bool = False
-    """Learn from Python's documentation, which this Python carries."""
-    vocab_size: int = 4096
-    """How many tokens: 256 bytes, the special tokens, and merges."""
-    special_tokens: tuple[str, ...] = (END_OF_TEXT,)
-    """Strings that stand for themselves."""
-    pattern: str = "gpt4"
-    """How text is cut into words: gpt2 or gpt4."""
-    n_workers: Workers = 1
-    """Processes that split and count."""
-    out: Path = Path("tokenizer.json")
-    """Where the tokenizer goes; there must be nothing yet."""
-
-
-@dataclass(frozen=True)
-class Encode:
-    """Turn a .txt or .jsonl file into a token file, which training maps into memory.
-
-    It is written whole or not at all. One of the same text and tokenizer is kept.
-    """
-
-    tokenizer: Annotated[str, tyro.conf.Positional]
-    """A tokenizer's file or folder, or one of the names bytes, gpt2 and cl100k_base."""
-    text: Annotated[Path, tyro.conf.Positional]
-    """One document as .txt, or many as .jsonl with {"text": …} lines."""
-    out: Path | None = None
-    """The token file; by default beside the text, with its name."""
-    separator: str | None = None
-    """What ends a document inside of a text, such as <|endoftext|>."""
-
-
-def run(arguments: Sequence[str]) -> int:
+def run(options: TrainTokenizer | Encode) -> int:
     """Train or encode; returns the exit code."""
-    options: Any = cli.parse({"train": Train, "encode": Encode}, arguments, "tokenizer")
-    (train if isinstance(options, Train) else encode)(options, cli.PlainConsole())
+    if isinstance(options, Encode):
+        encode(options, cli.PlainConsole())
+    else:
+        train(options, cli.PlainConsole())
     return 0
 
 
-def train(options: Train, console: cli.PlainConsole) -> None:
+def train(options: TrainTokenizer, console: cli.PlainConsole) -> None:
     """Learn merges and write the tokenizer."""
     if bool(options.texts) == options.corpus:
         raise LessonsError("give either files to learn from or --corpus")

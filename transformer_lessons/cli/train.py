@@ -1,89 +1,43 @@
-"""`train`: data, model, run folder and display come together, with defaults from a preset."""
+"""`train`: data, model, run folder and display come together."""
 
 import shlex
-from collections.abc import Sequence
-from dataclasses import dataclass, field
 from functools import partial
-from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import torch
-import tyro
 from torch import Tensor
 
 from transformer_lessons import cli
 from transformer_lessons.cli import run_folder
-from transformer_lessons.cli.data_source import DataOptions, DataSource, open_source
+from transformer_lessons.cli.data_source import DataSource, open_source
 from transformer_lessons.cli.display import progress_line, visible
 from transformer_lessons.cli.evaluate import evaluate_ids
-from transformer_lessons.cli.training_run import AGAIN, RunFolder, carry_out, with_config
-from transformer_lessons.config import ModelConfig, Positive
+from transformer_lessons.cli.options.runs import Train
+from transformer_lessons.cli.training_run import AGAIN, carry_out
 from transformer_lessons.errors import LessonsError
 from transformer_lessons.generation import Sampler, known_tokens, stream
-from transformer_lessons.model import Decoder
-from transformer_lessons.presets import preset
+from transformer_lessons.model import Decoder, batched_attend, fused_attend
 from transformer_lessons.training import distributed
 from transformer_lessons.training.checkpoint import load_checkpoint
-from transformer_lessons.training.config import TrainConfig, train_preset
 from transformer_lessons.training.rank_trainer import RankTrainer, evaluate_together
 from transformer_lessons.training.trainer import Trainer
 
-
-@dataclass(frozen=True)
-class First(RunFolder):
-    """Options of `train` that give others their defaults."""
-
-    preset: str = "fluctlight"
-    """The model to start from, and choices that suit it: fluctlight, bytes-1m, python-small, llama,
-    gpt, gpt2, smollm2-135m or llama3.2-1b."""
-    config: Path | None = None
-    """A JSON file with "model" and "training"; what it leaves out is as in the preset."""
+SHORT = 512  # tokens: all weights of a batch that long fit into a laptop's memory
 
 
-@dataclass(frozen=True)
-class Train(First):
-    """Train a model on pairs of texts, or on documents of any kind."""
-
-    source: Annotated[DataOptions, tyro.conf.arg(name="")] = field(default_factory=DataOptions)
-    workers: int = 0
-    """Processes that encode, and that read ahead; 0: none."""
-    device: str = "auto"
-    """auto, cpu, cuda or mps."""
-    shard: bool = False
-    """With torchrun: each process holds a share of the model (FSDP2), not all of it (DDP)."""
-    timeout: Positive = 600.0
-    """With torchrun: seconds after which a process that doesn't answer ends the run."""
-    model: ModelConfig = field(default_factory=lambda: preset("fluctlight"))
-    """Sizes and choices of the model; the defaults come from the preset."""
-    training: TrainConfig = field(default_factory=lambda: train_preset("fluctlight"))
-    """Choices of the run; the defaults come from the preset."""
-
-
-def parse(arguments: Sequence[str]) -> Train:
-    """The options; defaults come from --preset, --config or the run to resume, read first."""
-    first: First = cli.parse(First, arguments, "train", early=True)
-    name = first.preset
-    default = Train(preset=name, model=preset(name), training=train_preset(name))
-    if file := first.out / "config.json" if first.resume else first.config:
-        default = with_config(default, file)
-    return cli.parse(Train, arguments, "train", default)
-
-
-def run(arguments: Sequence[str]) -> int:
+def run(options: Train) -> int:
     """Train and save; returns the exit code, 130 after Ctrl-C, 143 when told to end.
 
     Only PyTorch's generator is seeded: initial parameters and dropout draw from it. The order of
     the data has generators of its own, with the same seed; Python's and NumPy's are not used.
     """
     ranks = distributed.find_ranks()
-    with distributed.one_voice(ranks):
-        options = parse(arguments)
-        with distributed.joined(ranks, options.timeout):
-            return train(options, ranks)
+    with distributed.one_voice(ranks), distributed.joined(ranks, options.timeout):
+        return train(options, ranks)
 
 
 def train(options: Train, ranks: distributed.Ranks) -> int:
-    """`run` with its options read, in one process or as one of several; the first one prints."""
+    """`run`, in one process or as one of several; the first one prints."""
     console, device = cli.PlainConsole(), cli.choose_device(options.device)
     console.quiet = not distributed.is_first()
     if options.shard and ranks.store is None:
@@ -97,7 +51,9 @@ def train(options: Train, ranks: distributed.Ranks) -> int:
     source = open_in_turn(options, ranks, console)
     run_folder.check_resume(options.out, options.resume)
     torch.manual_seed(options.training.seed)
-    model = Decoder(options.model).to(device)
+    is_short = (options.training.sequence_length or options.model.context_length) <= SHORT
+    attend = batched_attend if is_short and device.type == "cpu" else fused_attend
+    model = Decoder(options.model, attend).to(device)
     trainer = make_trainer(model, options, source, ranks)
     known = known_tokens(source.tokenizer, model.config.vocab_size)
 

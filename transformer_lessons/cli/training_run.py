@@ -6,7 +6,7 @@ import signal
 import sys
 from collections.abc import Callable
 from contextlib import nullcontext, suppress
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -15,46 +15,14 @@ from transformer_lessons.cli import run_folder
 from transformer_lessons.cli.data_source import DataSource
 from transformer_lessons.cli.display import TrainingDisplay, save_curve
 from transformer_lessons.cli.interrupts import stop_on_signal
-from transformer_lessons.config import config_from_dict
-from transformer_lessons.errors import LessonsError
 from transformer_lessons.model import count_parameters
-from transformer_lessons.support.files import read_json, write_json
+from transformer_lessons.support.files import write_json
 from transformer_lessons.training.distributed import gather, is_first
 from transformer_lessons.training.evaluate import Evaluation
 from transformer_lessons.training.memory import keep_memory
 from transformer_lessons.training.trainer import StepReport, Trainer
 
 AGAIN = "python -m transformer_lessons"
-
-
-@dataclass(frozen=True)
-class RunFolder:
-    """Where a run is kept, and whether it goes on."""
-
-    out: Path = Path("runs/latest")
-    """The run folder; it must not hold a checkpoint yet, but for --resume."""
-    resume: bool = False
-    """Go on with the run in --out, with all its choices, as if it had never stopped."""
-
-
-def with_config(default: Any, file: Path) -> Any:
-    """The options `default` of a command, with the values of a JSON file in place of its own.
-
-    A run's config.json has "model", "training" and "data", whose "source" are options.
-    """
-    values, where = read_json(file), str(file)
-    if not isinstance(values, dict) or not values.keys() <= {"model", "training", "data"}:
-        raise LessonsError('a config has the keys "model", "training" and "data"', where=where)
-    for key, value in values.items():
-        if not isinstance(value, dict):
-            raise LessonsError(f'"{key}" is not a JSON object', where=where)
-    source = config_from_dict(type(default.source), values.get("data", {}).get("source", {}), where)
-    default = replace(default, source=source)
-    for name in ("model", "training"):
-        if config := getattr(default, name, None):
-            merged = config.to_dict() | values.get(name, {})
-            default = replace(default, **{name: type(config).from_dict(merged, where=where)})
-    return default
 
 
 def carry_out(

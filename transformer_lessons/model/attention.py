@@ -75,6 +75,21 @@ def fused_attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor) -> Tensor:
     return functional.scaled_dot_product_attention(q, k, v, attn_mask=mask)
 
 
+def batched_attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor) -> Tensor:
+    """The same as `attend`, in fewer passes: one product of many matrices scales and masks too.
+
+    `baddbmm(bias, q, k.T, alpha=1 / sqrt(d))` is bias + alpha * q @ k.T for all heads at once, with
+    a bias of -inf where the mask forbids. On a CPU the fastest to train with, as long as all (T, S)
+    weights of a batch fit into memory.
+    """
+    _check_mask(mask)
+    bias = torch.zeros_like(mask, dtype=q.dtype).masked_fill(~mask, -math.inf)
+    bias = bias.expand(*q.shape[:-1], k.shape[-2])
+    flat_bias, flat_q, flat_k, flat_v = (x.reshape(-1, *x.shape[-2:]) for x in (bias, q, k, v))
+    scores = torch.baddbmm(flat_bias, flat_q, flat_k.mT, alpha=1 / math.sqrt(q.shape[-1]))
+    return (scores.softmax(dim=-1) @ flat_v).view(*q.shape[:-1], v.shape[-1])  # (..., T, d)
+
+
 def blocked_attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor, block_size: int = 64) -> Tensor:
     """The same as `attend`, one block of `block_size` keys at a time, never holding all weights.
 

@@ -108,7 +108,7 @@
       this.squares = new Map();
       this.summary = element("p", { class: "tl-summary", "aria-live": "polite" });
       const heading = header("Silence a head", "python-small; 25 random tokens, twice; 32 texts");
-      const left = element("div", {}, this.build_grid(id), this.build_colors(id),
+      const left = element("div", { class: "tl-side" }, this.build_grid(id), this.build_colors(id),
         this.build_slider(id), button("Silence five others", () => this.draw_others()));
       const right = element("div", {}, this.build_chart(), this.summary, this.build_pattern());
       root.replaceChildren(heading, element("div", { class: "tl-heads" },

@@ -19,7 +19,7 @@
 
   const BETAS = [0, 0.05, 0.1, 0.2, 0.5, 1], RATES = [0.5, 1, 2, 5, 20];
   const PARSE = ["x + x", "x ( )", "+ + x", "+ ( )", "( x )"];
-  const LEFT = 46, WIDTH = 700, STEP = (WIDTH - LEFT) / 64, HEIGHT = 180, TOP = 8;
+  const LEFT = 64, WIDTH = 700, STEP = (WIDTH - LEFT) / 64, HEIGHT = 180, TOP = 8;
   const STRIP = HEIGHT + TOP + 44, REACH = 24; // the middle of the rewards, and their full length
   const BURST = 200; // updates of a run
 

@@ -155,10 +155,14 @@
     // ---- The elements, once ---------------------------------------------------------------------
 
     build(root, id) {
+      const line = (p, kind) => svg_element("line", { class: kind, x1: 0, x2: WIDTH, y1: y_of(p),
+        y2: y_of(p) });
       this.tokens = NAMES.map((name, i) => this.build_token(name, i, id));
       this.chart = svg_element("svg", { class: "tl-bars", role: "img",
         viewBox: `0 0 ${WIDTH} ${HEIGHT}` },
-      svg_element("line", { class: "tl-axis", x1: 0, x2: WIDTH, y1: y_of(0), y2: y_of(0) }),
+      ...[1, 0.5].flatMap((p) => [line(p, "tl-level"), svg_element("text", { class: "tl-level",
+        x: WIDTH, y: y_of(p) + 12, "text-anchor": "end" }, p.toFixed(1))]),
+      line(0, "tl-axis"),
       ...this.tokens.flatMap(({ shapes }) => shapes));
       for (const type of ["pointerdown", "pointermove"]) {
         this.chart.addEventListener(type, (event) => this.drag(event));

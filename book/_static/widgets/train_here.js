@@ -141,6 +141,8 @@
       const loss = this.losses[n - 1] ?? this.losses[0];
       this.state.textContent = n === 0 ? "Nothing is learned yet"
         : `Loss ${loss.toFixed(3)} after ${n} ${n === 1 ? "step" : "steps"}`;
+      this.heading.textContent = n === 0 ? "Untrained, it continues with noise"
+        : "It continues the pattern";
       this.show_writing(model);
       this.show_inside(model);
     }
@@ -222,11 +224,12 @@
         this.show(this.scrub.input.valueAsNumber);
       });
       this.state = element("p", { class: "tl-state" });
+      this.heading = element("p", { class: "tl-label" });
       this.given = element("bdi", { class: "tl-given" });
       this.output = element("bdi");
       return element("div", {},
         this.state, this.curve.element, this.scrub.row,
-        element("p", { class: "tl-label" }, "It continues the pattern"),
+        this.heading,
         element("p", { class: "tl-written" }, this.given, this.output));
     }
 

@@ -5,7 +5,9 @@
 
   const { element, svg_element, byte_label, byte_name } = window.TransformerLessons;
 
-  const CURVE = { width: 340, height: 190, left: 30, right: 8, top: 10, bottom: 18 };
+  const CURVE = { width: 340, height: 192, left: 30, right: 8, top: 10, bottom: 20 };
+  const INVITATION = ["Press Train. In a few seconds the loss falls", "from the upper line to the lowest,",
+    "and the noise below turns into your pattern."];
   const LEVELS = 8; // shades of a weight
   const PLANE = { size: 120, reach: 1.25 }; // of the numbers, from the middle to the edge
 
@@ -15,11 +17,14 @@
       this.floors = svg_element("g");
       this.line = svg_element("path", { class: "tl-loss" });
       this.mark = svg_element("circle", { class: "tl-now", r: 4 });
+      this.invitation = svg_element("g", {}, ...INVITATION.map((line, i) => svg_element("text", {
+        class: "tl-invitation", x: (width + CURVE.left) / 2, y: 68 + 17 * i,
+        "text-anchor": "middle" }, line)));
       this.element = svg_element("svg", { class: "tl-curve", viewBox: `0 0 ${width} ${height}`,
-        role: "img" }, this.floors, this.line, this.mark);
+        role: "img" }, this.floors, this.invitation, this.line, this.mark);
     }
 
-    /* An empty picture, with the losses of a model that knows nothing, or only the letters. */
+    /* Before the run: its axes, the losses of a model that knows nothing, or only the letters. */
     begin(pattern, n_steps) {
       this.n_steps = n_steps;
       this.highest = Math.log(256) * 1.1;
@@ -28,14 +33,22 @@
       if (n_letters > 1) {
         levels.push([Math.log(n_letters), `ln ${n_letters}: knows the letters, not their order`]);
       }
-      this.floors.replaceChildren(...levels.flatMap(([loss, name]) => {
+      const label = (x, y, text, anchor) =>
+        svg_element("text", { x, y, "text-anchor": anchor }, text);
+      const below = CURVE.height - CURVE.bottom + 15;
+      const ticks = [0, 0.25, 0.5, 0.75, 1].map((share) => {
+        const step = Math.round(share * n_steps);
+        return share < 1 ? label(this.x(step), below, step, "middle")
+          : label(this.x(step), below, `${step} steps`, "end");
+      });
+      ticks.push(label(CURVE.left - 4, this.y(3) + 4, "loss", "end"));
+      this.floors.replaceChildren(...ticks, ...levels.flatMap(([loss, name]) => {
         const y = this.y(loss);
         const right = CURVE.width - CURVE.right;
         return [
           svg_element("path", { class: "tl-floor", d: `M${CURVE.left} ${y}H${right}` }),
-          svg_element("text", { x: CURVE.left - 4, y: y + 4, "text-anchor": "end" },
-            loss.toFixed(1)),
-          svg_element("text", { x: right, y: y - 4, "text-anchor": "end" }, name),
+          label(CURVE.left - 4, y + 4, loss.toFixed(1), "end"),
+          label(right, y - 4, name, "end"),
         ];
       }));
     }
@@ -43,6 +56,7 @@
     show(losses, n) {
       const points = losses.map((loss, i) => `${this.x(i + 1)} ${this.y(loss)}`);
       this.line.setAttribute("d", points.length ? `M${points.join("L")}` : "");
+      this.invitation.classList.toggle("tl-blank", points.length > 0);
       const loss = losses[n - 1] ?? losses[0] ?? Math.log(256);
       this.mark.setAttribute("cx", this.x(n));
       this.mark.setAttribute("cy", this.y(loss));
