@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from docutils import nodes
+from search_texts import Place
 
 GLOSSARY, LESSONS, SCRIPT = "book/glossary", "notebooks/", "glossary_terms.js"
 MOST = 25  # terms that a lesson links: of more, those that the fewest lessons use
@@ -138,12 +139,12 @@ def written_links(doctree: nodes.document) -> set[str]:
     return {link.split("#")[1] for link in links if "glossary.html#term-" in link}
 
 
-def n_lessons(texts: dict[str, Iterable[tuple[str, str, str]]], names: dict[str, str]) -> Counter:
-    """How many lessons use each term, by the texts of the pages that the search keeps."""
+def n_lessons(texts: dict[str, Iterable[Place]], names: dict[str, str]) -> Counter:
+    """How many lessons use each term in their prose, by the texts that the search keeps."""
     pattern, counts = pattern_of(tuple(names)), Counter[str]()
     for page, sections in texts.items():
         if page.startswith(LESSONS):
-            text = " ".join(text for _, _, text in sections)
+            text = " ".join(prose for _, _, prose, _ in sections)
             counts.update({term_of(words, names) for words in pattern.findall(text)})
     return counts
 

@@ -57,7 +57,7 @@ FRONT = """<!doctype html><html lang="en"><meta charset="utf-8"><title>Transform
 .title {{ height: 240mm; display: flex; flex-direction: column; justify-content: center;
   break-after: page }} .title h1 {{ font-size: 54px; margin: 0 }}
 h3 {{ margin: 0.8em 0 0.2em; break-after: avoid }} a {{ color: inherit; text-decoration: none }}
-p.entry {{ display: flex; gap: 0.5em; margin: 0; font-size: 14px }}
+p.entry {{ display: flex; gap: 0.5em; margin: 0; font: 13px/1.4 "DejaVu Sans", sans-serif }}
 p.entry i {{ flex: 1; border-bottom: 1px dotted #9ca3af; margin-bottom: 0.4em }}</style>
 <div class="title"><h1>Transformer Lessons</h1>
 <p>How language models work: a book that runs, and the package it is made of</p>

@@ -17,9 +17,16 @@
   function query_of(asked) {
     const words = asked.toLowerCase().split(/[^\p{L}\p{N}_]+/u).filter((word) => word);
     const known = words.filter((word) => !stopwords.includes(word));
-    const stemmer = new Stemmer();
-    const stems = (known.length ? known : words).map((word) => stemmer.stemWord(word));
+    const stems = (known.length ? known : words).map(shared_by_forms);
     return { phrase: asked.toLowerCase(), words, stems: stems.map((stem) => beginning(stem)) };
+  }
+
+  /* "memor" of "memory", whose stem is "memori". */
+  function shared_by_forms(word) {
+    const stem = new Stemmer().stemWord(word);
+    let n = 0;
+    while (n < stem.length && stem[n] === word[n]) n += 1;
+    return n < 3 ? word : word.slice(0, n);
   }
 
   /* [how many of the words are there, how well the place fits]. What it is called counts most,

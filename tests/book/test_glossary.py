@@ -95,8 +95,8 @@ def test_a_term_that_the_author_has_linked_gets_no_second_link():
 
 def test_of_too_many_the_rarest_are_linked(monkeypatch):
     monkeypatch.setattr(glossary_links, "MOST", 1)
-    page = [("", "", "loss")]
-    texts = {"notebooks/01_a": [("", "", "loss, Adam")], "notebooks/02_b": page, "book/c": page}
+    page = [("", "", "loss", "")]
+    texts = {"notebooks/01_a": [("", "", "loss, Adam", "")], "notebooks/02_b": page, "book/c": page}
     assert linked(text("loss, Adam"), texts=texts) == [("Adam", "Adam")]
 
 

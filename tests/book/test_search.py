@@ -17,6 +17,7 @@ SEARCH = (Path(__file__).resolve().parents[2] / "_build" / "html" / "search.html
     [
         ("roofline", "notebooks/18_kv_cache.html#", "roofline"),
         ("continuation byte", "notebooks/02_bytes.html#", "continuation"),
+        ("memory", "notebooks/18_kv_cache.html#how-much-memory", "memory"),  # its stem is "memori"
         ("temperature", "book/glossary.html#term-temperature", "divided before softmax"),
         ("Exercise 1.6", "notebooks/01_first_model.html#exercise-1-6", "minutes"),
         ("to_interleaved_layout", "book/reference/model.html#transformer_lessons.model", "layout"),
