@@ -42,9 +42,9 @@ def ship(made: Path) -> dict:
     kept = [line for line in lines if is_kept(json.loads(line))]
     replace_file(SHIPPED / "log.jsonl", "".join(kept))
 
-    train, test = (read_texts(made / "data" / f"{name}.jsonl") for name in ("text", "test"))
-    full = evaluate_on(checkpoint.model, tokenizer, test).bits_per_byte
-    rounded = evaluate_on(load_checkpoint(SHIPPED).model, tokenizer, test).bits_per_byte
+    texts = {split: read_texts(made / "data" / f"{split}.jsonl") for split in ("train", "test")}
+    full = evaluate_on(checkpoint.model, tokenizer, texts["test"]).bits_per_byte
+    rounded = evaluate_on(load_checkpoint(SHIPPED).model, tokenizer, texts["test"]).bits_per_byte
     log = [json.loads(line) for line in lines]
     manifest = {
         "made_by": "make python-small",
@@ -61,7 +61,7 @@ def ship(made: Path) -> dict:
         "bits_per_byte_on_test": {
             "python-small, float32": round(full, 4),
             "python-small, as shipped in bfloat16": round(rounded, 4),
-            **{name: round(bits, 4) for name, bits in compressors(train, test).items()},
+            **{name: round(bits, 4) for name, bits in compressors(**texts).items()},
         },
     }
     replace_file(SHIPPED / "manifest.json", json.dumps(manifest, indent=2) + "\n")
@@ -74,25 +74,19 @@ def is_kept(line: dict) -> bool:
 
 
 def read_texts(path: Path) -> list[str]:
-    """The documents of a file of JSON lines, each once."""
-    lines = dict.fromkeys(path.read_text(encoding="utf-8").splitlines())
-    return [json.loads(line)["text"] for line in lines]
+    """The documents of a file of JSON lines."""
+    return [json.loads(line)["text"] for line in path.read_text(encoding="utf-8").splitlines()]
 
 
 def compressors(train: Sequence[str], test: Sequence[str]) -> dict[str, float]:
-    """Bits per byte of the test text by gzip and xz, alone and after the training text.
-
-    xz looks back as far as all of that text; what it reads last is what was learned from most.
-    """
-    known, new = ("\n".join(texts).encode() for texts in (reversed(train), test))
+    """Bits per byte of the test text by gzip and xz, alone and after the library's training part."""
+    known, new = ("\n".join(texts).encode() for texts in (train, test))
     deflate = zlib.compressobj(9, wbits=31)  # 31: gzip's own header and checksum
     gzip_size = len(deflate.compress(new) + deflate.flush())
-    best = {"id": lzma.FILTER_LZMA2, "preset": 9 | lzma.PRESET_EXTREME, "dict_size": 2**28}
-    xz_size, with_known, only_known = (
-        len(lzma.compress(data, filters=[best])) for data in (new, known + new, known)
-    )
-    primed = with_known - only_known
-    sizes = {"gzip -9": gzip_size, "xz -9e": xz_size, "xz -9e, after the training text": primed}
+    best = 9 | lzma.PRESET_EXTREME
+    xz_size = len(lzma.compress(new, preset=best))
+    primed = len(lzma.compress(known + new, preset=best)) - len(lzma.compress(known, preset=best))
+    sizes = {"gzip -9": gzip_size, "xz -9e": xz_size, "xz -9e, after the library's text": primed}
     return {name: 8 * size / len(new) for name, size in sizes.items()}
 
 
