@@ -79,7 +79,7 @@ def read_texts(path: Path) -> list[str]:
 
 
 def compressors(train: Sequence[str], test: Sequence[str]) -> dict[str, float]:
-    """Bits per byte of the test text by gzip and xz, alone and after the library's training part."""
+    """Bits per byte of the test text by gzip and xz, alone and after the library's own modules."""
     known, new = ("\n".join(texts).encode() for texts in (train, test))
     deflate = zlib.compressobj(9, wbits=31)  # 31: gzip's own header and checksum
     gzip_size = len(deflate.compress(new) + deflate.flush())
