@@ -16,10 +16,10 @@ from transformer_lessons.weights.shipped import load_shipped
 
 # From one clear answer to none; where the text repeats itself, penalties do harm.
 PROMPTS = {
-    "One clear answer": "try:\n    import json\nexcept",
+    "One clear answer": "try:\n    value = table[key]\nexcept",
     "A few good answers": "if x == 1:\n    return True\nelif x == 2:\n    return",
     "A docstring": 'def mean(values):\n    """Return the',
-    "Almost anything": "from collections import",
+    "Almost anything": "import os\nimport sys\nimport",
     "A pattern": "x = x + 1\nx = x + 1\nx =",
 }
 

@@ -331,7 +331,7 @@ def test_bars_are_as_long_as_their_numbers(widget, shipped):
     widths = """row => [...row.querySelectorAll(".tl-track span")].slice(0, 2)
       .map((bar) => bar.getBoundingClientRect().width
         / row.querySelector(".tl-track").getBoundingClientRect().width)"""
-    for preset, full in (("balanced", 0.5), ("greedy", 1.0)):
+    for preset, full in (("varied", 0.5), ("greedy", 1.0)):
         press(widget, preset)
         assert widget.locator(".tl-scale-end").inner_text() == f"0 to {100 * full:g}%"
         after = SAMPLERS[preset].probabilities(logits, history)
@@ -351,7 +351,7 @@ def test_it_starts_with_the_models_own_distribution(widget, shipped):
     assert "".join(boxes) == text
     assert [line[3] for line in rows(widget)] == [""] * 9
     times = widget.locator(".tl-tokens th .tl-aside").all_inner_texts()
-    assert times[:5] == ["", "", "×2", "×1", "×2"]  # None, False, x, True, space
+    assert times[:5] == ["", "×1", "×2", "×2", ""]  # False, True, x, space, _
 
 
 def test_greedy_takes_the_other_steps_out_of_use(widget, shipped):
@@ -373,11 +373,11 @@ def drawn(page) -> list[int]:
 
 
 def test_draws_are_counted_beside_what_is_expected(widget, shipped):  # SPEC E3
-    press(widget, "balanced")
+    press(widget, "varied")
     press(widget, "Draw 100")
     press(widget, "Draw 100")
     history, logits = shipped[0][START]
-    after = SAMPLERS["balanced"].probabilities(logits, history)
+    after = SAMPLERS["varied"].probabilities(logits, history)
     order = logits.argsort(descending=True)
     n_left = int((after > 0).sum())
     lines = rows(widget)
@@ -417,9 +417,9 @@ def test_the_token_drawn_stands_behind_the_prompt(widget):
     press(widget, "Draw a token")
     last = widget.locator(".tl-prompt li").last
     assert widget.locator(".tl-prompt li").count() == n_read + 1
-    assert last.locator(".tl-seen").inner_text() == "␣None"
-    assert last.locator(".tl-spoken").inner_text() == "drawn: space None"
-    assert told(widget) == "Drawn: space None."
+    assert last.locator(".tl-seen").inner_text() == "␣False"
+    assert last.locator(".tl-spoken").inner_text() == "drawn: space False"
+    assert told(widget) == "Drawn: space False."
     press(widget, "Draw 100")
     assert widget.locator(".tl-prompt li").count() == n_read + 1
     assert told(widget) == "Seed 0: 101 tokens drawn, 1 different."
@@ -489,7 +489,7 @@ def test_text_in_the_number_field_is_named_and_not_used(widget, shipped):
 def test_everything_can_be_done_with_the_keyboard(widget):  # SPEC G11
     tab(widget, "A few good answers")
     widget.keyboard.press("ArrowDown")
-    assert told(widget).startswith("All 4,096 tokens are left. Entropy: the model 6.64 bits")
+    assert told(widget).startswith("All 4,096 tokens are left. Entropy: the model 4.16 bits")
     tab(widget, "or your own text")
     tab(widget, "Read it")
     tab(widget, "Tokens read")
@@ -502,7 +502,7 @@ def test_everything_can_be_done_with_the_keyboard(widget):  # SPEC G11
     tab(widget, "Frequency penalty")
     tab(widget, "Greedy")
     widget.keyboard.press("Space")
-    assert told(widget).startswith("1 of 4,096 tokens is left; the model gives it 17.1%.")
+    assert told(widget).startswith("1 of 4,096 tokens is left; the model gives it 49.6%.")
     widget.keyboard.press("Space")
     tab(widget, "Temperature")
     widget.keyboard.press("ArrowLeft")
@@ -531,7 +531,7 @@ def test_the_table_can_be_read_out(widget):  # SPEC G11
     table = widget.get_by_role("table", name="The model’s 8 most likely tokens")
     heads = table.get_by_role("columnheader").all_inner_texts()
     assert heads == ["token", "model", "left", "drawn"]
-    assert table.get_by_role("rowheader", name="space None").is_visible()
+    assert table.get_by_role("rowheader", name="space False").is_visible()
     assert table.get_by_role("rowheader", name="4,088 others").is_visible()
 
 
