@@ -109,11 +109,11 @@
       this.summary = element("p", { class: "tl-summary", "aria-live": "polite" });
       const heading = header("Silence a head", "python-small; 25 random tokens, twice; 32 texts");
       const left = element("div", { class: "tl-side" }, this.build_grid(id), this.build_colors(id),
-        this.build_slider(id), button("Silence five others", () => this.draw_others()));
+        this.build_slider(id), button("Silence four others", () => this.draw_others()));
       const right = element("div", {}, this.build_chart(), this.summary, this.build_pattern());
       root.replaceChildren(heading, element("div", { class: "tl-heads" },
         element("div", { class: "tl-bench" }, left, right)));
-      this.show_pattern("1.1");
+      this.show_pattern("3.5");
     }
 
     build_grid(id) {
