@@ -78,17 +78,15 @@ def train_preset(name: str) -> TrainConfig:
     small = TrainConfig(learning_rate=3e-3, min_learning_rate=1e-4, warmup_steps=100, beta2=0.95,
                         weight_decay=0.1, precision="bf16", fused=True, loss_chunk_size=1024,
                         eval_every=300, save_every=300)  # fmt: skip
-    wide = replace(small, learning_rate=6e-4, min_learning_rate=6e-5, batch_size=8,
-                   grad_accum_steps=16, loss_chunk_size=128, eval_every=50,
-                   save_every=50)  # fmt: skip
+    muon = replace(small, optimizer="muon", learning_rate=6e-3)
+    wide = replace(small, learning_rate=6e-4, min_learning_rate=6e-5, batch_size=8, eval_every=50,
+                   grad_accum_steps=16, loss_chunk_size=128, save_every=50)  # fmt: skip
     presets = {
         "fluctlight": TrainConfig(),
         "bytes-1m": TrainConfig(
             steps=800, learning_rate=3e-3, min_learning_rate=3e-4, warmup_steps=50, weight_decay=0.1
         ),
-        "python-small": replace(
-            small, steps=10_000, learning_rate=6e-3, optimizer="muon", compile=True
-        ),
+        "python-small": replace(muon, steps=10_000, compile=True),
         "llama": replace(small, steps=2000),
         "gpt": replace(wide, steps=600, sequence_length=128),
         "gpt2": replace(wide, steps=10_000),
