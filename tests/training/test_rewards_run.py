@@ -1,10 +1,12 @@
 """The long runs of lesson 23: that they go on where they were, and what is stored of them."""
 
 import json
+import math
 
 import pytest
 import rewards
 
+from transformer_lessons.exercises.exercise import find_exercise
 from transformer_lessons.support.files import read_json, sha256
 from transformer_lessons.support.python_code import is_python
 from transformer_lessons.weights.shipped import SHIPPED
@@ -52,7 +54,14 @@ def test_the_lesson_is_true_of_the_stored_runs():  # SPEC G16
     """The gamed reward, what stopped it, and the collapse."""
     gamed, leash, base = (ROWS[n] for n in ("policy gradient", "with a leash", "base"))
     assert gamed["at 0.8"]["names"] > 0.9 > leash["at 0.8"]["names"] > base["at 0.8"]["names"] + 0.3
-    assert gamed["at 0.8"]["uses"] < 0.01
-    assert gamed["at 0.8"]["distinct"] < 0.2 < 0.8 < leash["at 0.8"]["distinct"]
-    assert ROWS["rate too high"]["ended"].endswith("equal, in the first one 0")
-    assert ROWS["policy gradient"]["ended"].endswith("equal, in the first one 1")
+    does_something = find_exercise("23.does_something").reference
+    assert not any(map(does_something, gamed["texts"]))
+    assert gamed["at 0.8"]["uses"] < 0.01 < base["at 0.8"]["uses"] < leash["at 0.8"]["uses"]
+    assert min(row["at 0.8"]["distinct"] for row in (gamed, leash, base)) > 0.8
+    assert leash["bits per byte"] < base["bits per byte"] + 0.01
+    others = [row["at 0.8"]["uses"] for name, row in ROWS.items() if name != "best of 8"]
+    assert ROWS["leash, in steps"]["at 0.8"]["uses"] == max(others)
+    ruined = ROWS["rate too high"]
+    assert ruined["ended"].endswith("equal, in the first one 1")
+    assert ruined["at 0.8"]["names"] == gamed["at 0.8"]["names"]
+    assert ruined["bits per byte"] > math.log2(256)  # that of guessing every byte
