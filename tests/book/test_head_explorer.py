@@ -127,7 +127,7 @@ def test_a_head_is_silenced_and_shown(widget, data):
 def test_the_best_heads_together(widget):
     widget.get_by_label("Silence the best induction heads").fill("4")
     assert set(silent(widget)) == FOUR
-    assert losses_said(widget)[2] < 0.6
+    assert losses_said(widget)[2] < 0.6  # of 5.7 with all heads
     head(widget, "5.4").check()
     assert silent(widget) == ["5.4"]
     assert widget.get_by_label("Silence the best induction heads").input_value() == "0"
@@ -137,7 +137,7 @@ def test_four_others_make_no_such_difference(widget, data):
     for draw in [*data["draws"], data["draws"][0]]:
         widget.get_by_role("button", name="Silence four others").click()
         assert set(silent(widget)) == set(draw["heads"])
-        assert losses_said(widget)[2] > 4
+        assert losses_said(widget)[2] > 4  # most of it
     assert widget.locator(".tl-grid input:checked").count() == 0
 
 
