@@ -40,8 +40,8 @@ REPEATS = 6  # of the library, which is what the model is judged by
 def modules(package: str) -> Iterator[Document]:
     """The modules of an installed `package`, in order of their paths."""
     spec = importlib.util.find_spec(package)
-    if spec is None:
-        raise SystemExit(f"{package} is not installed; `make install` installs it")
+    if spec is None or spec.submodule_search_locations is None:
+        raise SystemExit(f"no package {package} is installed; `make install` installs it")
     for folder in map(Path, spec.submodule_search_locations):
         for path in sorted(folder.rglob("*.py")):
             name = path.relative_to(folder.parent)
@@ -54,7 +54,7 @@ def write_text(data: Path) -> dict:
     """Write `text.jsonl` and `text.json` into `data`, and return what the latter holds."""
     train = (data / "train.jsonl").read_bytes()
     distributions = importlib.metadata.packages_distributions()
-    n_modules, n_bytes = Counter(), Counter()
+    n_modules, n_bytes = Counter[str](), Counter[str]()
 
     def documents() -> Iterator[Document]:
         yield from python_sources()  # first, so that what is like it is a duplicate of it
