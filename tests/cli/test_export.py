@@ -97,15 +97,15 @@ def test_the_card_says_what_the_run_was(run_here, tmp_path):
     card = run_here("inspect", "python-small", "--card", cwd=tmp_path).stdout
     assert card.strip() == model_card(SHIPPED).strip()
     manifest = json.loads((SHIPPED / "manifest.json").read_text())
-    checkpoint = SHIPPED / "step-00003600" / "model.safetensors"
+    checkpoint = SHIPPED / "step-00010000" / "model.safetensors"
     for fact in (
         "| parameters | 3,148,224 |",
         f"| model.safetensors | {sha256(checkpoint)} |",
         f"| train.jsonl | SHA-256 {manifest['data']['train.jsonl']['sha256']} |",
         "| bits per byte on test text, gzip -9 | 1.9656 |",
         f"| tokens seen | {manifest['tokens_seen']:,} |",
-        "| loss on held-out text, step 3600 | 2.7818 |",
-        "| learning_rate | 0.003 |",
+        "| loss on held-out text, step 10000 | 2.3880 |",
+        "| learning_rate | 0.006 |",
         "license: unknown",
         "**Not stated.** Whoever publishes the model has to answer two questions first.",
     ):
@@ -119,7 +119,7 @@ def test_the_card_of_a_run_without_a_manifest(tmp_path):
     lines = (run / "log.jsonl").read_text().splitlines()
     n_tokens = sum(json.loads(line)["n_targets"] for line in lines)
     assert f"| tokens seen | {n_tokens:,} |" in model_card(run)
-    assert model_card(run / "step-00003600") == model_card(run)
+    assert model_card(run / "step-00010000") == model_card(run)
     for line in ("{", "[]", "7", '{"step": 1}'):
         (run / "log.jsonl").write_text(f"{line}\n")
         with pytest.raises(LessonsError, match=r"can't read it: .*log\.jsonl"):
