@@ -171,7 +171,7 @@ def test_64_greedy_tokens_are_pytorchs(widget, shipped):
         return token;
       });
     }"""
-    prompt = tokenizer.encode("class Point:\n    def __init__(self, x, y):\n")
+    prompt = tokenizer.encode("class Stack:\n    def __len__(self):\n        return len(self")
     [expected] = generate(model, [prompt], 64, sampler=Sampler(temperature=0))
     assert widget.evaluate(script, [prompt, 64]) == expected
     assert len(set(expected)) > 10

@@ -110,8 +110,8 @@ def test_a_stop_string_ends_the_text_streamed_or_not(run):
 
 
 def test_a_stop_string_in_the_prompt_stops_nothing(run):
-    options = ("--prompt", "def fib(", "--temperature", 0, "--max-new-tokens", 5)
-    assert run(*options, "--stop", "fib")[1] == run(*options)[1]
+    options = ("--prompt", "def read_json(", "--temperature", 0, "--max-new-tokens", 5)
+    assert run(*options, "--stop", "read_json")[1] == run(*options)[1]
 
 
 def test_all_sampling_options_reach_the_sampler(run, random_bytes):
