@@ -15,7 +15,7 @@ sources  = $(shell find $(1) \( $(PRUNED) \) -prune -o -type f -print 2>/dev/nul
 BOOK_SOURCES := _config.yml _toc.yml $(call sources,book notebooks transformer_lessons) \
                 $(addprefix tools/,book_extension.py page_finish.py glossary_links.py repository.py search_texts.py)
 ALL_SOURCES  := $(BOOK_SOURCES) Makefile README.md pyproject.toml $(wildcard conftest.py) \
-                $(call sources,transformer_lessons tests tools benchmarks)
+                $(call sources,tests tools benchmarks)
 
 .PHONY: help install book pdf links test faults lint size notebooks lesson bench bench-bpe bench-training \
         bench-decoding bench-smollm bench-growth bench-main bench-litgpt train train-quick python-small personas rewards scaling generate \

@@ -50,7 +50,8 @@ def heads_script() -> str:
     induction = induction_scores(patterns, PERIOD)
     previous = patterns.diagonal(-1, -2, -1).mean((1, -1))
     best = sorted(everyone, key=lambda head: -induction[head].item())
-    others = [head for head in everyone if head not in [*best[:4], (3, 5), (2, 5)]]
+    looking_back = sorted(everyone, key=lambda head: -previous[head].item())[:2]
+    others = [head for head in everyone if head not in [*best[:4], *looking_back]]
     draws = [random.Random(seed).sample(others, 4) for seed in range(N_DRAWS)]
     rows, columns = torch.tril_indices(2 * PERIOD, 2 * PERIOD)
     triangles = (255 * patterns[:, 0, :, rows, columns]).round().byte()

@@ -12,7 +12,6 @@ import argparse
 import importlib.metadata
 import importlib.util
 import json
-import os
 import tokenize
 from collections import Counter
 from collections.abc import Iterator
@@ -23,7 +22,7 @@ from transformer_lessons.cli.prepare import Counts, refine
 from transformer_lessons.data.config import DataConfig
 from transformer_lessons.support.corpus import python_sources
 from transformer_lessons.support.documents import Document
-from transformer_lessons.support.files import sha256, write_json
+from transformer_lessons.support.files import new_file, sha256, write_json
 
 # Names of their folders. Not transformers: its models repeat each other.
 PACKAGES = """
@@ -62,8 +61,7 @@ def write_text(data: Path) -> dict:
             yield from modules(package)
 
     refined = refine(documents(), DataConfig(), Counts(), lambda dropped: None)
-    part = data / "text.jsonl.part"
-    with part.open("wb") as file:
+    with new_file(data / "text.jsonl") as file:
         for _ in range(REPEATS):
             file.write(train)
         for _, document in refined:
@@ -73,7 +71,6 @@ def write_text(data: Path) -> dict:
                 n_bytes[package] += len(document.text.encode())
                 line = json.dumps({"text": document.text, "source": document.source})
                 file.write(line.encode() + b"\n")
-    os.replace(part, data / "text.jsonl")
     packages = {
         name: {
             "version": importlib.metadata.version(distributions[name][0]),

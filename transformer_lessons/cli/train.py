@@ -9,7 +9,7 @@ from torch import Tensor
 
 from transformer_lessons import cli
 from transformer_lessons.cli import run_folder
-from transformer_lessons.cli.data_source import DataSource, open_source
+from transformer_lessons.cli.data_source import DataSource, open_source, sequence_length
 from transformer_lessons.cli.display import progress_line, visible
 from transformer_lessons.cli.evaluate import evaluate_ids
 from transformer_lessons.cli.options.runs import Train
@@ -51,7 +51,7 @@ def train(options: Train, ranks: distributed.Ranks) -> int:
     source = open_in_turn(options, ranks, console)
     run_folder.check_resume(options.out, options.resume)
     torch.manual_seed(options.training.seed)
-    is_short = (options.training.sequence_length or options.model.context_length) <= SHORT
+    is_short = sequence_length(options.model, options.training) <= SHORT
     attend = batched_attend if is_short and device.type == "cpu" else fused_attend
     model = Decoder(options.model, attend).to(device)
     trainer = make_trainer(model, options, source, ranks)
@@ -89,7 +89,7 @@ def make_trainer(
     """The trainer, which is evaluated on the held-out text if there is one."""
     given, judge = (model, options.training, source.batches), None
     if source.held_out is not None:
-        length = options.training.sequence_length or options.model.context_length
+        length = sequence_length(options.model, options.training)
         how = None if ranks.store is None else evaluate_together
         judge = partial(evaluate_ids, model, source.held_out, length, source.lengths, how)
     elif options.training.eval_every:

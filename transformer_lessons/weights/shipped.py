@@ -10,7 +10,7 @@ SHIPPED = Path(__file__).parent.parent / "python_small"
 
 
 def load_shipped() -> tuple[Decoder, Tokenizer]:
-    """`python-small`, 3.1 million parameters, trained on Python's library, and its tokenizer.
+    """`python-small`, 3.1 million parameters, trained on Python modules, and its tokenizer.
 
     How it was made is in `python_small/manifest.json`, and how it went in `log.jsonl` beside it.
 

@@ -66,7 +66,7 @@
         accept: ".json,application/json" });
       file.addEventListener("change", () => on.open(file));
       this.about = element("p", { class: "tl-note", role: "status" }, "python-small was trained on "
-        + "Python's library and runs in this page. It takes 4.4 MB, which come when you type or "
+        + "Python source code and runs in this page. It takes 4.4 MB, which come when you type or "
         + "press the button.");
       return element("fieldset", { class: "tl-models" },
         element("legend", { class: "tl-spoken" }, "The model"),
