@@ -91,8 +91,8 @@ N_KEPT = Exercise(
         ),
         WrongAnswer(
             lambda p, q, u: next((i for i, x in enumerate(u) if x < 1 - p[i] / q[i]), len(u)),
-            "This is a fair test as well, but with 1 - u in the place of u. A guess is kept if u is "
-            "below p / q.",
+            "This is a fair test as well, but with 1 - u in the place of u. A guess is kept if u "
+            "is below p / q.",
         ),
     ),
     hints=(
