@@ -122,8 +122,8 @@ RING_CHUNK = Exercise(
         ),
     ),
     hints=(
-        "In step 0 rank r sends chunk r. Which chunk has it received by then?",
-        "It received chunk r - 1 from rank r - 1, and sends the sum on in step 1. Now go on so.",
+        "In step 0 rank r sends chunk r. Which chunk does it receive in that step?",
+        "It received chunk r - 1 from rank r - 1, and sends the sum on in step 1. And so on.",
     ),
 )
 

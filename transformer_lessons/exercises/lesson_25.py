@@ -212,7 +212,7 @@ READER_FACTOR = Exercise(
         ),
     ),
     hints=(
-        "Which share of a faded norm is x itself, before and after?",
+        "Which share of an adaptive norm is x itself, before and after?",
         "At width 4 all of x is passed on, at width 18 half of it. What must a reader do?",
     ),
 )

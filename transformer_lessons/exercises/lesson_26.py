@@ -215,7 +215,7 @@ NAME_MAP = Exercise(
         ),
     ),
     hints=(
-        "Cut the name at its points. The second part is the block, the last one the kind.",
+        "Cut the name at its dots. The second part is the block, the last one the kind.",
         "Keys and values have n_kv_rows rows each. How many does that leave to the queries?",
     ),
 )
