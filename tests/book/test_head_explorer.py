@@ -5,6 +5,7 @@ SPEC E14, G11.
 
 import base64
 import json
+import re
 
 import pytest
 import torch
@@ -89,6 +90,14 @@ def test_scores_and_patterns_are_the_models(data, model):
     rows, columns = torch.tril_indices(50, 50)
     pattern[rows, columns] = stored.double() / 255
     torch.testing.assert_close(pattern, patterns[5, 0, 2], rtol=0, atol=0.0021)
+
+
+def test_every_loss_fits_into_the_chart(data):
+    script = (WIDGETS / "head_explorer.js").read_text(encoding="utf-8")
+    low, high = map(int, re.search(r"LOW = (\d+), HIGH = (\d+);", script).groups())
+    curves = [data["intact"], *data["single"].values()]
+    curves += [found["losses"] for found in (*data["best"], *data["draws"])]
+    assert all(low < loss < high for curve in curves for loss in curve)
 
 
 # ---- What a reader sees --------------------------------------------------------------------------

@@ -18,7 +18,7 @@
     heads: data,
   } = window.TransformerLessons;
 
-  const LOW = 8, HIGH = 14; // nats, the ends of the chart
+  const LOW = 2, HIGH = 14; // nats, the ends of the chart
   const WIDTH = 360, HEIGHT = 190, LEFT = 28, BOTTOM = 34, TOP = 8;
 
   class HeadExplorer {
