@@ -12,8 +12,8 @@ from pathlib import Path
 
 from notebook_files import ROOT
 
-from transformer_lessons.cli.evaluate import evaluate_on
 from transformer_lessons.cli.display import save_curve
+from transformer_lessons.cli.evaluate import evaluate_on
 from transformer_lessons.cli.models import load
 from transformer_lessons.cli.run_folder import read_log
 from transformer_lessons.support.files import read_json, replace_file
