@@ -8,7 +8,7 @@ import json
 
 import pytest
 import torch
-from page_heads import PERIOD, losses_without, repeated_text
+from page_heads import N_TEXTS, PERIOD, losses_without, repeated_text
 
 from transformer_lessons.analysis import attention_patterns, induction_scores
 from transformer_lessons.weights.shipped import load_shipped
@@ -24,6 +24,7 @@ from .explorer_page import (
 
 WIDGET = "head-explorer"
 FOUR = {"5.4", "5.3", "4.5", "4.4"}
+OTHERS = "Silence 4 others"
 
 
 @pytest.fixture(scope="module")
@@ -102,6 +103,18 @@ def test_it_starts_with_nothing_silenced(widget, data):
     assert second == pytest.approx(sum(intact[25:]) / 24, abs=0.0051)
     assert gain == pytest.approx(first - second, abs=0.011)
     assert silent(widget) == []
+    assert "head 5.4" in widget.locator(".tl-looks figcaption").inner_text()  # the best
+    texts = f"{PERIOD} random tokens, twice; {N_TEXTS} texts"
+    assert texts in widget.locator(".tl-header").inner_text()
+
+
+def test_all_curves_lie_inside_the_chart(widget, data):
+    box = widget.locator(".tl-second-copy").evaluate("box => [box.y, box.height].map(e => e.baseVal.value)")
+    for name in ["none", *data["single"]]:
+        head(widget, name).check()
+        points = widget.locator(".tl-now").get_attribute("points").split()
+        heights = [float(point.split(",")[1]) for point in points]
+        assert box[0] <= min(heights) < max(heights) <= box[0] + box[1], name
 
 
 def test_a_head_is_silenced_and_shown(widget, data):
@@ -135,7 +148,7 @@ def test_the_best_heads_together(widget):
 
 def test_four_others_make_no_such_difference(widget, data):
     for draw in [*data["draws"], data["draws"][0]]:
-        widget.get_by_role("button", name="Silence four others").click()
+        widget.get_by_role("button", name=OTHERS).click()
         assert set(silent(widget)) == set(draw["heads"])
         assert losses_said(widget)[2] > 4  # most of it
     assert widget.locator(".tl-grid input:checked").count() == 0
@@ -162,7 +175,7 @@ def test_with_the_keyboard_alone(widget):
     tab(widget, "Silence the best induction heads")
     widget.keyboard.press("ArrowRight")
     assert silent(widget) == ["5.4"]
-    tab(widget, "Silence four others")
+    tab(widget, OTHERS)
     widget.keyboard.press("Enter")
     assert len(silent(widget)) == 4
 
