@@ -109,7 +109,9 @@ def test_it_starts_with_nothing_silenced(widget, data):
 
 
 def test_all_curves_lie_inside_the_chart(widget, data):
-    box = widget.locator(".tl-second-copy").evaluate("box => [box.y, box.height].map(e => e.baseVal.value)")
+    box = widget.locator(".tl-second-copy").evaluate(
+        "box => [box.y, box.height].map(e => e.baseVal.value)"
+    )
     for name in ["none", *data["single"]]:
         head(widget, name).check()
         points = widget.locator(".tl-now").get_attribute("points").split()
