@@ -12,8 +12,10 @@ from pathlib import Path
 
 from notebook_files import ROOT
 
+from transformer_lessons.cli.display import save_curve
 from transformer_lessons.cli.evaluate import evaluate_on
 from transformer_lessons.cli.models import load
+from transformer_lessons.cli.run_folder import read_log
 from transformer_lessons.support.files import read_json, replace_file
 
 TEXT = ROOT / "CONTRIBUTING.md"  # which none of them has seen: a text to compare all by
@@ -113,7 +115,7 @@ def section(system: System, runs: Path) -> str:
         rows["on another text, CONTRIBUTING.md"] = f"{result.bits_per_byte:.3f} bits per byte"
     table = "".join(f"| {name} | {text} |\n" for name, text in rows.items())
     picture = FIGURES / f"four_{system.folder}.svg"
-    replace_file(picture, (folder / "loss.svg").read_text(encoding="utf-8"))
+    save_curve(picture, read_log(folder))
     figure = (
         f"```{{figure}} _static/figures/{picture.name}\n:alt: The loss of this run over its steps. "
     )

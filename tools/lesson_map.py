@@ -81,7 +81,7 @@ def draw(root: Path = ROOT) -> str:
     )
     tip = '<marker id="tl-tip" viewBox="0 0 8 8" refX="7" refY="4" markerWidth="7" markerHeight="7"'
     tip += ' orient="auto"><path d="M0 0 8 4 0 8z"/></marker>'
-    return "\n".join([head, f"<defs>{tip}</defs>", *names, *arrows, *boxes, "</svg></div>"]) + "\n"
+    return "\n".join([head, f"<defs>{tip}</defs>", *arrows, *names, *boxes, "</svg></div>"]) + "\n"
 
 
 def curve(start: tuple[int, int], end: tuple[int, int]) -> str:

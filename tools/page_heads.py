@@ -57,6 +57,7 @@ def heads_script() -> str:
     triangles = (255 * patterns[:, 0, :, rows, columns]).round().byte()
     document = {
         "period": PERIOD,
+        "n_texts": N_TEXTS,
         "scores": {"induction": as_rows(induction), "previous": as_rows(previous)},
         "intact": losses_without(model, []),
         "single": {name(head): losses_without(model, [head]) for head in everyone},

@@ -44,11 +44,18 @@ def head_of(node: nodes.Node) -> tuple[str, str] | None:
 
 
 def seen(node: nodes.Node) -> str:
-    """The text of a paragraph, without HTML that is written in it."""
+    """The text of a paragraph, without HTML that is written in it and keys of the bibliography."""
     if isinstance(node, addnodes.desc_signature):
         return str(node.astext())
-    parts = node.findall(nodes.Text)
-    return "".join(part for part in parts if not isinstance(part.parent, nodes.raw))
+    text = "".join(part for part in node.findall(nodes.Text) if not is_unseen(part.parent))
+    return re.sub(r" (?=[.,;:)](?: |$))", "", text)  # what a key stood between
+
+
+def is_unseen(node: nodes.Node) -> bool:
+    """Whether a text right inside this node is HTML, or a key such as `vaswani2017`."""
+    if isinstance(node.parent, addnodes.pending_xref):
+        node = node.parent
+    return isinstance(node, nodes.raw) or node.get("refdomain") == "cite"
 
 
 def pieces(node: nodes.Node) -> Iterator[nodes.Node]:

@@ -65,7 +65,9 @@
     const text = hit(prose) === undefined && hit(code) !== undefined ? code : prose || code;
     const place = hit(text) ?? 0;
     const start = place > BEFORE ? text.indexOf(" ", place - BEFORE) + 1 : 0;
-    const part = text.slice(start, start + LENGTH);
+    const rest = text.slice(start);
+    const cut = rest.lastIndexOf(" ", LENGTH);
+    const part = rest.length > LENGTH ? rest.slice(0, cut > 0 ? cut : LENGTH) : rest;
     const line = document.createElement("p");
     line.className = "context";
     const pattern = new RegExp(stems.map((stem) => `${stem.source}[\\p{L}\\p{N}]*`).join("|"), "giu");
@@ -77,7 +79,7 @@
       line.append(part.slice(end, found.index), mark);
       end = found.index + found[0].length;
     }
-    line.append(part.slice(end), start + LENGTH < text.length ? " …" : "");
+    line.append(part.slice(end), part.length < rest.length ? " …" : "");
     return line;
   }
 

@@ -287,9 +287,9 @@ def test_the_line_is_the_bytes_per_token(widget):  # SPEC E11
     press(widget, "Step", times=5)
     merges = learn_merges(counts_of(TEXT), 5)
     ratios = [94 / tokens_after(merges[:n]) for n in range(6)]
-    points = widget.locator(".tl-line").get_attribute("points").split(" ")
+    points = widget.locator(".tl-curve").get_attribute("points").split(" ")
     xs, ys = zip(*(map(float, point.split(",")) for point in points), strict=True)
-    levels = widget.locator(".tl-level").evaluate_all("all => all.map(e => +e.getAttribute('y1'))")
+    levels = widget.locator(".tl-axis").evaluate_all("all => all.map(e => +e.getAttribute('y1'))")
     assert len(levels) == 3  # 0, 1 and 2 bytes
     one = levels[0] - levels[1]
     assert [(levels[0] - y) / one for y in ys] == pytest.approx(ratios)

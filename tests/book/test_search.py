@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 from docutils import nodes
 from docutils.core import publish_doctree
-from search_texts import texts_of
+from search_texts import seen, texts_of
+from sphinx import addnodes
 
 from .conftest import new_page
 
@@ -103,6 +104,13 @@ term
         ("exercise-1-1", "Exercise 1.1", "Solve it.", ""),
         ("term-term", "term", "A meaning.", ""),
     ]
+
+
+def test_a_key_of_the_bibliography_is_not_read():
+    key = addnodes.pending_xref("", nodes.literal("", "vaswani2017"), refdomain="cite")
+    term = addnodes.pending_xref("", nodes.inline("", "query"), refdomain="std")
+    parts = nodes.Text("Attention "), key, nodes.Text(". A "), term, nodes.Text(" asks.")
+    assert seen(nodes.paragraph("", "", *parts)) == "Attention. A query asks."
 
 
 def test_a_page_without_text_and_no_result_at_all_are_no_trouble(browser):

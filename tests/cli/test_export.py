@@ -106,10 +106,15 @@ def test_the_card_says_what_the_run_was(run_here, tmp_path):
         f"| tokens seen | {manifest['tokens_seen']:,} |",
         "| loss on held-out text, step 10000 | 2.3880 |",
         "| learning_rate | 0.006 |",
+        "| trained on | train.jsonl 6 times, and once modules of IPython 9.18.1, PIL 13.0.0, ",
         "license: unknown",
         "**Not stated.** Whoever publishes the model has to answer two questions first.",
     ):
         assert fact in card
+    [line] = [line for line in card.splitlines() if line.startswith("| trained on |")]
+    for name, facts in manifest["text"]["packages"].items():
+        assert f" {name} {facts['version']}" in line
+    assert line.endswith(" Their licences are not recorded. |")
 
 
 def test_the_card_of_a_run_without_a_manifest(tmp_path):
@@ -119,6 +124,7 @@ def test_the_card_of_a_run_without_a_manifest(tmp_path):
     lines = (run / "log.jsonl").read_text().splitlines()
     n_tokens = sum(json.loads(line)["n_targets"] for line in lines)
     assert f"| tokens seen | {n_tokens:,} |" in model_card(run)
+    assert "trained on" not in model_card(run)
     assert model_card(run / "step-00010000") == model_card(run)
     for line in ("{", "[]", "7", '{"step": 1}'):
         (run / "log.jsonl").write_text(f"{line}\n")

@@ -17,6 +17,7 @@ from rich.panel import Panel
 from rich.text import Text
 
 from transformer_lessons.cli import PlainConsole
+from transformer_lessons.support.plotting import STYLE
 
 if TYPE_CHECKING:  # the demo's refusals don't wait for PyTorch
     from transformer_lessons.training.trainer import StepReport
@@ -132,19 +133,19 @@ def loss_curve(losses: Sequence[float], steps: int, levels: dict[str, float]) ->
 
 def save_curve(path: Path, log: Sequence[Mapping[str, Any]]) -> None:
     """Draw the losses of a run's log, in training and on held-out text, as an SVG picture."""
-    from matplotlib import rc_context  # here, because it takes a while
+    from matplotlib import style  # here, because it takes a while
     from matplotlib.figure import Figure
 
     judged = [line for line in log if line["validation"] is not None]
-    figure = Figure(figsize=(7, 4), layout="constrained")
-    axes = figure.subplots()
-    axes.plot([line["step"] for line in log], [line["loss"] for line in log], label="training")
-    if judged:
-        points = ([line[name] for line in judged] for name in ("step", "validation"))
-        axes.plot(*points, marker="o", label="held out")
-    axes.set(xlabel="step", ylabel="loss, in nats per token")
-    axes.legend()
-    with rc_context({"svg.hashsalt": "loss"}):  # the same picture for the same log
+    with style.context([STYLE, {"svg.hashsalt": "loss"}]):  # the same picture for the same log
+        figure = Figure()
+        axes = figure.subplots()
+        axes.plot([line["step"] for line in log], [line["loss"] for line in log], label="training")
+        if judged:
+            points = ([line[name] for line in judged] for name in ("step", "validation"))
+            axes.plot(*points, marker="o", label="held out")
+        axes.set(xlabel="step", ylabel="loss, in nats per token", ylim=(0, None))
+        axes.legend()
         figure.savefig(path, metadata={"Date": None})
 
 

@@ -45,6 +45,8 @@ def model_card(path: Path, license: str | None = None) -> str:
     sources = {"name": data.get("name"), "SHA-256": data.get("fingerprint")}
     for name, facts in _part(more, "data", manifest, dict[str, dict] | None).items():
         sources[name] = f"SHA-256 {facts.get('sha256')}"
+    if text := _part(more, "text", manifest):
+        sources["trained on"] = _trained_on(text, manifest)
     shown = {name: getattr(model, name) for name in ("n_layers", "d_model", "context_length")}
     parts = {
         "Model": {"parameters": f"{sum(parameter_counts(model).values()):,}"} | shown,
@@ -68,6 +70,15 @@ def _read_log(path: Path) -> list[tuple[int, int, float | None]]:
         return [(line["step"], line["n_targets"], line["validation"]) for line in lines]
     except (ValueError, KeyError, TypeError) as error:
         raise LessonsError(f"can't read it: {error!r:.80}", where=str(path)) from None
+
+
+def _trained_on(text: dict[str, Any], where: Path) -> str:
+    """Whose modules the training text is made of; a manifest doesn't record their licences."""
+    times = field(_part(text, "library", where), "repeats", int, str(where))
+    packages = _part(text, "packages", where, dict[str, dict] | None)
+    named = ", ".join(f"{name} {facts.get('version')}" for name, facts in packages.items())
+    licences = "Their licences are not recorded."
+    return f"train.jsonl {times} times, and once modules of {named}. {licences}"
 
 
 def _part(document: Any, name: str, where: Path, kind: Any = dict | None) -> dict[str, Any]:

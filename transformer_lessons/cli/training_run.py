@@ -113,7 +113,8 @@ def summary(
         rows["held-out loss"] = f"{result.loss:.4f} nats, {result.bits_per_byte:.3f} bits per byte"
         rows["held-out perplexity"] = f"{result.perplexity:.2f}"
     if source.unigram_loss is not None:
-        rows["… knowing only how often each token"] = f"{source.unigram_loss:.4f} nats per token"
+        known = "… knowing only how often each token occurs"
+        rows[known] = f"{source.unigram_loss:.4f} nats per token"
     if trainer.best_step:
         rows["best"] = f"{trainer.best:.4f} nats, after step {trainer.best_step:,}"
     if trainer.n_steps < trainer.config.steps:

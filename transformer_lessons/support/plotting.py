@@ -7,6 +7,7 @@ from pathlib import Path
 
 INK, MUTED = "#1f2937", "#6b7280"
 BLUE, ORANGE, GREEN, PURPLE = "#2563a8", "#c2570c", "#2f7d4f", "#7a4b9d"
+STYLE = Path(__file__).with_name("book.mplstyle")
 ONE_HUE, TWO_HUES = "Blues", "RdBu_r"  # for shares from 0 to 1, and for numbers around 0
 
 
@@ -14,7 +15,7 @@ def use_book_style() -> None:
     """Make every matplotlib figure of this process look like the book's."""
     from matplotlib import style
 
-    style.use(Path(__file__).with_name("book.mplstyle"))
+    style.use(STYLE)
 
 
 def byte_label(byte: int) -> str:

@@ -285,10 +285,10 @@
       this.mixing = new Plane(handles("v"));
       const figure = (plane, text) =>
         element("figure", {}, plane.svg, element("figcaption", {}, text));
-      return element("div", {}, element("p", { class: "tl-label" }, "Drag the arrows"),
+      return element("div", {}, element("p", { class: "tl-label" }, "Drag the arrows (dashed: hidden)"),
         element("div", { class: "tl-pictures" },
-          figure(this.looking, "The row’s query among the keys (dashed: hidden)"),
-          figure(this.mixing, "Its output among the values (dashed: hidden)")));
+          figure(this.looking, "The row’s query among the keys"),
+          figure(this.mixing, "Its output among the values")));
     }
   }
 

@@ -135,13 +135,13 @@
       this.svg.setAttribute("aria-label", `Bytes per token: ${written(numbers[0])} before the `
         + `first merge, ${written(numbers.at(-1))} after ${plural(numbers.length - 1, "merge")}`);
       this.svg.replaceChildren(
-        ...up.map((n) => svg_element("line", { class: "tl-level", x1: left, x2: right,
+        ...up.map((n) => svg_element("line", { class: "tl-axis", x1: left, x2: right,
           y1: y(n), y2: y(n) })),
         ...up.map((n) => text(grouped(n), { x: left - 6, y: y(n) + 4, "text-anchor": "end" })),
         ...across.map((n) =>
           text(grouped(n), { x: x(n), y: bottom + 14, "text-anchor": "middle" })),
         text("merges", { x: right, y: bottom + 27, "text-anchor": "end" }),
-        svg_element("polyline", { class: "tl-line", points }),
+        svg_element("polyline", { class: "tl-curve", points }),
         svg_element("circle", { class: "tl-dot", cx: last.x, cy: last.y, r: 3.5 }),
         text(written(numbers.at(-1)), { class: "tl-now", x: last.x, y: last.y - 8,
           "text-anchor": last.x < (left + right) / 2 ? "start" : "end" }));

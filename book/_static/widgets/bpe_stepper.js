@@ -180,7 +180,7 @@
     }
 
     build_text() {
-      const made = text_area(`${this.id}-text`, "Your text", TEXT, 3);
+      const made = text_area(`${this.id}-text`, "Your text", TEXT, 4);
       [this.field, this.problem] = [made.area, made.problem];
       this.field.addEventListener("input", () => this.type());
       this.field.addEventListener("change", () => {
@@ -198,7 +198,7 @@
       this.reached = element("p", { class: "tl-reached" });
       this.refusal = element("p", { class: "tl-problem", role: "status" });
       return element("div", { class: "tl-steps" }, element("div",
-        { class: "tl-step-buttons", role: "group", "aria-label": "Merges" },
+        { class: "tl-buttons", role: "group", "aria-label": "Merges" },
         step, back, run, reset), this.reached, this.refusal);
     }
 

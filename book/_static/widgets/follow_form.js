@@ -31,7 +31,7 @@
         autocapitalize: "none", autocomplete: "off" });
       this.text.addEventListener("input", on.type);
       const start = button("Follow this text", on.start);
-      start.className = "tl-start tl-primary";
+      start.className = "tl-begin tl-primary";
       const examples = Object.entries(EXAMPLES).map(([label, example]) => {
         const made = button(label, () => on.example(example));
         made.classList.add("tl-example");

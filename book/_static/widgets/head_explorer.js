@@ -17,8 +17,9 @@
     element, header, choices, svg_element, button, written, mount, value_slider, show_value,
     heads: data,
   } = window.TransformerLessons;
+  if (!data) return; // without the script of the losses, the static picture stays
 
-  const LOW = 2, HIGH = 14; // nats, the ends of the chart
+  const STEP = 2; // nats between two lines of the chart
   const WIDTH = 360, HEIGHT = 190, LEFT = 28, BOTTOM = 34, TOP = 8;
 
   class HeadExplorer {
@@ -107,13 +108,15 @@
     build(root, id) {
       this.squares = new Map();
       this.summary = element("p", { class: "tl-summary", "aria-live": "polite" });
-      const heading = header("Silence a head", "python-small; 25 random tokens, twice; 32 texts");
+      const heading = header("Silence a head",
+        `python-small; ${data.period} random tokens, twice; ${data.n_texts} texts`);
       const left = element("div", { class: "tl-side" }, this.build_grid(id), this.build_colors(id),
-        this.build_slider(id), button("Silence four others", () => this.draw_others()));
+        this.build_slider(id), button(
+          `Silence ${data.draws[0].heads.length} others`, () => this.draw_others()));
       const right = element("div", {}, this.build_chart(), this.summary, this.build_pattern());
       root.replaceChildren(heading, element("div", { class: "tl-heads" },
         element("div", { class: "tl-bench" }, left, right)));
-      this.show_pattern("3.5");
+      this.show_pattern(data.best[0].heads[0]);
     }
 
     build_grid(id) {
@@ -160,8 +163,8 @@
         viewBox: `0 0 ${WIDTH} ${HEIGHT}` },
       svg_element("rect", { class: "tl-second-copy", x: second, y: TOP,
         width: WIDTH - second, height: HEIGHT - TOP - BOTTOM }),
-      ...ticks(), this.note("first copy", x_of(12), HEIGHT - 4),
-      this.note("second copy", x_of(37), HEIGHT - 4),
+      ...ticks(), this.note("first copy", x_of(data.period / 2), HEIGHT - 4),
+      this.note("second copy", x_of(1.5 * data.period), HEIGHT - 4),
       svg_element("polyline", { class: "tl-intact", points: points(data.intact) }), this.line);
       return element("figure", {}, element("figcaption", {}, "Loss by position (dashed: nothing silenced)"),
         this.chart);
@@ -191,20 +194,32 @@
     }
   }
 
-  const x_of = (position) => LEFT + (position / 49) * (WIDTH - LEFT - 9);
-  const y_of = (loss) => TOP + ((HIGH - loss) / (HIGH - LOW)) * (HEIGHT - TOP - BOTTOM);
+  /* The ends of the chart, in nats: all losses lie between them. */
+  function ends() {
+    const curves = [data.intact, ...Object.values(data.single),
+      ...[...data.best, ...data.draws].map(({ losses }) => losses)].flat();
+    return { low: STEP * Math.floor(Math.min(...curves) / STEP),
+      high: STEP * Math.ceil(Math.max(...curves) / STEP) };
+  }
+
+  const { low, high } = ends();
+  const last = 2 * data.period - 1; // the position of the last token
+
+  const x_of = (position) => LEFT + (position / last) * (WIDTH - LEFT - 9);
+  const y_of = (loss) => TOP + ((high - loss) / (high - low)) * (HEIGHT - TOP - BOTTOM);
 
   const points = (losses) => losses.map((loss, i) =>
     `${x_of(i + 1).toFixed(1)},${y_of(loss).toFixed(1)}`).join(" ");
 
   function ticks() {
     const found = [];
-    for (let nats = LOW; nats <= HIGH; nats += 2) {
+    const tens = Array.from({ length: Math.ceil(last / 10) - 1 }, (_, i) => 10 * (i + 1));
+    for (let nats = low; nats <= high; nats += STEP) {
       found.push(svg_element("line", { class: "tl-axis", x1: LEFT, x2: WIDTH, y1: y_of(nats),
         y2: y_of(nats) }), svg_element("text", { x: LEFT - 5, y: y_of(nats), "text-anchor": "end",
         "dominant-baseline": "central" }, `${nats}`));
     }
-    for (const position of [1, 10, 20, 30, 40, 49]) {
+    for (const position of [1, ...tens, last]) {
       found.push(svg_element("text", { x: x_of(position), y: HEIGHT - 20,
         "text-anchor": "middle" }, `${position}`));
     }
@@ -217,6 +232,5 @@
     return [mean(losses.slice(0, data.period - 1)), mean(losses.slice(data.period))];
   }
 
-  // Without the script of the losses there is nothing to show: the static picture stays.
-  if (data) mount("head-explorer", (root, id) => new HeadExplorer(root, id));
+  mount("head-explorer", (root, id) => new HeadExplorer(root, id));
 })();

@@ -190,9 +190,9 @@
       for (const kind of ["pointerup", "pointercancel"]) {
         this.chart.addEventListener(kind, () => { this.dragging = false; });
       }
-      return element("figure", {}, element("figcaption", {}, "Above: probabilities, on a scale of "
-        + "square roots (grey: the base; line: the best with this leash). Below: rewards; drag "
-        + "them up or down"), this.chart);
+      return element("figure", {}, element("figcaption", {}, "Probabilities, on a scale of square "
+        + "roots (grey: the base; line: the best with this leash), and rewards, to be dragged"),
+      this.chart);
     }
 
     build_controls(id) {

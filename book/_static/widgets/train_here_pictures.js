@@ -15,12 +15,12 @@
     constructor() {
       const { width, height } = CURVE;
       this.floors = svg_element("g");
-      this.line = svg_element("path", { class: "tl-loss" });
+      this.line = svg_element("path", { class: "tl-curve" });
       this.mark = svg_element("circle", { class: "tl-now", r: 4 });
       this.invitation = svg_element("g", {}, ...INVITATION.map((line, i) => svg_element("text", {
         class: "tl-invitation", x: (width + CURVE.left) / 2, y: 68 + 17 * i,
         "text-anchor": "middle" }, line)));
-      this.element = svg_element("svg", { class: "tl-curve", viewBox: `0 0 ${width} ${height}`,
+      this.element = svg_element("svg", { class: "tl-chart", viewBox: `0 0 ${width} ${height}`,
         role: "img" }, this.floors, this.invitation, this.line, this.mark);
     }
 
