@@ -367,6 +367,7 @@ def test_peers_take_the_step_in_every_way_that_may_be_faster():
     names = [one.name for one in training_run.contest("tiny", "gpt", "bf16", True)]
     first = ["GPT-2, transformers", "GPT-2, transformers, eager attention", "GPT-2, ours"]
     assert names == first + [f"{name}, memory kept" for name in first]
+    assert [one.name for one in training_run.contest("tiny", "gpt", "fp32", True)] == first
 
 
 def test_memory_is_kept_by_the_environment():
@@ -433,6 +434,9 @@ def test_a_training_row_by_hand():  # SPEC F6
         ["the best peer", "1,000", "40", "2,000", once(1), "1.00", "2.00", "25%", "20"],
         ["ours", "500", "80", "500", once(0.5), "0.25", "0.50", "50%", "5"],
     ]
+    del results["a peer, memory kept"]
+    rows = training_run.rows_of(results, flops=30e9, n_tokens=80, limit=60)
+    assert rows[-1] == ["ours", "500", "80", "500", once(0.5), "0.25", "50%", "5"]
 
 
 def test_times_of_a_step_are_shared_out():  # SPEC F6
@@ -454,7 +458,7 @@ def test_a_training_section_in_its_tiny_form(capsys, monkeypatch, tmp_path):  # 
     monkeypatch.setattr(training_run, "LITGPT", tmp_path)
     monkeypatch.setattr(training_run, "matmul_limit", lambda dtype: 100.0)
     before = PAGE.read_bytes()
-    training_run.main(["--tiny", "training-S-eager-fp32"])
+    training_run.main(["--tiny", "training-S-eager-bf16"])
     assert PAGE.read_bytes() == before
     lines = capsys.readouterr().out.strip().splitlines()
     kept = ", memory kept"

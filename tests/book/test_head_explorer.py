@@ -92,9 +92,6 @@ def test_scores_and_patterns_are_the_models(data, model):
     torch.testing.assert_close(pattern, patterns[5, 0, 2], rtol=0, atol=0.0021)
 
 
-# ---- What a reader sees --------------------------------------------------------------------------
-
-
 def test_it_starts_with_nothing_silenced(widget, data):
     assert summary(widget).startswith("Nothing is silenced.")
     intact = data["intact"]

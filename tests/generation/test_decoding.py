@@ -19,6 +19,7 @@ from transformer_lessons.generation.decoding import (
 from transformer_lessons.generation.generate import generate, stream
 from transformer_lessons.generation.sampling import Sampler
 from transformer_lessons.model.cache import KVCache
+from transformer_lessons.model.decoder import Decoder
 from transformer_lessons.model.linear import SmallBatchLinear, replace_linear
 from transformer_lessons.weights.quantize import Int8Linear
 
@@ -58,6 +59,21 @@ def test_a_batch_equals_each_text_alone_and_without_a_cache(random_model, prompt
             uncached(model, prompt, n_new, sampler, 5 + row) for row, prompt in enumerate(prompts)
         ]
         assert generate(model, prompts, n_new, sampler, seed=5) == expected
+
+
+def test_a_model_in_training_decodes_without_dropout_and_goes_on_training():
+    torch.manual_seed(0)
+    config = replace(BASE, d_model=64, dropout=0.9)  # from a width of 32 on, all of it acts
+    model = Decoder(config)
+    expected = generate(model.eval(), [[1, 2, 3]], 6, GREEDY)
+    assert list(stream(model.train(), [1, 2, 3], 6, GREEDY)) == expected[0]
+    assert all(module.training for module in model.modules())
+    model.eval().blocks[1].train()  # a part of it, while it is read token by token
+    tokens = []
+    for token in stream(model, [1, 2, 3], 6, GREEDY):
+        assert [block.training for block in model.blocks] == [False, True]
+        tokens.append(token)
+    assert tokens == expected[0]
 
 
 @given(prompts=TEXTS, name=st.sampled_from(sorted(CONFIGS)), chunk=st.integers(1, 16))

@@ -35,6 +35,24 @@ def test_stripped_copy_of_the_notebook_is_found(path, tmp_path):  # SPEC G2
     assert "its output is missing" in problems
 
 
+def uncleaned(sources: list[str]) -> list[str]:
+    """The cells that split modules of the library by their text as it is in the file."""
+    found = [source for source in sources if "split_of(" in source and "python_sources()" in source]
+    return [source for source in found if "clean(" not in source]
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_what_the_shipped_model_has_not_seen_is_found_as_its_data_were_split(path):
+    # They were cleaned before: most modules whose raw text hashes to "test" were trained on.
+    sources = [cell.source for cell in read_notebook(path).cells if cell.cell_type == "code"]
+    own = ["d.text.encode()"]  # lesson 25 splits for a model of its own, which reads bytes
+    found = [source for source in uncleaned(sources) if not any(part in source for part in own)]
+    if any("load_shipped()" in source for source in sources):
+        assert found == []
+    wrong = "[d for d in python_sources() if split_of(d.text, 0.05, 0.05) == 'test']"
+    assert uncleaned([wrong, wrong.replace("d.text", "clean(d.text)[0]")]) == [wrong]
+
+
 # --- a small notebook, broken in one place at a time -----------------------------------------
 # Its cells: 1 budget, 2 a value, 3 a figure, 4 an image, 5 an error, 6 exercise, 7 solution.
 

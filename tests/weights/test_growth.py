@@ -180,7 +180,7 @@ def test_a_fluctlight_grows_to_31_with_norms_that_do_nothing_yet(random_model): 
         assert (grown.final_norm.weight[:4] == 0).all()
         torch.testing.assert_close(logits(grown), logits(model), rtol=0, atol=1e-12)
     with pytest.raises(
-        LessonsError, match=r"this adaptive_norm can't be grown so \(ModelConfig.adaptive"
+        LessonsError, match=r"this adaptive_norm can't be grown in this way \(ModelConfig.adaptive"
     ):
         widen_residual(model, 32)
     full = replace(preset("fluctlight"), d_model=32)

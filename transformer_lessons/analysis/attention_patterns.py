@@ -33,8 +33,8 @@ def induction_scores(patterns: Tensor, period: int) -> Tensor:
     """How much each head looks at what followed its token one period ago: -> (n_layers, H).
 
     `patterns` (n_layers, B, H, T, T) are `attention_patterns` of tokens that repeat every `period`.
-    The score is the mean weight from each position t of the later copies to t - period + 1. What is
-    no such pattern, as with a KV cache, or has no second copy raises `LessonsError`.
+    The score is the mean weight from each position t of the later copies to t - period + 1. Other
+    shapes, as with a KV cache, and patterns without a second copy raise `LessonsError`.
     Source: Olsson et al. 2022, "In-context Learning and Induction Heads".
     """
     if patterns.ndim != 5 or not 1 <= period < patterns.shape[-2] == patterns.shape[-1]:

@@ -67,6 +67,6 @@ def direct_logit_attribution(
         parts = torch.stack([part[:, position] for part in named.values()])  # (n_parts, B, D)
         centred = parts - parts.mean(-1, keepdim=True) * (model.config.norm == "layer")
         size = (centred.sum(0).square().mean(-1, keepdim=True) + norm.eps).sqrt()  # (B, 1)
-        read = parts.lerp(centred / size * norm.weight, norm.scale)
+        read = parts.lerp(centred / size * norm.weight, norm.scale)  # scale < 1: an adaptive norm
         shares = dict(zip(named, read @ model.head.weight[token], strict=True))
         return shares | {"biases": model.head(norm(0 * parts[0]))[:, token]}

@@ -51,7 +51,7 @@ def consecutive_windows(
 
 
 class CountedBatches:
-    """The batches of `make()`, and how many were taken; those are drawn again to go on behind."""
+    """The batches of `make()`, counted; to go on later, as many are drawn again and thrown away."""
 
     def __init__(self, make: Callable[[], Iterator[Any]]) -> None:
         self.make, self.n_taken = make, 0

@@ -178,7 +178,7 @@ SWIGLU = Exercise(
 
 
 def _faded_norm(x: Tensor) -> Tensor:
-    """Layer norm of `x` (T, D), with eps 1e-5, faded in between D = 4 and D = 32."""
+    """Layer norm of `x` (T, D), with eps 1e-5, adaptive: off at D = 4, full from D = 32 on."""
     s = min(max((x.shape[-1] - 4) / 28, 0.0), 1.0)
     return x + s * (_layer_norm(x, 1e-5) - x)
 

@@ -68,8 +68,8 @@ OWN_WINDOWS = Exercise(
                 step * (batch_size // n_ranks) + rank * (batch_size // n_ranks) + i
                 for i in range(batch_size // n_ranks)
             ],
-            "The next step begins behind this rank's own windows, so it takes again what another "
-            "rank has had. It begins behind the windows of all ranks.",
+            "The next step begins after this rank's own windows, so it takes again what another "
+            "rank has had. It begins after the windows of all ranks.",
         ),
         WrongAnswer(
             lambda step, batch_size, rank, n_ranks: [
@@ -87,7 +87,7 @@ OWN_WINDOWS = Exercise(
     ),
     hints=(
         "Where does the whole batch of this step begin, and how large is a share of it?",
-        "It begins behind one batch for each earlier step; this rank's share, behind those of the "
+        "It begins after one batch for each earlier step; this rank's share, after those of the "
         "ranks before it.",
     ),
 )
@@ -122,8 +122,8 @@ RING_CHUNK = Exercise(
         ),
     ),
     hints=(
-        "In step 0 rank r sends chunk r. Which chunk has it received by then?",
-        "It received chunk r - 1 from rank r - 1, and sends the sum on in step 1. Now go on so.",
+        "In step 0 rank r sends chunk r. Which chunk does it receive in that step?",
+        "It received chunk r - 1 from rank r - 1, and sends the sum on in step 1. And so on.",
     ),
 )
 
@@ -187,7 +187,7 @@ BYTES_SENT = Exercise(
         ),
         WrongAnswer(
             lambda n_bytes, n_ranks: (n_ranks - 1) * n_bytes,
-            "So much it would send if it gave its whole gradient to everybody.",
+            "It would send this much if it gave its whole gradient to everybody.",
         ),
         WrongAnswer(
             lambda n_bytes, n_ranks: 2 * (n_ranks - 1) * n_bytes,
@@ -222,7 +222,7 @@ RESUMED_AT = Exercise(
             lambda n_steps, batch_size, old_ranks, new_ranks, rank: (
                 n_steps * (batch_size // old_ranks) + rank * (batch_size // new_ranks)
             ),
-            "That is how many windows one of the old ranks took. The others' are behind us too.",
+            "That is how many windows one of the old ranks took. The others' have been taken too.",
         ),
         WrongAnswer(
             lambda n_steps, batch_size, old_ranks, new_ranks, rank: (
@@ -234,12 +234,12 @@ RESUMED_AT = Exercise(
             lambda n_steps, batch_size, old_ranks, new_ranks, rank: (
                 (n_steps + 1) * batch_size + rank * (batch_size // new_ranks)
             ),
-            "One step is left out: `n_steps` are done, and the next one begins right behind them.",
+            "One step is left out: `n_steps` are done, and the next one begins right after them.",
         ),
     ),
     hints=(
         "How many windows have all old ranks together taken? Does it matter how many there were?",
-        "A batch for each step is behind us. The next batch is shared by the new ranks.",
+        "Each step has taken one batch. The next batch is shared by the new ranks.",
     ),
 )
 

@@ -24,8 +24,8 @@ RESIDUAL = Exercise(
     wrong_answers=(
         WrongAnswer(
             lambda p, q: _residual(q, p),
-            "p and q are exchanged: this is where the draft has too much. Needed is what the "
-            "draft gives too rarely.",
+            "p and q are exchanged: this is where the draft has too much. What is drawn must be "
+            "what the draft gives too rarely.",
         ),
         WrongAnswer(
             lambda p, q: (p - q).clamp(min=0),
@@ -91,8 +91,8 @@ N_KEPT = Exercise(
         ),
         WrongAnswer(
             lambda p, q, u: next((i for i, x in enumerate(u) if x < 1 - p[i] / q[i]), len(u)),
-            "This is a fair test as well, but with 1 - u in the place of u. Asked is: kept if u is "
-            "below p / q.",
+            "This is a fair test as well, but with 1 - u in the place of u. A guess is kept if u "
+            "is below p / q.",
         ),
     ),
     hints=(
@@ -246,7 +246,7 @@ LOOK_UP = Exercise(
         ),
         WrongAnswer(
             lambda sequence, n, k: _look_up(sequence, 1, k),
-            "Only the last token is looked for; asked are the last n of them, in a row.",
+            "Only the last token is looked for, and not the last n of them, in a row.",
         ),
         WrongAnswer(
             lambda sequence, n, k: _look_up(sequence, n, k)[:1],

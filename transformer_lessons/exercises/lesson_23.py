@@ -50,7 +50,7 @@ LOG_PROBABILITY = Exercise(
         ),
         WrongAnswer(
             lambda logits, targets: math.exp(_log_probability(logits, targets)),
-            "This is the probability itself; asked is its logarithm, which doesn't underflow.",
+            "This is the probability itself. Return its logarithm, which doesn't underflow.",
         ),
         WrongAnswer(
             lambda logits, targets: -_log_probability(logits, targets),
@@ -108,7 +108,7 @@ EXACT_GRADIENT = Exercise(
         ),
         WrongAnswer(
             lambda logits, rewards: -_exact_gradient(logits, rewards),
-            "This is the gradient of a loss, -J. Asked is that of J, which is to be raised.",
+            "This is the gradient of a loss, -J. Return that of J, which is to be raised.",
         ),
         WrongAnswer(
             lambda logits, rewards: rewards - (logits.softmax(0) * rewards).sum(),
@@ -177,12 +177,12 @@ ADVANTAGES = Exercise(
         ),
         WrongAnswer(
             _standardized,
-            "The advantages are divided by the deviation of the group. Asked is the difference "
+            "The advantages are divided by the deviation of the group. Return the difference "
             "from the mean alone.",
         ),
         WrongAnswer(
             _of_the_others,
-            "The mean is taken over the other samples of the group only. Asked is the mean of "
+            "The mean is taken over the other samples of the group only. Take the mean of "
             "the whole group.",
         ),
         WrongAnswer(

@@ -188,7 +188,7 @@ ATTRIBUTION = Exercise(
         ),
         WrongAnswer(
             lambda parts, gain, eps, row: _shares(parts, gain, eps, row).cumsum(0),
-            "These are running totals, the logit after each part. Asked is each part by itself.",
+            "These are running totals, the logit after each part. Return each part by itself.",
         ),
     ),
     hints=(
@@ -247,7 +247,7 @@ MEAN_ABLATION = Exercise(
     wrong_answers=(
         WrongAnswer(
             _zeros,
-            "The head hands over zeros. Asked is the mean of what it hands over.",
+            "The head hands over zeros. It should hand over its mean.",
         ),
         WrongAnswer(
             _one_number,

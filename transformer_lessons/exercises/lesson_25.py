@@ -65,7 +65,7 @@ SILENCE = Exercise(
         ),
     ),
     hints=(
-        "x = x + attention(norm(x)): which layer is the last one inside of attention? And which "
+        "x = x + attention(norm(x)): which layer is the last one inside attention? And which "
         "one is the last of the MLP?",
         "A layer that adds Wx + b is silent when both W and b are zero.",
     ),
@@ -101,8 +101,8 @@ COPY_UNITS = Exercise(
                 up[pick] / torch.tensor([[pick.count(unit)] for unit in pick]),
                 down[:, pick],
             ),
-            "The rows that read are divided. Behind a ReLU without biases that is the same, but "
-            "not behind a GELU: divide what is written.",
+            "The rows that read are divided. After a ReLU without biases that is the same, but "
+            "not after a GELU: divide what is written.",
         ),
         WrongAnswer(
             lambda up, down, pick: (
@@ -112,7 +112,7 @@ COPY_UNITS = Exercise(
                 else down[:, pick],
             ),
             "The originals write everything and the copies nothing. It is the same function, but "
-            "asked are copies that share equally.",
+            "the copies should share equally.",
         ),
     ),
     hints=(
@@ -199,7 +199,7 @@ READER_FACTOR = Exercise(
         ),
         WrongAnswer(
             lambda d_model, wider: 1 / (1 - (wider - 4) / 28),
-            "This is right where the norm was idle before. In general it passed on 1 - s.",
+            "This is right where the norm had no effect before. In general it passed on 1 - s.",
         ),
         WrongAnswer(
             lambda d_model, wider: 1 - (wider - 4) / 28,
@@ -212,7 +212,7 @@ READER_FACTOR = Exercise(
         ),
     ),
     hints=(
-        "Which share of a faded norm is x itself, before and after?",
+        "Which share of an adaptive norm is x itself, before and after?",
         "At width 4 all of x is passed on, at width 18 half of it. What must a reader do?",
     ),
 )

@@ -57,7 +57,7 @@ TENSOR_OFFSETS = Exercise(
         ),
         WrongAnswer(
             _rounded_down,
-            "The offsets are rounded down: a tensor would begin inside of the one before.",
+            "The offsets are rounded down: a tensor would begin inside the one before.",
         ),
         WrongAnswer(
             _padded_at_the_end,
@@ -75,7 +75,7 @@ TENSOR_OFFSETS = Exercise(
     hints=(
         "Keep one number, the place where the next tensor begins, and write it down before you "
         "move it.",
-        "How many multiples of the alignment does a size need? Division that rounds up tells.",
+        "How many multiples of the alignment does a size need? Use a division that rounds up.",
     ),
 )
 
@@ -113,7 +113,7 @@ INTERLEAVE_ROWS = Exercise(
         WrongAnswer(
             lambda weight, n_heads: _interleave(weight, 1),
             "The rows of all heads are mixed: number 0 of the first head got a partner from the "
-            "last one. Stay inside of a head.",
+            "last one. Stay within a head.",
         ),
         WrongAnswer(
             _by_columns,
@@ -195,7 +195,7 @@ NAME_MAP = Exercise(
         ),
         WrongAnswer(
             _counted,
-            "The last number is how many rows there are. Asked is the row before which they end.",
+            "The last number is how many rows there are. Return the row before which they end.",
         ),
         WrongAnswer(
             _weights_only,
@@ -215,7 +215,7 @@ NAME_MAP = Exercise(
         ),
     ),
     hints=(
-        "Cut the name at its points. The second part is the block, the last one the kind.",
+        "Cut the name at its dots. The second part is the block, the last one the kind.",
         "Keys and values have n_kv_rows rows each. How many does that leave to the queries?",
     ),
 )

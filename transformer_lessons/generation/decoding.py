@@ -72,6 +72,7 @@ class Decoding:
         forward_fn: ForwardFn = last_logits,
     ) -> None:
         self.model, self.forward_fn, self.n_left = model, forward_fn, max_new_tokens
+        self.modules = list(model.modules())  # to find them takes longer than to ask them
         self.sequences = [list(sequence) for sequence in sequences]
         self.read_again()
 
@@ -112,7 +113,9 @@ class Decoding:
             self.cache = self._grown(self.cache)
         if self.cache is None:
             return self.read_again()
-        with inference(self.model):  # where also `new` is made: else it would be compiled twice
+        is_training = any(module.training for module in self.modules)
+        # Where also `new` is made: else it would be compiled twice.
+        with inference(self.model) if is_training else torch.inference_mode():
             new = torch.tensor(tokens, device=self.logits.device)[:, None]  # (B, 1)
             self.logits = self.forward_fn(self.model, new, self.cache)
 

@@ -140,13 +140,18 @@ class Sampler:
     def __post_init__(self) -> None:
         check_fields(self)
 
-    def probabilities(self, logits: Tensor, history: Sequence[int] = ()) -> Tensor:
-        """What the next token is drawn from: (V,), from the model's scores (V,) after `history`."""
+    def penalize(self, logits: Tensor, history: Sequence[int] = ()) -> Tensor:
+        """The scores (V,) after `history`, with the penalties taken off."""
         _check_scores(logits)
         if self.repetition_penalty != 1:
             logits = penalize_repetition(logits, history, self.repetition_penalty)
         if self.frequency_penalty:
             logits = penalize_frequency(logits, history, self.frequency_penalty)
+        return logits
+
+    def probabilities(self, logits: Tensor, history: Sequence[int] = ()) -> Tensor:
+        """What the next token is drawn from: (V,), from the model's scores (V,) after `history`."""
+        logits = self.penalize(logits, history)
         if self.temperature == 0:  # of equal scores, the lowest id
             return one_hot(logits.argmax(), len(logits)).to(logits.dtype)
         logits = logits / self.temperature
@@ -162,10 +167,9 @@ class Sampler:
         self, logits: Tensor, generator: torch.Generator, history: Sequence[int] = ()
     ) -> int:
         """Choose from the scores (V,) of all tokens; `generator` supplies the randomness."""
-        probabilities = self.probabilities(logits, history)
-        if self.temperature == 0:  # 1 and zeros: no random number is needed
-            return int(probabilities.argmax())
-        return int(torch.multinomial(probabilities, 1, generator=generator))
+        if self.temperature == 0:  # without the way through 1 and zeros
+            return int(self.penalize(logits, history).argmax())
+        return int(torch.multinomial(self.probabilities(logits, history), 1, generator=generator))
 
 
 def _check_ids(ids: Iterable[int], vocab_size: int, where: str) -> list[int]:

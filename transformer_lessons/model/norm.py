@@ -38,7 +38,7 @@ def rms_norm(x: Tensor, weight: Tensor, eps: float = 1e-5) -> Tensor:
 
 
 class LayerNorm(nn.Module):
-    """`layer_norm` with its weight and bias, faded in by `scale`: x + scale * (norm(x) - x).
+    """`layer_norm` with its weight and bias, made adaptive by `scale`: x + scale * (norm(x) - x).
 
     `lerp` computes this sum, and is exact at scales 0 (untouched) and 1, however large `x` is.
 
@@ -60,7 +60,7 @@ class LayerNorm(nn.Module):
 
 
 class RMSNorm(nn.Module):
-    """`rms_norm` with its weight, faded in by `scale` as in `LayerNorm`."""
+    """`rms_norm` with its weight, made adaptive by `scale` as in `LayerNorm`."""
 
     def __init__(self, width: int, eps: float = 1e-5, scale: float = 1.0) -> None:
         super().__init__()
@@ -75,7 +75,7 @@ class RMSNorm(nn.Module):
 
 
 def make_norm(config: ModelConfig, width: int | None = None) -> LayerNorm | RMSNorm:
-    """The norm of `config`, over `width` numbers (None: d_model); an adaptive one fades out."""
+    """The norm of `config`, adaptive or not, over `width` numbers (None: d_model)."""
     kind = LayerNorm if config.norm == "layer" else RMSNorm
     scale = config.size_scale if config.adaptive_norm else 1.0
     return kind(width or config.d_model, config.norm_eps, scale)

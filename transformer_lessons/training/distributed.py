@@ -49,7 +49,7 @@ def find_ranks() -> Ranks:
 
 @contextmanager
 def joined(ranks: Ranks, seconds: float) -> Iterator[None]:
-    """In this block the processes are a group, in which nobody waits for another for longer.
+    """Inside, the processes are a group, in which nobody waits more than `seconds` for another.
 
     When an exchange fails, all that still run meet once more, and `LessonsError` names who is
     missing: the exchange itself only says who noticed.

@@ -31,12 +31,12 @@ def to_fixed(model: Decoder, bits: int) -> FixedPoint:
     """Round weights, RoPE's cosines and sines, and powers of two: the last floats there are.
 
     Query rows take in log2(e) / sqrt(d), so that scores count in powers of two. Parts that the
-    preset fluctlight hasn't, and `bits` with which a sum might overflow, raise `LessonsError`.
+    preset fluctlight doesn't have and `bits` with which a sum might overflow raise `LessonsError`.
     """
     config, wide = model.config, torch.float64
     plain = replace(preset("fluctlight"), **{name: getattr(config, name) for name in _FREE})
     odd = [f.name for f in fields(config) if getattr(config, f.name) != getattr(plain, f.name)]
-    for name in odd + ["d_model"] * (config.size_scale > 0):  # from 5 on, the norm isn't idle
+    for name in odd + ["d_model"] * (config.size_scale > 0):  # from width 5 on, norms act
         raise LessonsError(f"this {name} isn't computed in integers", where=f"ModelConfig.{name}")
     if type(bits) is not int or not 1 <= bits <= 30:
         raise LessonsError(f"bits = {bits!r} is not an integer from 1 to 30", where="bits")

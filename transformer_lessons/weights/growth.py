@@ -20,7 +20,7 @@ _READERS = ("attention.qkv", "feedforward.gate", "feedforward.up", "head")  # wh
 
 
 def deepen(model: Decoder, at: int) -> Decoder:
-    """One block more, number `at`: a copy of the one that was there, or last, which adds nothing.
+    """One block more, number `at`: a copy of the one that was there (or last) that adds nothing.
 
     Its `out` and `down` are zero, so it passes on what comes in, to the bit. In a post-norm model
     it would still normalize: `LessonsError`.
@@ -48,9 +48,9 @@ def widen_residual(model: Decoder, d_model: int) -> Decoder:
     """D' = `d_model` numbers per token; new ones are 0 or, for LayerNorm, the mean of the old.
 
     Then mean(x²), or the variance, shrinks by D/D', and a norm gives the same with eps * D/D' and
-    gain * sqrt(D/D'). A norm faded in by s before and s' < 1 after is (1 - s') x + s' norm(x): its
-    gain and bias take the factor s / (s' c), and what reads it c = (1 - s) / (1 - s').
-    What has no such solution raises `LessonsError`, naming the field.
+    gain * sqrt(D/D'). An adaptive norm of scale s before and s' < 1 after gives
+    (1 - s') x + s' norm(x): gain and bias take the factor s / (s' c), and what reads the norm takes
+    c = (1 - s) / (1 - s'). What has no such solution raises `LessonsError`, naming the field.
     """
     old = model.config
     sizes: dict[str, Any] = {"d_model": d_model, "head_dim": old.heads.head_dim}
@@ -61,14 +61,14 @@ def widen_residual(model: Decoder, d_model: int) -> Decoder:
     _refuse(qk_norm=old.qk_norm, scale_embeddings=old.scale_embeddings)
     _refuse(adaptive_norm=s < new_s == 1, tie_embeddings=s < new_s and old.tie_embeddings)
     c = (1 - s) / (1 - new_s) if s < 1 else 1.0
-    fade = s / (new_s * c) if s < 1 else 1.0
-    faded_mean = s < 1 and old.norm == "layer"  # it is read: not only its norm, which is zero
-    grown = _grown(model, _WRITERS + _READERS if faded_mean else _WRITERS, **sizes)
+    factor = s / (new_s * c) if s < 1 else 1.0
+    reads_mean = s < 1 and old.norm == "layer"  # x goes past the norm: readers see the mean
+    grown = _grown(model, _WRITERS + _READERS if reads_mean else _WRITERS, **sizes)
     with torch.no_grad():
         for name, tensor in grown.named_parameters():
             part, _, kind = name.rpartition(".")
             if part.endswith("norm"):
-                tensor[: old.d_model].mul_(fade * (shrink**0.5 if kind == "weight" else 1.0))
+                tensor[: old.d_model].mul_(factor * (shrink**0.5 if kind == "weight" else 1.0))
             elif part.endswith(_READERS) and kind == "weight":
                 tensor.mul_(c)
             elif part.endswith(_WRITERS) and old.norm == "layer":
@@ -80,7 +80,7 @@ def widen_residual(model: Decoder, d_model: int) -> Decoder:
 def _refuse(**fields: bool) -> None:
     """Raise `LessonsError` naming the first field of a config that can't be grown."""
     for field in (field for field, is_odd in fields.items() if is_odd):
-        raise LessonsError(f"this {field} can't be grown so", where=f"ModelConfig.{field}")
+        raise LessonsError(f"this {field} can't be grown in this way", where=f"ModelConfig.{field}")
 
 
 def _grown(model: Decoder, zero: tuple[str, ...], **sizes: Any) -> Decoder:
