@@ -251,9 +251,8 @@
         min: -4, max: 8, step: 1 }, this.divisor_readout); // powers of √2
       this.divisor = divisor.input;
       this.divisor.addEventListener("input", () => this.show());
-      return [divisor.row, element("p", { class: "tl-note" }, "Larger: more equal shares."),
-        choices(`${this.id}-row`, "Read the row of", [...TOKENS.entries()],
-          (t) => this.choose(t), this.row)];
+      return [divisor.row, choices(`${this.id}-row`, "Read the row of", [...TOKENS.entries()],
+        (t) => this.choose(t), this.row)];
     }
 
     build_results() {
@@ -266,8 +265,8 @@
       this.outputs = new Matrix("Outputs", ["0", "1"], () => "");
       return element("div", {}, element("div", { class: "tl-matrices" },
         this.scores.element, this.shares.element, this.outputs.element), this.refusal,
-      element("p", { class: "tl-note" }, "Rows look at columns. Press a score to hide it "
-        + "behind the mask (−∞) or to show it."));
+      element("p", { class: "tl-note" }, "Rows look at columns; press a score to mask it "
+        + "(−∞). A larger divisor makes shares more equal."));
     }
 
     build_reading() {

@@ -180,7 +180,7 @@
     }
 
     build_text() {
-      const made = text_area(`${this.id}-text`, "Your text", TEXT, 4);
+      const made = text_area(`${this.id}-text`, "Your text", TEXT, 3);
       [this.field, this.problem] = [made.area, made.problem];
       this.field.addEventListener("input", () => this.type());
       this.field.addEventListener("change", () => {
