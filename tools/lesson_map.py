@@ -85,15 +85,19 @@ def draw(root: Path = ROOT) -> str:
 
 
 def curve(start: tuple[int, int], end: tuple[int, int]) -> str:
-    """A path from one box to another: to the right in the same row, else downwards."""
+    """A path from one box to another: to the right in the same row, else down or up."""
     (x0, y0), (x1, y1) = start, end
     if y0 == y1 and x1 - x0 == STEP[0]:
         return f"M{x0 + BOX[0]} {y0 + BOX[1] // 2}H{x1}"
     if y0 == y1:  # over the boxes in between
         x0, x1, top = x0 + BOX[0] - 20, x1 + 20, y0 - 16
         return f"M{x0} {y0}C{x0} {top} {x1} {top} {x1} {y0}"
-    x0, x1, y0 = x0 + BOX[0] // 2, x1 + BOX[0] // 2, y0 + BOX[1]
-    return f"M{x0} {y0}C{x0} {y0 + 40} {x1} {y1 - 40} {x1} {y1}"
+    x0, x1, bend = x0 + BOX[0] // 2, x1 + 2 * BOX[0] // 3, 40  # beside the name of the part
+    if y0 > y1:
+        x0, y1, bend = x0 + BOX[0] // 4, y1 + BOX[1], -40
+    else:
+        y0 += BOX[1]
+    return f"M{x0} {y0}C{x0} {y0 + bend} {x1} {y1 - bend} {x1} {y1}"
 
 
 def box(number: int, place: tuple[int, int], lesson: tuple[str, str, set[int]]) -> str:
