@@ -1,12 +1,10 @@
 """The long runs of lesson 23: that they go on where they were, and what is stored of them."""
 
 import json
-import math
 
 import pytest
 import rewards
 
-from transformer_lessons.exercises.exercise import find_exercise
 from transformer_lessons.support.files import read_json, sha256
 from transformer_lessons.support.python_code import is_python
 from transformer_lessons.weights.shipped import SHIPPED
@@ -54,14 +52,17 @@ def test_the_lesson_is_true_of_the_stored_runs():  # SPEC G16
     """The gamed reward, what stopped it, and the collapse."""
     gamed, leash, base = (ROWS[n] for n in ("policy gradient", "with a leash", "base"))
     assert gamed["at 0.8"]["names"] > 0.9 > leash["at 0.8"]["names"] > base["at 0.8"]["names"] + 0.3
-    does_something = find_exercise("23.does_something").reference
-    assert not any(map(does_something, gamed["texts"]))
+    bodies = [text.partition("\n")[2].strip() for text in gamed["texts"]]
+    assert bodies.count("return False") == len(bodies) - 1
+    assert gamed["ended"].endswith("equal, in the first one 1")
+    assert len(gamed["log"]) == 26
     assert gamed["at 0.8"]["uses"] < 0.01 < base["at 0.8"]["uses"] < leash["at 0.8"]["uses"]
-    assert min(row["at 0.8"]["distinct"] for row in (gamed, leash, base)) > 0.8
+    assert gamed["at 0.8"]["distinct"] < 0.1
+    assert min(row["at 0.8"]["distinct"] for row in (leash, base)) > 0.8
     assert leash["bits per byte"] < base["bits per byte"] + 0.01
-    others = [row["at 0.8"]["uses"] for name, row in ROWS.items() if name != "best of 8"]
-    assert ROWS["leash, in steps"]["at 0.8"]["uses"] == max(others)
+    asked = [ROWS[name]["at 0.8"]["uses"] for name in ("leash, rarer reward", "leash, in steps")]
+    assert min(asked) > 2 * base["at 0.8"]["uses"]  # the rewards that ask for it get it
     ruined = ROWS["rate too high"]
-    assert ruined["ended"].endswith("equal, in the first one 1")
-    assert ruined["at 0.8"]["names"] == gamed["at 0.8"]["names"]
-    assert ruined["bits per byte"] > math.log2(256)  # that of guessing every byte
+    assert ruined["ended"].endswith("equal, in the first one 0")
+    assert ruined["at 0.8"]["names"] < 0.05
+    assert ruined["bits per byte"] > 2 * base["bits per byte"]
