@@ -86,6 +86,7 @@ def test_a_run_shows_and_logs_what_it_writes_and_how_good_it_is(folder, run_here
     picture = (folder / "run" / "loss.svg").read_text()
     assert picture.startswith("<?xml")
     assert picture.rstrip().endswith("</svg>")
+    assert "#2563a8" in picture  # the blue of the book's figures
     summary = json.loads((folder / "run" / "summary.json").read_text())
     assert summary["parameters"] == "2,656"
     assert "MB at its peak" in summary["memory"]
