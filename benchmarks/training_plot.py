@@ -13,7 +13,7 @@ TABLES = [
     (size, way, p) for size in "SM" for way in ("compiled", "eager") for p in ("bf16", "fp32")
 ]
 KINDS = ("GPT-2", "Llama")
-KEPT = ", memory kept"
+MEMORY_KEPT = "memory kept"  # what is added to the name of a program that keeps its memory
 
 
 def rates(page: str, section: str) -> dict[str, float]:
@@ -31,15 +31,16 @@ def rates(page: str, section: str) -> dict[str, float]:
 def times_as_fast(found: dict[str, float], kind: str, how: str = "") -> float | None:
     """Our rate divided by the best peer's, both with memory kept or both as they come.
 
-    `how` is "" or `KEPT`. None: not measured.
+    `how` is "" or `MEMORY_KEPT`. None: not measured.
 
     >>> found = {"Llama, ours": 3.0, "Llama, LitGPT": 2.0, "GPT-2, ours": 9.0}
-    >>> times_as_fast(found, "Llama"), times_as_fast(found, "Llama", KEPT)
+    >>> times_as_fast(found, "Llama"), times_as_fast(found, "Llama", MEMORY_KEPT)
     (1.5, None)
     """
-    same = {name: rate for name, rate in found.items() if name.endswith(KEPT) == bool(how)}
+    same = {name: rate for name, rate in found.items() if name.endswith(MEMORY_KEPT) == bool(how)}
     peers = [rate for name, rate in same.items() if name.startswith(kind) and "ours" not in name]
-    return same[f"{kind}, ours{how}"] / max(peers) if peers else None
+    mine = ", ".join(filter(None, (kind, "ours", how)))
+    return same[mine] / max(peers) if peers else None
 
 
 def draw(page: str, figure: Path) -> None:
@@ -57,9 +58,9 @@ def draw(page: str, figure: Path) -> None:
         axes = drawing.add_subplot()
         for number, (kind, marker) in enumerate(zip(KINDS, "os", strict=True)):
             heights = [row - 0.12 + 0.24 * number for row in range(len(tables))]
-            for how, style in (("", {"markerfacecolor": "none"}), (KEPT, {})):
+            for how, style in (("", {"markerfacecolor": "none"}), (MEMORY_KEPT, {})):
                 found = [times_as_fast(table, kind, how) for table in tables]
-                label = kind + (how or ", as it comes")
+                label = f"{kind}, {how or 'as it comes'}"
                 axes.plot(found, heights, marker, color=f"C{number}", label=label, **style)
         axes.set_yticks(range(len(names)), names)
         axes.axvline(1, color=MUTED, linewidth=0.8, linestyle=":")

@@ -141,7 +141,7 @@ class Sampler:
         check_fields(self)
 
     def penalize(self, logits: Tensor, history: Sequence[int] = ()) -> Tensor:
-        """The scores (V,) after `history`, with the penalties taken off."""
+        """The scores (V,), with those of tokens in `history` lowered by the penalties."""
         _check_scores(logits)
         if self.repetition_penalty != 1:
             logits = penalize_repetition(logits, history, self.repetition_penalty)
